@@ -1,0 +1,58 @@
+# genfam: `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SUITE ?= quick
+STAMP := $(VENV)/.installed
+
+.PHONY: help install benchmark report publish test test-all lint format types lock clean
+
+help:  ## Show this help
+	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard]\n"} \
+	  /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "genfam needs Python 3.11 as '$(PYTHON)'; or: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP)  ## Set up .venv from the lock file (done by the others when needed)
+
+benchmark: $(STAMP)  ## Train and compare all families: SUITE=smoke | quick (default) | standard
+	@$(BIN)/genfam-benchmark --suite $(SUITE)
+
+report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
+	@$(BIN)/genfam-report --suite $(SUITE)
+
+publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/
+	@$(BIN)/genfam-publish --suite $(SUITE)
+
+test: $(STAMP)  ## Tests, without those marked slow
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(STAMP)  ## All tests
+	$(BIN)/pytest
+
+lint: $(STAMP)  ## Style, formatting, and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## Strict type check of src
+	$(BIN)/mypy
+
+lock:  ## Make requirements.lock again (needs uv)
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  --constraints constraints.txt --all-extras --no-emit-index-url pyproject.toml --output-file requirements.lock
+
+clean:  ## Remove caches and build output; runs in outputs/ and results/ stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

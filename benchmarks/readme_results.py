@@ -1,0 +1,80 @@
+"""Write README's results block from what is published: no number there is typed in by hand.
+
+    .venv/bin/python benchmarks/readme_results.py [--check]
+
+`--check` changes nothing and fails if the block is not what the published scorecard says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parent.parent
+SUITE = "standard"
+BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
+METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "mode_reverse_kl", "total_variation", "nll_nats")
+
+
+def number(value: float) -> str:
+    """Three significant digits, without needless exponents."""
+    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+
+
+def cell(row: pd.Series | None) -> str:
+    """Mean with its interval, bold where the rank is 1."""
+    if row is None or math.isnan(row["mean"]):
+        return "–"
+    text = number(row["mean"])
+    if not math.isnan(row["ci_low"]):
+        text += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    return f"**{text}**" if row["rank"] == 1 else text
+
+
+def block(results: Path) -> str:
+    """The Markdown between the markers."""
+    card = pd.read_csv(results / "scorecard.csv")
+    provenance = json.loads((results / "provenance.json").read_text())
+    families = sorted(card["family"].unique(), key=lambda f: (f in ("gaussian", "oracle"), f))
+    lines = [
+        f"`results/{SUITE}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
+        f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, {provenance['machine']['cpu']}, "
+        f"command `{provenance['command']}`.",
+        "",
+        f"![Fréchet distance of every family, relative to the oracle](results/{SUITE}/headline.png)",
+        "",
+        "| source | metric | " + " | ".join(families) + " |",
+        "|---|---|" + "---|" * len(families),
+    ]
+    for (source, metric), rows in card.groupby(["source", "metric"], sort=False):
+        if not metric.startswith(METRICS):
+            continue
+        by_family = {row["family"]: row for _, row in rows.iterrows()}
+        arrow = "↑" if bool(rows["higher_is_better"].iloc[0]) else "↓"
+        cells = [cell(by_family.get(family)) for family in families]
+        lines.append(f"| {source} | {metric} {arrow} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Rewrite or check README's block."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README is not up to date")
+    check = parser.parse_args().check
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    start = text.index("\n", text.index(BEGIN)) + 1
+    wanted = text[:start] + block(ROOT / "results" / SUITE) + "\n" + text[text.index(END) :]
+    if check:
+        return int(wanted != text)
+    readme.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

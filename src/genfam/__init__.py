@@ -1,0 +1,13 @@
+"""genfam: which family of generative model, with this data and this much compute, and how sure are we?"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """`genfam.load_run` without importing torch for those who only want the version."""
+    if name == "load_run":
+        # by name: an import here would make every floor depend on the upper ones
+        return importlib.import_module("genfam.saved").load_run
+    raise AttributeError(f"module 'genfam' has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""`python -m genfam` is the console script `genfam`."""
+
+import sys
+
+from genfam.cli import main
+
+sys.exit(main())

@@ -1,0 +1,212 @@
+"""The commands beside `genfam`: run a suite, and work with what is stored. `key=value` and `--key value` both do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genfam.types import Record
+
+
+def benchmark(argv: Sequence[str] | None = None) -> int:
+    """`genfam-benchmark`: run a suite and print its scorecard. Returns genfam's exit code."""
+    parser = _parser(
+        "genfam-benchmark",
+        "Train and compare every family of a suite; what is finished is skipped.",
+        "genfam-benchmark",
+        "genfam-benchmark --suite standard",
+        "genfam-benchmark --suite quick family=gan,vae hydra.launcher.workers=4",
+    )
+    parser.add_argument("--suite", default="quick", help="a file of conf/suite (default: %(default)s)")
+    arguments, overrides = parser.parse_known_intermixed_args(_given(argv, ("suite",)))
+    overrides = [*arguments.overrides, *overrides]
+    from genfam import cli
+
+    options = [override for override in overrides if override.startswith("-")]
+    rest = [override for override in overrides if not override.startswith("-")]
+    return cli.main(["-m", *options, f"+suite={arguments.suite}", *rest])
+
+
+def evaluate(argv: Sequence[str] | None = None) -> int:
+    """`genfam-evaluate`: measure stored runs again, without training. Returns 1 where one could not be measured."""
+    parser = _parser(
+        "genfam-evaluate",
+        "Measure a stored run (or all runs of a suite) again: nothing is trained.",
+        "genfam-evaluate run=outputs/quick/<run_id>",
+        "genfam-evaluate suite=quick",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path, help="a run's folder")
+    what.add_argument("--suite", help="a suite of the store: every finished run of it")
+    _add_places(parser)
+    arguments = parser.parse_args(_given(argv, ("run", "suite", "output_dir", "results_dir")))
+
+    def action() -> int:
+        from genfam import experiment, report
+
+        if arguments.run is not None:
+            _print_record(arguments.run, experiment.evaluate(_run_folder(arguments.run)))
+            return 0
+        suite = _suite_folder(arguments.output_dir, arguments.suite)
+        folders = sorted(path.parent for path in suite.glob("*/record.json"))
+        skipped = 0
+        for number, folder in enumerate(folders, start=1):
+            try:
+                record = experiment.evaluate(folder)
+                print(f"[{number}/{len(folders)}] {record.outcome.value:9} {folder.name}", flush=True)
+            except FileNotFoundError as error:  # it failed or diverged: there is no model to measure
+                skipped += 1
+                print(f"[{number}/{len(folders)}] skipped   {error}", flush=True)
+        report.finish(suite, arguments.results_dir)
+        return 1 if skipped == len(folders) else 0
+
+    return _guarded(parser, action)
+
+
+def sample(argv: Sequence[str] | None = None) -> int:
+    """`genfam-sample`: draw from a stored run into an .npz, key `samples`."""
+    parser = _parser(
+        "genfam-sample",
+        "Draw samples from a stored run into an .npz file with the key `samples`: images as uint8 N x H x W x C, "
+        "points as float32 N x D, tables as uint8 levels N x D.",
+        "genfam-sample run=outputs/quick/<run_id> n=10000 out=samples.npz seed=0",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run's folder")
+    parser.add_argument("--n", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("samples.npz"), help="file (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    arguments = parser.parse_args(_given(argv, ("run", "n", "out", "seed")))
+    if arguments.n < 1:
+        parser.error(f"n: expected a positive number of samples, got {arguments.n}")
+    if arguments.out.suffix != ".npz":
+        parser.error(f"out: expected a file name that ends in .npz, got {arguments.out}")
+
+    def action() -> int:
+        import numpy as np
+
+        import genfam
+
+        run: Any = genfam.load_run(_run_folder(arguments.run))  # type: ignore[operator]  # a lazy attribute: object
+        array = np.asarray(run.to_uint8(run.sample(arguments.n, arguments.seed)))
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(arguments.out, samples=array)
+        print(f"{arguments.out}: samples {array.dtype} {' x '.join(map(str, array.shape))}")
+        return 0
+
+    return _guarded(parser, action)
+
+
+def report(argv: Sequence[str] | None = None) -> int:
+    """`genfam-report`: the scorecard of what is stored, or else of what is published."""
+    parser = _parser(
+        "genfam-report",
+        "Print and write the scorecard of a suite in the store; where there is none, of the published one.",
+        "genfam-report --suite quick",
+    )
+    parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
+    _add_places(parser)
+    arguments = parser.parse_args(_given(argv, ("suite", "output_dir", "results_dir")))
+
+    def action() -> int:
+        from genfam import report
+
+        try:
+            folder = _suite_folder(arguments.output_dir, arguments.suite)
+        except FileNotFoundError:
+            folder = _suite_folder(arguments.results_dir, arguments.suite)
+        report.finish(folder, arguments.results_dir)
+        return 0
+
+    return _guarded(parser, action)
+
+
+def publish(argv: Sequence[str] | None = None) -> int:
+    """`genfam-publish`: copy a suite's records and report from the store to `results`."""
+    parser = _parser(
+        "genfam-publish",
+        "Publish a finished suite of the store: records, scorecard, figures and provenance go to results/<suite>.",
+        "genfam-publish --suite quick",
+    )
+    parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
+    parser.add_argument("--command", help="what a reader types to get the same (default: genfam -m +suite=<suite>)")
+    parser.add_argument("--allow-mixed", action="store_true", help="also runs of several code versions")
+    _add_places(parser)
+    arguments = parser.parse_args(_given(argv, ("suite", "command", "output_dir", "results_dir")))
+
+    def action() -> int:
+        from genfam import report
+
+        folder = _suite_folder(arguments.output_dir, arguments.suite)
+        command = arguments.command or f"genfam -m +suite={arguments.suite}"
+        print(report.publish(folder, arguments.results_dir, command, allow_mixed=arguments.allow_mixed))
+        return 0
+
+    return _guarded(parser, action)
+
+
+def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        name,
+        description=what,
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if name == "genfam-benchmark":
+        parser.add_argument("overrides", nargs="*", help="what `genfam` takes: key=value, group=option")
+    return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs"), help="(%(default)s)")
+    parser.add_argument("--results_dir", "--results-dir", type=Path, default=Path("results"), help="(%(default)s)")
+
+
+def _given(argv: Sequence[str] | None, keys: tuple[str, ...]) -> list[str]:
+    """The arguments, `key=value` of the keys named turned into `--key=value`."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return [f"--{argument}" if argument.partition("=")[0] in keys and "=" in argument else argument
+            for argument in arguments]  # fmt: skip
+
+
+def _suite_folder(place: Path, suite: str) -> Path:
+    """Raises FileNotFoundError, naming the suites that are there."""
+    folder = place / suite
+    if not folder.is_dir():
+        there = sorted(path.name for path in place.glob("*") if path.is_dir() and not path.name.startswith("."))
+        raise FileNotFoundError(f"{folder}: expected a suite's folder; in {place} there are {there or 'none'}")
+    return folder
+
+
+def _run_folder(folder: Path) -> Path:
+    """Raises FileNotFoundError, naming runs that are near by."""
+    if not (folder / "record.json").is_file():
+        near = sorted(path.parent.name for path in folder.glob("*/record.json"))
+        near = near or sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
+        hint = f"; there are {', '.join(near[:3])}{', ...' if len(near) > 3 else ''}" if near else ""
+        raise FileNotFoundError(f"{folder}: expected a run's folder with a record.json{hint}")
+    return folder
+
+
+def _print_record(folder: Path, record: Record) -> None:
+    for m in record.metrics:
+        if m.estimate is not None:
+            stderr = "" if m.estimate.stderr is None else f" ± {m.estimate.stderr:.2g}"
+            print(f"{m.name:28} {m.estimate.value:.5g}{stderr} {'' if m.unit == '1' else m.unit}")
+    print(folder / "record.json")
+
+
+def _guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
+    """Mistakes end in one line."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1

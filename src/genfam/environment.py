@@ -1,0 +1,72 @@
+"""What a result was made with: code version, packages, machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import genfam
+
+PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "torch-fidelity", "torchdiffeq", "numpy", "scipy",
+            "scikit-learn", "pandas", "wandb")  # fmt: skip
+
+
+@cache
+def code_version() -> str:
+    """`<package version>+<commit>`, with `.dirty` where tracked files differ from the commit."""
+    folder = Path(genfam.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        # an installed copy may lie inside somebody else's repository: only our own commit counts
+        git("ls-files", "--error-unmatch", "__init__.py")
+        commit = git("rev-parse", "--short=12", "HEAD")
+        # what changes no number (documents, published results) does not make the code another
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/conf")
+    except (OSError, subprocess.SubprocessError):
+        return genfam.__version__
+    return f"{genfam.__version__}+{commit}{'.dirty' if changed else ''}"
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that could change a number."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def processor() -> str:
+    """The processor's model name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

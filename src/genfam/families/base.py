@@ -1,0 +1,251 @@
+"""The family contract and the one optimisation loop for all families.
+
+A family is one file beside this one: it names its players, gives each a loss, and samples. Everything else is
+here: the loop over players (manual optimisation), learning-rate schedule, exponential moving average of the
+player that samples, gradient norms, non-finite detection, and the counters of events and FLOPs.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningModule
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genfam.types import Data, Event, Likelihood
+
+
+class Diverged(Exception):
+    """A loss or a gradient is not finite: a result of the run, not a crash."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How every player of a family is optimised.
+
+    Attributes:
+        learning_rate: peak learning rate.
+        learning_rates: exceptions per player.
+        betas: Adam's.
+        weight_decay: decoupled (AdamW).
+        warmup: share of all updates over which the learning rate rises linearly.
+        decay: `cosine`, `linear` (both to `final` × the peak) or `constant`.
+        final: share of the peak left at the end.
+        clip: largest gradient norm per player; None = no clipping.
+        ema: horizon of the exponential moving average of the sampling player, as a share of all updates, so that
+            it fits runs of any length (a fixed decay of 0.999 would drown a run of 1,000 updates); 0 = none.
+    """
+
+    learning_rate: float = 1e-3
+    learning_rates: dict[str, float] | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    warmup: float = 0.02
+    decay: str = "cosine"
+    final: float = 0.0
+    clip: float | None = 1.0
+    ema: float = 0.03
+
+    def factor(self, progress: float) -> float:
+        """Learning rate as a share of its peak at `progress` in [0, 1] of the run."""
+        if progress < self.warmup:
+            return max(progress / self.warmup, 1e-3)
+        rest = min(1.0, (progress - self.warmup) / max(1e-12, 1.0 - self.warmup))
+        shapes = {"cosine": 0.5 * (1.0 + math.cos(math.pi * rest)), "linear": 1.0 - rest, "constant": 1.0}
+        if self.decay not in shapes:
+            raise ValueError(f"decay: expected one of {sorted(shapes)}, got {self.decay!r}")
+        return self.final + (1.0 - self.final) * shapes[self.decay]
+
+
+class Family(LightningModule, ABC):
+    """A way of modelling p_data.
+
+    A subclass builds its players' networks in `__init__`, hands them to `register_players`, and implements
+    `loss` and `sample` (and `log_prob` if it declares a likelihood).
+
+    Attributes:
+        players: the optimised parts, in the order of their updates; the last one samples and is averaged.
+        likelihood: what `log_prob` returns on continuous events.
+        dequantises: whether discrete events are made continuous by adding noise, which turns an exact
+            likelihood into a lower bound (Theis et al. 2016).
+        flop_period: number of updates after which the cost of an update repeats (lazy penalties).
+        updates, total_updates: how far training is.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("model",)
+    likelihood: ClassVar[Likelihood]
+    dequantises: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    flop_period: int = 1
+
+    def __init__(self, event: Event, optimisation: Optimisation, batch_size: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.event = event
+        self.optimisation = optimisation
+        self.batch_size = batch_size
+        self.updates = 0
+        self.total_updates = 1
+        self.flops_per_update = 0.0
+        self.grad_norms: dict[str, list[float]] = {player: [] for player in self.players}
+        self.losses: dict[str, list[float]] = {player: [] for player in self.players}
+
+    # ---- what a family says -------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, x: Tensor, player: str) -> Tensor:
+        """(B, *event), player -> scalar to be minimised by that player."""
+
+    @abstractmethod
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """-> (n, *event) events as the source gives them (levels as uint8, points as float32); no grad."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(B, *event) -> (B,) nats per the event's measure; refuses unless the family declares a likelihood."""
+        raise NotImplementedError(
+            f"{type(self).__name__} declares likelihood = {self.likelihood.value}: it has no log_prob"
+        )
+
+    def prepare(self, data: Data) -> None:
+        """Look once at the training split before the first update (standardisation, closed-form fits)."""
+
+    @property
+    def evaluations_per_sample(self) -> float:
+        """Network calls that one sample takes."""
+        return 1.0
+
+    @property
+    def sampling_network(self) -> nn.Module:
+        """What a sample passes through: its parameters are what the budget's parameters count."""
+        network = getattr(self, self.players[-1])
+        assert isinstance(network, nn.Module)
+        return network
+
+    # ---- what all share -----------------------------------------------------------------------------
+
+    def register_players(self, **networks: nn.Module) -> None:
+        """Attach the players' networks and the average of the last one.
+
+        Raises:
+            ValueError: the names are not those of `players`, in their order.
+        """
+        if tuple(networks) != self.players:
+            raise ValueError(f"expected players {self.players}, got {tuple(networks)}")
+        for name, network in networks.items():
+            setattr(self, name, network)
+        self.average = AveragedModel(networks[self.players[-1]], multi_avg_fn=self._average)
+        self.average.requires_grad_(False)
+
+    def _average(self, averaged: Any, current: Any, count: Any) -> None:
+        """Torch's multi-tensor average with this run's decay."""
+        decay = 1.0 - 1.0 / (1.0 + self.optimisation.ema * self.total_updates)
+        get_ema_multi_avg_fn(decay)(averaged, current, count)  # type: ignore[no-untyped-call]  # torch's is untyped
+
+    @property
+    def sampler(self) -> Any:
+        """The last player as it samples: its exponential moving average (itself while that is switched off)."""
+        if self.optimisation.ema == 0 or int(self.average.n_averaged) == 0:
+            return getattr(self, self.players[-1])
+        return self.average.module
+
+    @property
+    def likelihood_kind(self) -> Likelihood:
+        """`likelihood` on this event: dequantisation makes an exact density a bound."""
+        if self.dequantises and self.event.is_discrete and self.likelihood is Likelihood.EXACT:
+            return Likelihood.LOWER_BOUND
+        return self.likelihood
+
+    @property
+    def progress(self) -> float:
+        """Share of the planned updates that are done, in [0, 1]."""
+        return min(1.0, self.updates / self.total_updates)
+
+    @property
+    def train_flops(self) -> float:
+        """Training FLOPs spent so far."""
+        return self.updates * self.flops_per_update
+
+    @property
+    def events_seen(self) -> int:
+        """Training events drawn so far."""
+        return self.updates * self.batch_size
+
+    def player_parameters(self, player: str) -> list[nn.Parameter]:
+        """The parameters that `player` optimises."""
+        return [p for p in getattr(self, player).parameters()]
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """One AdamW per player, in the order of `players` (their states are restored by position)."""
+        rates = self.optimisation.learning_rates or {}
+        return [
+            torch.optim.AdamW(
+                self.player_parameters(player),
+                lr=rates.get(player, self.optimisation.learning_rate),
+                betas=(self.optimisation.betas[0], self.optimisation.betas[1]),
+                weight_decay=self.optimisation.weight_decay,
+                fused=True,
+            )
+            for player in self.players
+        ]
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        """One update: every player's optimiser steps once."""
+        optimisers = self.optimizers(use_pl_optimizer=True)
+        self.update(batch, optimisers if isinstance(optimisers, list) else [optimisers], self.manual_backward)
+
+    def update(self, x: Tensor, optimisers: Iterable[Any], backward: Callable[[Tensor], None]) -> None:
+        """The one optimisation loop.
+
+        Args:
+            x: (B, *event) training events.
+            optimisers: one per player, in order.
+            backward: called with each loss.
+
+        Raises:
+            Diverged: a loss or a gradient norm is not finite.
+        """
+        factor = self.optimisation.factor(self.progress)
+        rates = self.optimisation.learning_rates or {}
+        for player, optimiser in zip(self.players, optimisers, strict=True):
+            parameters = self.player_parameters(player)
+            for other in self.players:
+                if other != player:
+                    getattr(self, other).requires_grad_(False)
+            loss = self.loss(x, player)
+            optimiser.zero_grad(set_to_none=True)
+            backward(loss)
+            for other in self.players:
+                getattr(self, other).requires_grad_(True)
+            norm = nn.utils.clip_grad_norm_(parameters, self.optimisation.clip or math.inf, foreach=True)
+            value, norm_value = float(loss.detach()), float(norm)
+            self.losses[player].append(value)
+            self.grad_norms[player].append(norm_value)
+            if not (math.isfinite(value) and math.isfinite(norm_value)):
+                raise Diverged(
+                    f"{player}: loss {value}, gradient norm {norm_value} "
+                    f"at update {self.updates} of {self.total_updates}"
+                )
+            for group in optimiser.param_groups:
+                group["lr"] = rates.get(player, self.optimisation.learning_rate) * factor
+            optimiser.step()
+        if self.optimisation.ema:
+            self.average.update_parameters(getattr(self, self.players[-1]))
+        self.updates += 1
+
+    # ---- what a checkpoint must hold beside weights and optimisers ------------------------------------
+
+    def training_state(self) -> dict[str, Any]:
+        """Counters and traces, in plain containers."""
+        return {"updates": self.updates, "grad_norms": self.grad_norms, "losses": self.losses}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `training_state`."""
+        self.updates = state["updates"]
+        self.grad_norms = state["grad_norms"]
+        self.losses = state["losses"]

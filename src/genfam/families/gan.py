@@ -1,0 +1,222 @@
+"""Generative adversarial network: model only the sampling process, judged by a critic that learns beside it.
+
+The default is the R3GAN objective: a relativistic pairing loss, which has no local minima where modes are
+dropped, with gradient penalties on real (R1) and generated (R2) events, which make its training converge.
+
+References:
+    Goodfellow, I. et al. 2014. https://arxiv.org/abs/1406.2661 (the non-saturating loss, section 3)
+    Huang, Y. et al. 2024. The GAN is dead; long live the GAN! (R3GAN). https://arxiv.org/abs/2501.05441
+        (equation 2, relativistic pairing; equations 3 and 4, R1 and R2)
+    Mescheder, L., Geiger, A. & Nowozin, S. 2018. https://arxiv.org/abs/1801.04406 (equation 9, R1)
+    Gulrajani, I. et al. 2017. WGAN-GP. https://arxiv.org/abs/1704.00028 (equation 3)
+    Lim, J. & Ye, J. 2017. Geometric GAN (hinge). https://arxiv.org/abs/1705.02894
+    Miyato, T. et al. 2018. Spectral normalisation. https://arxiv.org/abs/1802.05957
+    Arjovsky, M. & Bottou, L. 2017. https://arxiv.org/abs/1701.04862 (section 3.2, noise on the critic's inputs)
+    Karras, T. et al. 2020. StyleGAN2 (lazy penalties, section 3.1). https://arxiv.org/abs/1912.04958
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
+
+from genfam.families.base import Family, Optimisation
+from genfam.families.codec import Codec
+from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.embeddings import FourierFeatures
+from genfam.networks.mlp import ResidualMLP
+from genfam.networks.sizing import fit_width
+from genfam.types import Data, Event, Likelihood
+
+LOSSES = ("relativistic", "non_saturating", "hinge", "wasserstein")
+PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
+
+
+def adversarial_loss(loss: str, player: str, real: Tensor, fake: Tensor) -> Tensor:
+    """The scalar that `player` minimises, from critic scores of real and of generated events, both (B,)."""
+    if loss == "relativistic":
+        return F.softplus(fake - real if player == "critic" else real - fake).mean()
+    if loss == "non_saturating":
+        return F.softplus(-real).mean() + F.softplus(fake).mean() if player == "critic" else F.softplus(-fake).mean()
+    if loss == "hinge" and player == "critic":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    return fake.mean() - real.mean() if player == "critic" else -fake.mean()  # wasserstein; hinge's generator
+
+
+def geometric(start: float, end: float, share: float) -> float:
+    """From start to end by equal ratios, constant from share 1 on."""
+    share = min(1.0, share)
+    return float(start ** (1 - share) * end**share)
+
+
+def squared_gradient_norm(critic: nn.Module, x: Tensor) -> Tensor:
+    """(B,): ‖∇_x critic(x)‖², differentiable with respect to the critic."""
+    x = x.detach().requires_grad_(True)
+    (grad,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return grad.flatten(1).square().sum(dim=1)
+
+
+class Flattened(nn.Module):
+    """A flat network between shaped events."""
+
+    def __init__(self, body: nn.Module, shape: tuple[int, ...] | None) -> None:
+        super().__init__()
+        self.body, self.shape = body, shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, …) -> (B, *shape), or (B, …) flat where shape is None."""
+        out: Tensor = self.body(x.flatten(1))
+        return out if self.shape is None else out.view(-1, *self.shape)
+
+
+class GAN(Family):
+    """A generator against a critic.
+
+    Args:
+        event: shape and levels; discrete events are dequantised (codec.py).
+        parameters: budget of the generator; the critic is as wide and as deep.
+        optimisation: see `Optimisation`.
+        batch_size: events per update.
+        latent: size of the generator's Gaussian input.
+        depth: residual layers (mlp) or blocks per resolution (conv).
+        body: `mlp`, or `conv` for images.
+        loss: `relativistic`, `non_saturating`, `hinge` or `wasserstein`.
+        penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
+        penalty_weight: γ at the start.
+        penalty_final: γ from `penalty_burn_in` on, approached geometrically; None = constant.
+        penalty_burn_in: share of training over which γ falls.
+        instance_noise: standard deviation of Gaussian noise on everything that the critic sees, at the start, in
+            units of the encoded events; 0 = none. While it is wide, separate modes overlap and their masses can
+            level out; it falls geometrically.
+        instance_noise_final: from `instance_noise_burn_in` on.
+        instance_noise_burn_in: share of training over which the noise falls.
+        penalty_interval: the penalty is taken on every n-th update only (lazy), then n times as strong.
+        frequencies, frequency_scale: Fourier features of what the critic sees (mlp); 0 = none. They let it see
+            tight modes; alone they cost the balance between modes, which instance noise keeps.
+        spectral_norm: divide the critic's weights by their largest singular value.
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("critic", "generator")
+    critic: nn.Module
+    generator: nn.Module
+    likelihood: ClassVar[Likelihood] = Likelihood.NONE
+    dequantises: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        event: Event,
+        parameters: int,
+        optimisation: Optimisation,
+        batch_size: int,
+        latent: int = 16,
+        depth: int = 4,
+        body: str = "mlp",
+        loss: str = "relativistic",
+        penalty: str = "r1_r2",
+        penalty_weight: float = 0.1,
+        penalty_final: float | None = None,
+        penalty_burn_in: float = 0.5,
+        penalty_interval: int = 4,
+        spectral_norm: bool = False,
+        frequencies: int = 0,
+        frequency_scale: float = 2.0,
+        instance_noise: float = 0.0,
+        instance_noise_final: float = 0.005,
+        instance_noise_burn_in: float = 0.8,
+    ) -> None:
+        super().__init__(event, optimisation, batch_size)
+        for name, value, allowed in (
+            ("loss", loss, LOSSES),
+            ("penalty", penalty, PENALTIES),
+            ("body", body, ("mlp", "conv")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
+        self.loss_name, self.penalty = loss, penalty
+        self.latent = latent
+        self.penalty_weight, self.penalty_final = penalty_weight, penalty_final
+        self.penalty_burn_in, self.penalty_interval = penalty_burn_in, penalty_interval
+        self.instance_noise, self.instance_noise_final = instance_noise, instance_noise_final
+        self.instance_noise_burn_in = instance_noise_burn_in
+        self.flop_period = 1 if penalty == "none" else penalty_interval
+        self.codec = Codec(event)
+        shape, size = event.shape, event.dimensions
+
+        def generator(width: int) -> nn.Module:
+            if body == "conv":
+                return ImageDecoder(latent, shape[0], (shape[1], shape[2]), width, depth)
+            return Flattened(ResidualMLP(latent, size, width, depth, "leaky_relu"), shape)
+
+        def critic(width: int) -> nn.Module:
+            if body == "conv":
+                return ImageEncoder(shape[0], 1, (shape[1], shape[2]), width, depth)
+            if not frequencies:
+                return Flattened(ResidualMLP(size, 1, width, depth, "leaky_relu"), None)
+            features = FourierFeatures(size, frequencies, frequency_scale)
+            return Flattened(
+                nn.Sequential(features, ResidualMLP(features.outputs, 1, width, depth, "leaky_relu")), None
+            )
+
+        width = fit_width(generator, parameters)
+        judge = critic(width)
+        if spectral_norm:
+            for module in list(judge.modules()):
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    spectrally_normalised(module)
+        self.register_players(critic=judge, generator=generator(width))
+
+    def prepare(self, data: Data) -> None:
+        """Standardise continuous events by the training split."""
+        self.codec.fit(data)
+
+    def current_penalty_weight(self) -> float:
+        """γ at this point of training."""
+        if self.penalty_final is None:
+            return self.penalty_weight
+        return geometric(self.penalty_weight, self.penalty_final, self.progress / self.penalty_burn_in)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Events as the critic sees them: under this moment's instance noise."""
+        if self.instance_noise == 0:
+            return x
+        share = self.progress / self.instance_noise_burn_in
+        return x + geometric(self.instance_noise, self.instance_noise_final, share) * torch.randn_like(x)
+
+    def loss(self, x: Tensor, player: str) -> Tensor:
+        """The adversarial loss of `player`, for the critic with its penalty when one is due."""
+        real = self.shown(self.codec.encode(x))
+        z = torch.randn(len(x), self.latent)
+        if player == "generator":
+            fake = self.shown(self.generator(z))
+            # the pair's real score is a constant of the generator's gradient, but it sets its weight
+            with torch.no_grad():
+                real_score = self.critic(real).flatten()
+            return adversarial_loss(self.loss_name, player, real_score, self.critic(fake).flatten())
+        with torch.no_grad():
+            fake = self.shown(self.generator(z))
+        real_score, fake_score = self.critic(torch.cat([real, fake])).flatten().chunk(2)
+        total = adversarial_loss(self.loss_name, player, real_score, fake_score)
+        if self.penalty != "none" and self.updates % self.penalty_interval == 0:
+            total = total + self.penalty_interval * self.gradient_penalty(real, fake)
+        return total
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The weighted penalty on this batch; (B, *event) encoded, twice -> scalar."""
+        weight = self.current_penalty_weight()
+        if self.penalty == "wgan_gp":
+            mix = torch.rand(len(real)).view(-1, *[1] * (real.dim() - 1))
+            norm = squared_gradient_norm(self.critic, mix * real + (1 - mix) * fake).clamp_min(1e-12).sqrt()
+            return weight * (norm - 1).square().mean()
+        if self.penalty == "r1":
+            return 0.5 * weight * squared_gradient_norm(self.critic, real).mean()
+        # the mean over both halves is half the sum of the two penalties
+        return weight * squared_gradient_norm(self.critic, torch.cat([real, fake])).mean()
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """-> (n, *event): one pass through the averaged generator."""
+        return self.codec.decode(self.sampler(torch.randn(n, self.latent, generator=generator)))

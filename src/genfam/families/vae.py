@@ -1,0 +1,301 @@
+"""Variational autoencoder: p(x) = ∫ p(x | z) N(z; 0, I) dz, trained by a bound on its logarithm.
+
+References:
+    Kingma, D. P. & Welling, M. 2014. Auto-encoding variational Bayes. https://arxiv.org/abs/1312.6114
+    Rezende, D. J., Mohamed, S. & Wierstra, D. 2014. Stochastic backpropagation and approximate inference in deep
+    generative models. https://arxiv.org/abs/1401.4082
+    Burda, Y., Grosse, R. & Salakhutdinov, R. 2016. Importance weighted autoencoders (IWAE), equation 8.
+    https://arxiv.org/abs/1509.00519
+    Bowman, S. R. et al. 2016. Generating sentences from a continuous space, section 3.1 (warm-up of the divergence).
+    https://arxiv.org/abs/1511.06349
+    Kingma, D. P. et al. 2016. Improving variational inference with inverse autoregressive flow, equation 16 (free
+    bits). https://arxiv.org/abs/1606.04934
+    Higgins, I. et al. 2017. β-VAE, equation 4. https://openreview.net/forum?id=Sy2fzU9gl
+    Rybkin, O., Daniilidis, K. & Levine, S. 2021. Simple and effective VAE training with calibrated decoders.
+    https://arxiv.org/abs/2006.13202
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from genfam.families.base import Family, Optimisation
+from genfam.families.codec import Codec
+from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.embeddings import FourierFeatures
+from genfam.networks.mlp import ResidualMLP
+from genfam.networks.observation import (
+    CATEGORICAL_LEVELS,
+    LEAST_LOG_STD,
+    Observation,
+    gaussian_log_prob,
+    observation_for,
+    soft_floor,
+)
+from genfam.networks.sizing import fit_width
+from genfam.types import Data, Event, Likelihood
+
+SEED = 20160301  # of the importance samples: the same events get the same bound
+CHUNK = 2**22  # decoder outputs held at once while sampling or bounding a likelihood
+
+
+class Encoder(nn.Module):
+    """q(z | x): a diagonal Gaussian whose mean and log standard deviation a network gives.
+
+    Args:
+        body: (B, ...) -> (B, 2 latent).
+        first_log_std: the log standard deviation where the network says 0, as it does at first. Below 0 the decoder
+            can tell events apart from the start; at 0 it learns to ignore z before the encoder says anything.
+    """
+
+    def __init__(self, body: nn.Module, first_log_std: float = -2.0) -> None:
+        super().__init__()
+        self.body = body
+        self.first_log_std = first_log_std
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, ...) network inputs -> mean (B, latent), log standard deviation (B, latent)."""
+        mean, log_std = self.body(x).chunk(2, dim=1)
+        return mean, soft_floor(log_std + self.first_log_std, LEAST_LOG_STD)
+
+
+class Decoder(nn.Module):
+    """p(x | z): a network that gives the parameters of an observation model."""
+
+    def __init__(self, body: nn.Module, observation: Observation) -> None:
+        super().__init__()
+        self.body = body
+        self.observation = observation
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent) -> (B, P, *event) parameters of the observation model."""
+        event, count = self.observation.event, self.observation.parameters_per_dimension
+        out: Tensor = self.body(z)
+        return out.reshape(len(z), count, *event.shape)
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """(B, *event), (B, latent) -> (B,) log p(x | z) in nats."""
+        return self.observation.log_prob(x, self(z))
+
+    def sample(self, z: Tensor, generator: Generator) -> Tensor:
+        """(B, latent) -> (B, *event) drawn from p(x | z)."""
+        return self.observation.sample(self(z), generator)
+
+
+class VAE(Family):
+    """β-VAE with warm-up, free bits and a calibrated observation model.
+
+    Discrete events are observed as levels (no dequantisation) and continuous ones as standardised floats. `log_prob`
+    is the importance-weighted bound.
+
+    Args:
+        event: what one data point is.
+        parameters: budget of the decoder, which is all that a sample passes through; its width is chosen to meet it
+            within 10 %. The encoder, which only training and the likelihood bound need, is made as large.
+        optimisation: how the encoder and the decoder, one player, are optimised.
+        batch_size: B.
+        latent: size of z; None = the event's dimensions, but at most 16.
+        depth: residual layers of a perceptron.
+        blocks: residual blocks per resolution of a convolutional network.
+        body: `mlp`, or `conv` where the event is an image.
+        activation: of both networks.
+        dropout: on the perceptrons' residual branches.
+        frequencies: where the event is continuous, the number of fixed random frequencies at which perceptrons see
+            their input (`FourierFeatures`): modes far tighter than their distance ask for steep functions; 0 = none.
+        frequency_scale: standard deviation of the encoder's frequencies, per unit of the standardised event.
+        latent_frequency_scale: of the decoder's, per unit of z. Higher ones (1.0 on the grid) invite collapse.
+        beta: weight of the divergence KL(q(z | x) ‖ p(z)) (Higgins et al. 2017); 1 gives the evidence lower bound.
+        beta_warmup: share of the updates over which the weight rises linearly from 0 to `beta`.
+        free_bits: λ, nats per latent dimension below which the divergence is not reduced any further.
+        importance_samples: K of the bound that `log_prob` returns.
+        variance: of continuous events: `heteroscedastic`, `per_dimension` or `shared`.
+        mixtures: logistic components per dimension where an event has more than 32 levels.
+
+    Raises:
+        ValueError: `body` is unknown or does not fit the event, a setting is out of its range, or no width meets the
+            budget.
+    """
+
+    likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
+    model: nn.ModuleDict
+
+    def __init__(
+        self,
+        event: Event,
+        parameters: int,
+        optimisation: Optimisation,
+        batch_size: int,
+        latent: int | None = None,
+        depth: int = 4,
+        blocks: int = 1,
+        body: str = "mlp",
+        activation: str = "silu",
+        dropout: float = 0.0,
+        frequencies: int = 32,
+        frequency_scale: float = 1.0,
+        latent_frequency_scale: float = 0.5,
+        beta: float = 1.0,
+        beta_warmup: float = 0.5,
+        free_bits: float = 0.0,
+        importance_samples: int = 64,
+        variance: str = "heteroscedastic",
+        mixtures: int = 5,
+    ) -> None:
+        super().__init__(event, optimisation, batch_size)
+        if body not in ("mlp", "conv") or (body == "conv" and not event.is_image):
+            raise ValueError(f"body: expected mlp or (for images of at least 4 × 4) conv, got {body!r} for {event}")
+        latent = min(16, event.dimensions) if latent is None else latent
+        if beta < 0 or not 0 <= beta_warmup <= 1 or free_bits < 0 or importance_samples < 1 or latent < 1:
+            raise ValueError(
+                "expected beta ≥ 0, beta_warmup in [0, 1], free_bits ≥ 0, importance_samples ≥ 1 and latent ≥ 1, got "
+                f"{beta}, {beta_warmup}, {free_bits}, {importance_samples} and {latent}"
+            )
+        self.latent = latent
+        self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
+        self.importance_samples = importance_samples
+        self.convolutional = body == "conv"
+        # A die's faces have no order, so that numbers would mislead; an image's grey values have one.
+        self.one_hot = event.levels is not None and event.levels <= CATEGORICAL_LEVELS and not event.is_image
+        self.codec = Codec(event)
+
+        def perceptron(inputs: int, outputs: int, width: int, scale: float) -> nn.Module:
+            if event.is_discrete or not frequencies:
+                return ResidualMLP(inputs, outputs, width, depth, activation, dropout)
+            features = FourierFeatures(inputs, frequencies, scale)
+            return nn.Sequential(features, ResidualMLP(features.outputs, outputs, width, depth, activation, dropout))
+
+        def encoder(width: int) -> nn.Module:
+            if self.convolutional:
+                size = (event.shape[1], event.shape[2])
+                return Encoder(ImageEncoder(event.shape[0], 2 * latent, size, width, blocks, activation))
+            inputs = event.dimensions * (event.levels or 1 if self.one_hot else 1)
+            return Encoder(perceptron(inputs, 2 * latent, width, frequency_scale))
+
+        def decoder(width: int) -> nn.Module:
+            observation = observation_for(event, variance=variance, mixtures=mixtures)
+            outputs = observation.parameters_per_dimension
+            if self.convolutional:
+                size = (event.shape[1], event.shape[2])
+                return Decoder(
+                    ImageDecoder(latent, outputs * event.shape[0], size, width, blocks, activation), observation
+                )
+            flat = outputs * event.dimensions
+            return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
+
+        networks = {"encoder": encoder, "decoder": decoder}
+        self.register_players(
+            model=nn.ModuleDict({name: make(fit_width(make, parameters)) for name, make in networks.items()})
+        )
+
+    @property
+    def sampling_network(self) -> nn.Module:
+        """The decoder: sampling does not touch the encoder."""
+        return self.model["decoder"]
+
+    def prepare(self, data: Data) -> None:
+        """Fit the standardisation of continuous events."""
+        self.codec.fit(data)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """(B, *event) events -> what the encoder takes: one-hot, grey values in [−1, 1], or standardised floats."""
+        levels = self.event.levels
+        if levels is None:
+            return self.codec.encode(x) if self.convolutional else self.codec.encode(x).flatten(1)
+        if self.one_hot:
+            return F.one_hot(x.long(), levels).flatten(1).float()
+        grey = x.float() * (2.0 / max(1, levels - 1)) - 1.0
+        return grey if self.convolutional else grey.flatten(1)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """(B, *event) events -> what the observation model gives a probability to: levels or standardised floats."""
+        return x if self.event.is_discrete else self.codec.encode(x)
+
+    @property
+    def beta_now(self) -> float:
+        """Weight of the divergence at this point of the warm-up."""
+        return self.beta * (min(1.0, self.progress / self.beta_warmup) if self.beta_warmup else 1.0)
+
+    def loss(self, x: Tensor, player: str) -> Tensor:
+        """(B, *event) -> E[−log p(x | z)] + β Σ_j max(λ, KL_j), in nats per event of the network's units.
+
+        One z per event, by reparametrisation with torch's global random state. Free bits take the minibatch's mean
+        of each dimension's divergence KL_j (Kingma et al. 2016, equation 16).
+        """
+        mean, log_std = self.model["encoder"](self.inputs(x))
+        z = mean + torch.exp(log_std) * torch.randn_like(mean)
+        decoder = self.model["decoder"]
+        distortion: Tensor = -decoder.log_prob(self.observed(x), z).mean()  # type: ignore[operator]  # a Decoder
+        divergence = gaussian_divergence(mean, log_std).mean(dim=0)
+        return distortion + self.beta_now * divergence.clamp(min=self.free_bits).sum()
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """-> (n, *event) drawn from p(z) and then from p(x | z).
+
+        The observation is drawn, not replaced by its mean: the model's distribution, whose likelihood `log_prob`
+        bounds, is ∫ p(x | z) p(z) dz. Means would be another, sharper-looking model with no likelihood.
+        """
+        decoder = self.sampler["decoder"].eval()
+        chunks = []
+        for start in range(0, n, self._rows):
+            size = (min(self._rows, n - start), self.latent)
+            z = torch.randn(size, generator=generator, device=generator.device).to(self.device)
+            x = decoder.sample(z, generator)
+            chunks.append(x if self.event.is_discrete else self.codec.decode(x))
+        decoder.train(self.training)
+        dtype = torch.uint8 if self.event.is_discrete else torch.float32
+        return torch.cat(chunks) if chunks else torch.empty((0, *self.event.shape), dtype=dtype)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(B, *event) -> (B,) nats: log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x) (Burda et al. 2016, equation 8).
+
+        In expectation at most log p(x), and closer with larger K. The draws come from a generator with a seed of
+        its own, so that one model gives one answer, and differ between the events of a call.
+        """
+        networks = self.sampler.eval()
+        generator = torch.Generator().manual_seed(SEED)
+        bounds = [self._bound(networks, chunk, generator) for chunk in torch.split(x, self._events)]
+        networks.train(self.training)
+        volume = 0.0 if self.event.is_discrete else self.codec.log_volume
+        return torch.cat(bounds) + volume
+
+    def _bound(self, networks: nn.ModuleDict, x: Tensor, generator: Generator) -> Tensor:
+        """(B, *event) -> (B,) importance-weighted bound in nats of the network's units."""
+        mean, log_std = networks["encoder"](self.inputs(x))
+        observed, total = self.observed(x), torch.full((len(x),), -math.inf, device=x.device)
+        done = 0
+        while done < self.importance_samples:
+            k = min(max(1, self._rows // max(1, len(x))), self.importance_samples - done)
+            noise = torch.randn((k, *mean.shape), generator=generator).to(mean)
+            z = mean + torch.exp(log_std) * noise
+            prior = gaussian_log_prob(z, torch.zeros_like(mean), torch.zeros_like(mean)).sum(dim=-1)
+            posterior = gaussian_log_prob(z, mean, log_std).sum(dim=-1)
+            repeated = observed.expand(k, *observed.shape).flatten(0, 1)
+            likelihood = networks["decoder"].log_prob(repeated, z.flatten(0, 1))  # type: ignore[operator]  # a Decoder
+            weights = likelihood.unflatten(0, (k, len(x))) + prior - posterior
+            total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
+            done += k
+        return total - math.log(self.importance_samples)
+
+    @property
+    def _rows(self) -> int:
+        """Latents decoded at once: memory stays bounded whatever n and K are."""
+        decoder = self.model["decoder"]
+        assert isinstance(decoder, Decoder)
+        return max(1, CHUNK // (decoder.observation.parameters_per_dimension * self.event.dimensions * 4))
+
+    @property
+    def _events(self) -> int:
+        """Events bounded at once."""
+        return max(1, self._rows // self.importance_samples)
+
+
+def gaussian_divergence(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL(N(mean, e^{2 log_std}) ‖ N(0, 1)) per element, in nats (Kingma & Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + torch.exp(2.0 * log_std) - 1.0) - log_std

@@ -1,0 +1,149 @@
+"""What every metric sees, and what it must answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from genfam.types import Data, Measurement, Model
+
+
+class Extractor(ABC):
+    """The feature space of a Fréchet distance; its name is part of the metric's name.
+
+    Attributes:
+        name: e.g. `identity`, `digits_cnn`, `inception`.
+        n_classes: classes that `classify` tells apart; 0 where it cannot.
+    """
+
+    name: str
+    n_classes: int = 0
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(N, *event) -> (N, d) float64 on the CPU."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Name, weights' hash, resize and rounding: all that could change the features."""
+
+    def classify(self, x: Tensor) -> Tensor:
+        """(N, *event) -> (N,) int64 class. Raises NotImplementedError unless `n_classes` > 0."""
+        raise NotImplementedError(f"extractor {self.name} has no classes")
+
+
+@dataclass
+class Evaluation:
+    """All that a metric may look at: samples of the model beside held-out real data.
+
+    Attributes:
+        data: the source.
+        samples: (N, *event) drawn from the model.
+        reference: (M, *event) real data that was not trained on.
+        extractor: feature space.
+        model: the trained family, for likelihoods.
+        seed: for metrics that draw at random (subsets, projections).
+    """
+
+    data: Data
+    samples: Tensor
+    reference: Tensor
+    extractor: Extractor
+    model: Model
+    seed: int = 0
+
+    @cached_property
+    def sample_features(self) -> Tensor:
+        """(N, d) float64."""
+        return self.extractor.features(self.samples)
+
+    @cached_property
+    def reference_features(self) -> Tensor:
+        """(M, d) float64."""
+        return self.extractor.features(self.reference)
+
+    @cached_property
+    def _log_probs(self) -> dict[int, Tensor]:
+        return {}
+
+    def reference_log_prob(self, n: int, chunk: int) -> Tensor:
+        """(min(n, M),) float64 nats of the model on the first reference events; computed once for all metrics.
+
+        Estimates draw at random (importance samples, Hutchinson probes): the global random state is seeded for the
+        call and left as it was, so that the same weights give the same number whatever was measured before.
+        """
+        if n not in self._log_probs:
+            x = self.reference[:n]
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.generator(3).initial_seed() % 2**63)
+                parts = [self.model.log_prob(x[rows]).detach().double().cpu() for rows in blocks(len(x), chunk)]
+            self._log_probs[n] = torch.cat(parts)
+        return self._log_probs[n]
+
+    def with_samples(self, samples: Tensor) -> Evaluation:
+        """The same evaluation of other samples; the reference's features are not computed again."""
+        other = replace(self, samples=samples)
+        other.__dict__["reference_features"] = self.reference_features
+        return other
+
+    def generator(self, purpose: int = 0) -> Generator:
+        """A fresh seeded generator: each metric's draws are its own."""
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + purpose) % 2**63)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sample count, reference split and feature space."""
+        return f"{self.data.name}|n={len(self.samples)}|ref=test:{len(self.reference)}|{self.extractor.fingerprint}"
+
+
+class Metric(ABC):
+    """One idea of quality. Called once per run; returns one or several measurements.
+
+    Attributes:
+        on_curve: whether it is cheap enough to be measured in the middle of training.
+    """
+
+    on_curve: ClassVar[bool] = False
+
+    @abstractmethod
+    def measure(self, evaluation: Evaluation) -> list[Measurement]:
+        """All measurements of this metric; where it does not apply, `Measurement.not_applicable`."""
+
+
+def measure_all(metrics: Mapping[str, Metric], evaluation: Evaluation) -> list[Measurement]:
+    """Every metric on one evaluation, names checked to be unique.
+
+    Raises:
+        ValueError: two metrics answer with one name.
+    """
+    found: dict[str, Measurement] = {}
+    with one_generator_state():
+        for key, metric in metrics.items():
+            for measurement in metric.measure(evaluation):
+                if measurement.name in found:
+                    raise ValueError(f"metric {key}: the name {measurement.name!r} is taken by another metric")
+                found[measurement.name] = measurement
+    return list(found.values())
+
+
+@contextmanager
+def one_generator_state() -> Iterator[None]:
+    """Leave torch's global random state as it was: measuring must not change training."""
+    state = torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def blocks(n: int, size: int) -> Sequence[slice]:
+    """Slices that cover 0..n in blocks of at most `size`: bounded memory for n × n distances."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -1,0 +1,268 @@
+"""Feature spaces: the event itself, and a small classifier trained on the source's own training split.
+
+Inception-v3 is in `inception.py`.
+
+Reference:
+    S. Barratt & R. Sharma (2018). A Note on the Inception Score. https://arxiv.org/abs/1801.01973 (why features should
+    come from a network that was trained on the data in question).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from genfam.metrics.base import Extractor, blocks
+from genfam.types import Event
+
+# Part of the cache key: raise it whenever the network or its training below changes.
+CLASSIFIER_VERSION = 1
+
+
+class Identity(Extractor):
+    """The event itself, flattened; discrete levels as they are."""
+
+    def __init__(self, name: str = "identity", data: object = None, cache_dir: str | Path | None = None) -> None:
+        """`data` and `cache_dir` are not used: every extractor accepts them."""
+        self.name = name
+
+    @property
+    def fingerprint(self) -> str:
+        """The name says it all."""
+        return f"{self.name}|flattened event"
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, *event) -> (N, D) float64."""
+        return x.flatten(1).double().cpu()
+
+
+@runtime_checkable
+class LabelledImages(Protocol):
+    """What a source must offer to have a classifier."""
+
+    event: Event
+
+    def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(N, C, H, W) uint8, (N,) int64 for training; then the same for testing."""
+        ...
+
+
+class ClassifierNetwork(nn.Module):
+    """3×3 convolutions with halving until at most 4 pixels a side, then `features` units and one logit per class."""
+
+    def __init__(self, channels: int, size: tuple[int, int], classes: int, width: int, features: int) -> None:
+        """For (B, channels, *size) images."""
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+        height, breadth = size
+        while max(height, breadth) > 4 and min(height, breadth) > 1:
+            layers += [nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            width, height, breadth = 2 * width, height // 2, breadth // 2
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * height * breadth, features), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> (B, classes) logits."""
+        logits: Tensor = self.head(self.trunk(x))
+        return logits
+
+
+def shifted(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> the same, each image moved by −1, 0 or 1 pixels each way, zeros moving in."""
+    padded = nn.functional.pad(x, (1, 1, 1, 1))
+    batch, _, height, width = x.shape
+    rows = torch.randint(0, 3, (batch, 1, 1, 1)) + torch.arange(height)[None, None, :, None]
+    columns = torch.randint(0, 3, (batch, 1, 1, 1)) + torch.arange(width)[None, None, None, :]
+    images, channels = torch.arange(batch)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None]
+    return padded[images, channels, rows, columns]
+
+
+def train_classifier(
+    network: ClassifierNetwork, x: Tensor, y: Tensor, *, epochs: int, batch_size: int, learning_rate: float
+) -> None:
+    """AdamW with a one-cycle learning rate, cross-entropy with label smoothing 0.1, shifts by a pixel.
+
+    Args:
+        network: trained in place, left in evaluation mode.
+        x: (N, C, H, W) in [0, 1].
+        y: (N,) int64 classes.
+        epochs: passes over the images.
+        batch_size: images per step.
+        learning_rate: peak.
+    """
+    network.train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2, fused=True)
+    steps = epochs * -(-len(x) // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    for _ in range(epochs):
+        order = torch.randperm(len(x))
+        for rows in blocks(len(x), batch_size):
+            batch = order[rows]
+            logits = network(shifted(x[batch]))
+            loss = nn.functional.cross_entropy(logits, y[batch], label_smoothing=0.1)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+            optimiser.step()
+            schedule.step()
+    network.eval()
+
+
+class Classifier(Extractor):
+    """Penultimate activations of a small classifier of single images, trained once and kept in a cache.
+
+    An event whose channels are several stacked images is looked at image by image: features are concatenated, and the
+    class is the number whose digits (base `n`, first image first) are the images' classes.
+
+    Attributes:
+        test_accuracy: share of the source's test images that the network classifies correctly.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data: object,
+        cache_dir: str | Path,
+        epochs: int = 30,
+        width: int = 16,
+        features: int = 64,
+        batch_size: int = 64,
+        learning_rate: float = 4e-3,
+        seed: int = 0,
+    ) -> None:
+        """Train, or load what an equal classifier left in `cache_dir`.
+
+        Args:
+            name: of the extractor.
+            data: the source; must offer `classifier_images()`.
+            cache_dir: created if need be; safe to share between processes.
+            epochs: passes over the training images.
+            width: channels of the first convolution; doubled with each halving.
+            features: penultimate units per image.
+            batch_size: images per step.
+            learning_rate: peak.
+            seed: of initialisation, order and shifts.
+
+        Raises:
+            TypeError: the source has no `classifier_images`.
+            ValueError: images of the classifier do not fit the source's events.
+        """
+        if not isinstance(data, LabelledImages):
+            raise TypeError(
+                f"extractor {name}: expected a source with classifier_images(), got {getattr(data, 'name', data)!r}; "
+                "for events without classes use extractor=identity"
+            )
+        images = data.classifier_images()
+        channels, height, breadth = images[0].shape[1:]
+        shape = data.event.shape
+        if len(shape) != 3 or shape[1:] != (height, breadth) or shape[0] % channels or data.event.levels is None:
+            raise ValueError(
+                f"extractor {name}: expected discrete events (k·{channels}, {height}, {breadth}), got {data.event}"
+            )
+        self.name = name
+        self.images_per_event = shape[0] // channels
+        self.classes = int(images[1].max()) + 1
+        self.n_classes = self.classes**self.images_per_event
+        self._scale = 1.0 / (data.event.levels - 1)
+        self._image_shape = (channels, height, breadth)
+        self._training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+        self._seed = seed
+        # Without initial weights, which would be drawn from the global random state: `_load_or_train` fills them in.
+        with torch.device("meta"):
+            network = ClassifierNetwork(channels, (height, breadth), self.classes, width, features)
+        self.network: ClassifierNetwork = network.to_empty(device="cpu")
+        options = self._training | {"width": width, "features": features, "seed": seed, "scale": self._scale}
+        self.recipe = content_hash(images, options | {"version": CLASSIFIER_VERSION})
+        self.path = Path(cache_dir) / f"{name}-{self.recipe}.safetensors"
+        self.test_accuracy = self._load_or_train(images)
+        self.network.eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name, hash of data and hyperparameters, hash of the weights."""
+        state = self.network.state_dict()
+        digest = hashlib.sha256(b"".join(state[key].numpy().tobytes() for key in sorted(state)))
+        return f"{self.name}|recipe={self.recipe}|weights={digest.hexdigest()[:12]}"
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, *event) levels -> (N, images per event × features) float64."""
+        return self._apply(self.network.trunk, x).double().flatten(1)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """(N, *event) levels -> (N,) int64 in 0..n_classes − 1: Σ c_i · n^(k−1−i) over the k images of an event."""
+        digits = self._apply(self.network, x).argmax(dim=2)
+        place = self.classes ** torch.arange(self.images_per_event - 1, -1, -1)
+        return (digits * place).sum(dim=1)
+
+    @torch.no_grad()
+    def _apply(self, module: nn.Module, x: Tensor) -> Tensor:
+        """(N, *event) -> (N, images per event, outputs) float32."""
+        images = x.reshape(-1, *self._image_shape)
+        parts = [module(images[rows].float() * self._scale) for rows in blocks(len(images), 1000)]
+        return torch.cat(parts).reshape(len(x), self.images_per_event, -1)
+
+    def _load_or_train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
+        """Fill the network; returns its test accuracy. One process trains while the others wait for it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            try:
+                with safe_open(self.path, framework="pt") as stored:
+                    accuracy = float(stored.metadata()["test_accuracy"])
+                    names = stored.keys()
+                    self.network.load_state_dict({name: stored.get_tensor(name) for name in names})
+                return accuracy
+            except (FileNotFoundError, SafetensorError):
+                # Not there, or not whole: it is a cache, so make it again.
+                accuracy = self._train(images)
+            write_atomically(self.path, self.network.state_dict(), {"test_accuracy": repr(accuracy)})
+        return accuracy
+
+    def _train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
+        """Train from the seed, on one thread so that the weights do not depend on how many there are."""
+        train_x, train_y, test_x, test_y = images
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.enable_grad():
+                torch.manual_seed(self._seed)
+                for module in self.network.modules():
+                    if isinstance(module, nn.Conv2d | nn.Linear):
+                        module.reset_parameters()
+                train_classifier(self.network, train_x.float() * self._scale, train_y, **self._training)
+            with torch.no_grad():
+                logits = [self.network(test_x[rows].float() * self._scale) for rows in blocks(len(test_x), 1000)]
+        finally:
+            torch.set_num_threads(threads)
+        return float((torch.cat(logits).argmax(dim=1) == test_y).double().mean())
+
+
+def content_hash(tensors: tuple[Tensor, ...], options: dict[str, Any]) -> str:
+    """16 hexadecimal digits of a SHA-256 over shapes, types, contents and options."""
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_atomically(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write safetensors beside `path`, sync, rename: a reader sees a whole file or none."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Inception-v3 features: the ones in which a Fréchet distance is called FID.
+
+The network, its TensorFlow-1-like bilinear resize to 299 × 299 and its weights are torch-fidelity's
+(`inception-v3-compat`), which agree with the original FID code to 1e-8.
+
+References:
+    C. Szegedy et al. (2016). Rethinking the Inception Architecture for Computer Vision. https://arxiv.org/abs/1512.00567
+    A. Obukhov et al. (2020). High-fidelity performance metrics for generative models in PyTorch.
+    https://github.com/toshas/torch-fidelity
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genfam.metrics.base import Extractor, blocks
+
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+
+
+class Inception(Extractor):
+    """2048 pooled Inception-v3 features of 8-bit images; grey images are repeated to three channels."""
+
+    distance_name = "fid"
+
+    def __init__(
+        self,
+        name: str = "inception",
+        data: object = None,
+        cache_dir: str | Path | None = None,
+        weights_path: str | Path | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        """Load the weights; without `weights_path` from `cache_dir`, where they are downloaded once.
+
+        Args:
+            name: of the extractor.
+            data: the source; its events must be discrete images of one or three channels.
+            cache_dir: where the weights are kept (default: torch.hub's folder of checkpoints).
+            weights_path: a file of torch-fidelity's weights.
+            batch_size: images at a time.
+
+        Raises:
+            FileNotFoundError: no weights and no way to download them.
+            ValueError: the source's events are not such images.
+        """
+        self.name = name
+        self._batch_size = batch_size
+        event = getattr(data, "event", None)
+        if event is not None and not (event.is_discrete and event.is_image and event.shape[0] in (1, 3)):
+            raise ValueError(f"extractor {name}: expected discrete images of 1 or 3 channels, got {event}")
+        self._levels = 256 if event is None else int(event.levels)
+        self.path = find_weights(weights_path, cache_dir)
+        self._network = load_network(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name, hash of the weights' file, resize and how levels become 8 bits."""
+        with open(self.path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        levels = f"levels={self._levels}->256 rounded"
+        return f"{self.name}|weights={digest[:12]}|layer=2048|resize=tf1 bilinear 299|grey=repeated|{levels}"
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) uint8 levels -> (N, 2048) float64.
+
+        Raises:
+            ValueError: other shapes or types.
+        """
+        if x.dtype != torch.uint8 or x.dim() != 4 or x.shape[1] not in (1, 3):
+            raise ValueError(f"expected (N, 1 or 3, H, W) uint8 images, got {tuple(x.shape)} {x.dtype}")
+        parts = []
+        for rows in blocks(len(x), self._batch_size):
+            images = (x[rows].float() * (255.0 / (self._levels - 1))).round().to(torch.uint8)
+            parts.append(self._network(images.expand(-1, 3, -1, -1))[0].double())
+        return torch.cat(parts)
+
+
+def find_weights(weights_path: str | Path | None, cache_dir: str | Path | None) -> Path:
+    """The file of weights, downloaded if it is neither given nor cached.
+
+    Raises:
+        FileNotFoundError: it is not there and cannot be downloaded; the message says where to put it.
+    """
+    if weights_path is not None:
+        given = Path(weights_path).expanduser()
+        if not given.is_file():
+            raise FileNotFoundError(
+                f"extractor inception: expected Inception weights at weights_path={given}, got no file"
+            )
+        return given
+    folder = Path(torch.hub.get_dir()) / "checkpoints" if cache_dir is None else Path(cache_dir)
+    path = folder / URL.rsplit("/", 1)[1]
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10.0)
+    try:
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix="6726825d", progress=False)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"extractor inception: expected the weights at {path}, and they cannot be downloaded ({error}). "
+            f"Fetch {URL} elsewhere and put the file there, or give its place with extractor.weights_path=FILE"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return path
+
+
+def load_network(path: Path) -> Any:
+    """torch-fidelity's network with these weights.
+
+    Raises:
+        ValueError: the file does not hold tensors only. torch-fidelity would unpickle whatever is in it.
+    """
+    try:
+        torch.load(path, weights_only=True, mmap=True)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: expected a file of tensors that loads with weights_only=True, got {error}"
+        ) from error
+    # Here, not above: the import takes a second, and nobody else needs it.
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))

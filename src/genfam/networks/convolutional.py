@@ -1,0 +1,131 @@
+"""Residual convolutional networks for small images, without normalisation.
+
+References:
+    Huang, Y. et al. 2024. The GAN is dead; long live the GAN! A modern baseline GAN (R3GAN), section 3.
+    https://arxiv.org/abs/2501.05441 (residual blocks, no normalisation, bilinear resampling)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genfam.networks.mlp import activation_named
+
+
+def halvings(height: int, width: int, smallest: int = 4) -> int:
+    """How often an image can be halved and still be at least `smallest` pixels on its shorter side."""
+    count = 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= smallest:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(act(x)))), optionally shifted by a condition between the convolutions."""
+
+    def __init__(self, channels: int, activation: str, condition: int = 0) -> None:
+        super().__init__()
+        self.activation = activation_named(activation)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shift = nn.Linear(condition, channels) if condition else None
+        nn.init.zeros_(self.second.weight)  # each block begins as the identity
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # Conv2d's bias is typed as optional
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B, condition) -> (B, C, H, W)."""
+        h = self.first(self.activation(x))
+        if self.shift is not None and condition is not None:
+            h = h + self.shift(condition)[:, :, None, None]
+        out: Tensor = x + self.second(self.activation(h))
+        return out
+
+
+class ImageDecoder(nn.Module):
+    """Latent -> image: a linear layer, then residual blocks between bilinear doublings.
+
+    Args:
+        latent: size of the flat input.
+        outputs: channels of the output.
+        size: (H, W) of the output.
+        width: channels at full resolution; doubled at each halving, at most twice.
+        blocks: residual blocks per resolution.
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        outputs: int,
+        size: tuple[int, int],
+        width: int,
+        blocks: int = 1,
+        activation: str = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        self.activation = activation_named(activation)
+        levels = halvings(*size)
+        self.channels = [width * min(4, 2**level) for level in range(levels, -1, -1)]
+        self.bottom = (size[0] >> levels, size[1] >> levels)
+        self.enter = nn.Linear(latent, self.channels[0] * self.bottom[0] * self.bottom[1])
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(channels, activation) for _ in range(blocks)) for channels in self.channels
+        )
+        self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.channels, self.channels[1:], strict=False))
+        self.exit = nn.Conv2d(self.channels[-1], outputs, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent) -> (B, outputs, H, W)."""
+        h = self.enter(z).unflatten(1, (self.channels[0], *self.bottom))
+        for index, stage in enumerate(self.stages):
+            if index:
+                h = self.narrow[index - 1](h)
+                h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
+            for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
+                h = block(h)
+        out: Tensor = self.exit(self.activation(h))
+        return out
+
+
+class ImageEncoder(nn.Module):
+    """Image -> flat vector: the decoder's mirror image.
+
+    Args:
+        inputs: channels of the input.
+        outputs: size of the flat output.
+        size: (H, W) of the input.
+        width: channels at full resolution.
+        blocks: residual blocks per resolution.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: tuple[int, int],
+        width: int,
+        blocks: int = 1,
+        activation: str = "leaky_relu",
+    ) -> None:
+        super().__init__()
+        self.activation = activation_named(activation)
+        levels = halvings(*size)
+        self.channels = [width * min(4, 2**level) for level in range(levels + 1)]
+        self.enter = nn.Conv2d(inputs, width, 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(channels, activation) for _ in range(blocks)) for channels in self.channels
+        )
+        self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.channels, self.channels[1:], strict=False))
+        self.exit = nn.Linear(self.channels[-1] * (size[0] >> levels) * (size[1] >> levels), outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs)."""
+        h = self.enter(x)
+        for index, stage in enumerate(self.stages):
+            if index:
+                h = self.widen[index - 1](F.avg_pool2d(h, 2))
+            for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
+                h = block(h)
+        out: Tensor = self.exit(torch.flatten(self.activation(h), 1))
+        return out

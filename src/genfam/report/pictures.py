@@ -1,0 +1,234 @@
+"""What a run drew: samples as they came, unpicked, and how often it hit each mode."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from genfam.report.style import TRUTH, Look, label, save
+
+SHOWN_IMAGES = 32
+SHOWN_POINTS = 2500
+MOST_BARS = 40
+MOST_STATES = 4096
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A run's samples.npz.
+
+    Attributes:
+        seed: of the run.
+        samples, reference: (N, *event) of the model and of held-out real data.
+        levels: discrete values per dimension; None where continuous.
+        mode_counts: (K,) samples per mode, and `mode_masses` (K,) the truth; None where modes are unknown.
+        mode_total: how many samples were counted, those off every mode included; 0 = as many as `samples` holds.
+    """
+
+    seed: int
+    samples: NDArray[np.generic]
+    reference: NDArray[np.generic]
+    levels: int | None
+    mode_counts: NDArray[np.int64] | None = None
+    mode_masses: NDArray[np.float64] | None = None
+    mode_total: int = 0
+
+    @property
+    def is_image(self) -> bool:
+        """Whether events are (C, H, W)."""
+        return self.samples.ndim == 4
+
+    @property
+    def is_plane(self) -> bool:
+        """Whether events are points in the plane."""
+        return self.levels is None and self.samples.ndim == 2 and self.samples.shape[1] == 2
+
+    def frequencies(self) -> tuple[NDArray[np.float64], NDArray[np.float64], bool] | None:
+        """(sample frequencies, true masses, whether those are the truth and not held-out frequencies) per mode.
+
+        Without known modes the states of a small discrete event stand in. Samples off every mode keep their share:
+        frequencies then sum to less than one. None where there is nothing to count.
+        """
+        if self.mode_counts is not None and self.mode_masses is not None:
+            # Without a total, a file that keeps fewer samples than were counted has none but the sum of the counts.
+            total = self.mode_total or max(1, len(self.samples), int(self.mode_counts.sum()))
+            return self.mode_counts / total, self.mode_masses, True
+        dimensions = int(np.prod(self.samples.shape[1:]))
+        if self.levels is None or dimensions * np.log(max(self.levels, 2)) > np.log(MOST_STATES):
+            return None
+        places = np.int64(self.levels) ** np.arange(dimensions, dtype=np.int64)
+        own, other = (
+            np.bincount(x.reshape(len(x), -1).astype(np.int64) @ places, minlength=int(self.levels) ** dimensions)
+            for x in (self.samples, self.reference)
+        )
+        return own / max(1, own.sum()), other / max(1, other.sum()), False
+
+
+def load_drawn(path: Path, seed: int) -> Drawn | None:
+    """Read a samples.npz; None where there is none, and with a warning where it is broken."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+        levels = int(content["levels"]) if content.get("levels") is not None and content["levels"].size else 0
+        drawn = Drawn(
+            seed, content["samples"], content["reference"], levels if levels > 0 else None,
+            content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
+        )  # fmt: skip
+        if drawn.samples.shape[1:] != drawn.reference.shape[1:] or drawn.samples.ndim < 2 or not len(drawn.reference):
+            raise ValueError(f"samples of shape {drawn.samples.shape}, reference of shape {drawn.reference.shape}")
+        counts, masses = drawn.mode_counts, drawn.mode_masses
+        if (counts is None) != (masses is None) or (
+            counts is not None and masses is not None and (counts.ndim != 1 or counts.shape != masses.shape)
+        ):
+            raise ValueError("expected mode_counts and mode_masses of one shape (K,), or neither")
+        return drawn
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)
+        return None
+
+
+def samples_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """The first samples of each family beside real data; False where events are neither images nor points."""
+    first = next(iter(drawn.values()))
+    if first.is_image:
+        figure = _image_rows(drawn)
+    elif first.is_plane:
+        figure = _scatters(drawn, families)
+    else:
+        return False
+    seeds = ", ".join(str(seed) for seed in sorted({entry.seed for entry in drawn.values()}))
+    figure.suptitle(f"{label(source)}: first samples of seed {seeds}, unpicked", fontsize=10)
+    save(figure, path)
+    return True
+
+
+def _image_rows(drawn: Mapping[str, Drawn]) -> Figure:
+    first = next(iter(drawn.values()))
+    rows = [("data", first.reference, first.levels)] + [(f, d.samples, d.levels) for f, d in drawn.items()]
+    channels, tall, wide = first.samples.shape[1:]
+    width = 0.36 * SHOWN_IMAGES / 2  # inches; two lines of pictures per family
+    height = width * 2 * (tall + 1) / (SHOWN_IMAGES / 2 * (wide * _tiles(channels) + 1))
+    figure = Figure(figsize=(width + 1.3, len(rows) * (max(height, 0.2) + 0.1) + 0.4), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axis, (name, images, levels) in zip(axes, rows, strict=True):
+        axis.imshow(_strip(images[:SHOWN_IMAGES], levels), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axis.set_ylabel(label(name, 20), rotation=0, ha="right", va="center", fontsize=8)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def _tiles(channels: int) -> int:
+    """Three channels make a colour picture; any other number stands side by side in grey."""
+    return 1 if channels == 3 else channels
+
+
+def _strip(images: NDArray[np.generic], levels: int | None) -> NDArray[np.float64]:
+    """(n, C, H, W) -> two lines of pictures as one picture (rows, columns[, 3]) in [0, 1], a pixel's gap between."""
+    x = images.astype(np.float64)
+    x = x / max(1, levels - 1) if levels else (x - np.nanmin(x)) / max(1e-12, float(np.ptp(x)))
+    x = np.clip(np.nan_to_num(x), 0.0, 1.0)
+    channels, height = x.shape[1:3]
+    x = np.moveaxis(x, 1, -1) if channels == 3 else np.concatenate([x[:, c, :, :, None] for c in range(channels)], 2)
+    per_line = SHOWN_IMAGES // 2
+    wide = x.shape[2]
+    picture = np.ones((2 * (height + 1) - 1, per_line * (wide + 1) - 1, x.shape[3]))
+    for index, image in enumerate(x):
+        top, left = (index // per_line) * (height + 1), (index % per_line) * (wide + 1)
+        picture[top : top + height, left : left + wide] = image
+    return picture if channels == 3 else picture[:, :, 0]
+
+
+def _scatters(drawn: Mapping[str, Drawn], families: Mapping[str, Look]) -> Figure:
+    first = next(iter(drawn.values()))
+    truth = first.reference[:SHOWN_POINTS].astype(np.float64)
+    low, high = truth.min(axis=0), truth.max(axis=0)
+    margin = 0.15 * np.maximum(high - low, 1e-6)
+    low, high = low - margin, high + margin
+    columns = min(4, len(drawn) + 1)
+    lines = -(-(len(drawn) + 1) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.75 * lines + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    panels = [("data", truth, TRUTH)] + [
+        (family, entry.samples[:SHOWN_POINTS].astype(np.float64), families[family].colour)
+        for family, entry in drawn.items()
+    ]
+    for axis, (name, points, colour) in zip(axes, panels, strict=False):
+        if points is not truth:
+            axis.scatter(truth[:, 0], truth[:, 1], s=4, c="#DDDDDD", linewidths=0)
+        finite = points[np.isfinite(points).all(axis=1)]
+        axis.scatter(finite[:, 0], finite[:, 1], s=1.5, c=colour, linewidths=0)
+        inside = ((points >= low) & (points <= high)).all(axis=1).mean() if len(points) else 1.0
+        outside = f" ({100 * (1 - inside):.1f} % outside)" if inside < 1.0 else ""
+        axis.set_title(label(name) + outside, fontsize=8)
+        axis.set_aspect("equal")
+        axis.tick_params(labelsize=7)
+    axes[0].set_xlim(low[0], high[0])
+    axes[0].set_ylim(low[1], high[1])
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def modes_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """Model against true mass per mode: bars for few modes, the sorted ratio for many; False where none are known."""
+    counted = {family: found for family, entry in drawn.items() if (found := entry.frequencies()) is not None}
+    if not counted:
+        return False
+    _, masses, exact = next(iter(counted.values()))
+    counted = {family: found for family, found in counted.items() if found[0].shape == masses.shape}
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axis = figure.subplots()
+    name = "true mass" if exact else "held-out frequency"
+    if len(masses) <= MOST_BARS:
+        _bars(axis, {family: found[0] for family, found in counted.items()}, masses, families, name)
+    else:
+        _ratios(axis, {family: found[0] for family, found in counted.items()}, masses, families, name)
+    axis.set_title(f"{label(source)}: {len(masses)} modes", fontsize=10)
+    figure.legend(fontsize=7, loc="outside right center", frameon=False)
+    save(figure, path)
+    return True
+
+
+def _bars(
+    axis: Axes, shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64],
+    families: Mapping[str, Look], name: str,
+) -> None:  # fmt: skip
+    x = np.arange(len(masses))
+    width = 0.84 / len(shares)
+    for index, (family, share) in enumerate(shares.items()):
+        axis.bar(x - 0.42 + (index + 0.5) * width, share, width, color=families[family].colour, label=label(family))
+    axis.hlines(masses, x - 0.46, x + 0.46, colors=TRUTH, linewidth=1.2, label=name)
+    axis.set_xlabel("mode")
+    axis.set_xticks(x, [str(mode) for mode in x], fontsize=9 if len(x) <= 25 else 6)
+    axis.set_ylabel("share of samples")
+    axis.set_ylim(bottom=0.0)
+
+
+def _ratios(
+    axis: Axes, shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64],
+    families: Mapping[str, Look], name: str,
+) -> None:  # fmt: skip
+    possible = masses > 0.0
+    highest = 2.0
+    for family, share in shares.items():
+        ratio = np.sort(share[possible] / masses[possible])[::-1]
+        missed = int((ratio == 0.0).sum())
+        title = label(family) + (f" ({missed} missed)" if missed else "")
+        axis.step(np.arange(len(ratio)), ratio, where="mid", color=families[family].colour, linewidth=1.3, label=title)
+        highest = max(highest, float(np.quantile(ratio, 0.98)) * 1.2)
+    axis.axhline(1.0, color=TRUTH, linewidth=1.0, linestyle="--", label=name)
+    axis.set_ylim(0.0, min(highest, 8.0))
+    axis.set_xlabel("modes, most oversampled first (each family in its own order)")
+    axis.set_ylabel(f"share of samples / {name}")

@@ -1,0 +1,122 @@
+"""Numbers as figures: learning curves, and the headline of the whole suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from genfam.report.style import Look, label, save
+from genfam.report.tables import headline
+from genfam.scorecard import is_headline
+from genfam.types import Record
+
+
+def curves_figure(records: Sequence[Record], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """A metric over training FLOPs: every seed faint, the families' means bold. False where no run has a curve.
+
+    The metric is the headline if the curves have it, else the first that they have. A mean is drawn where all of a
+    family's seeds have a point, and no further.
+    """
+    names = {point.metric for record in records for point in record.curve}
+    metric = min(names, key=lambda name: (not is_headline(name), name), default=None)
+    if metric is None:
+        return False
+    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    axis = figure.subplots()
+    positive, flops_positive = True, True
+    for family, look in families.items():
+        seeds = []
+        for record in records:
+            points = {p.train_flops: p.value for p in record.curve if p.metric == metric and math.isfinite(p.value)}
+            if record.family == family and points:
+                seeds.append(points)
+                axis.plot(*_line(points), color=look.colour, alpha=0.3, linewidth=0.8)
+                positive &= min(points.values()) > 0.0
+                flops_positive &= min(points) > 0.0
+        if seeds:
+            common = set.intersection(*(set(points) for points in seeds))
+            mean = {x: float(np.mean([points[x] for points in seeds])) for x in common}
+            name = f"{label(family)} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
+            axis.plot(*_line(mean), color=look.colour, linewidth=2.0, marker=look.marker, markersize=3.5, label=name)
+    axis.set_xscale("log" if flops_positive else "linear")
+    axis.set_yscale("log" if positive else "linear")
+    axis.set_xlabel("training FLOPs")
+    axis.set_ylabel(label(metric))
+    axis.set_title(f"{label(source)}: learning curves", fontsize=10)
+    axis.grid(alpha=0.25, which="major")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7, frameon=False)
+    save(figure, path)
+    return True
+
+
+def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look], path: Path) -> bool:
+    """The suite at one glance: a panel per source, its Fréchet distance relative to the oracle's, intervals, seeds.
+
+    Where the oracle is missing or not positive (an unbiased estimate may be below zero) the panel shows the distance
+    itself and says so. False where no source has a Fréchet distance.
+    """
+    panels = [(source, metric) for source in sorted(set(card["source"])) if (metric := headline(card, source))]
+    if not panels:
+        return False
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.4, 3.1 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, (source, metric) in zip(axes, panels, strict=False):
+        rows = card[(card["source"] == source) & (card["metric"] == metric)]
+        runs = frame[(frame["source"] == source) & (frame["metric"] == metric)]
+        runs = runs[(runs["outcome"] == "ok") & (runs["status"] == "ok")]
+        _panel(axis, rows.to_dict("records"), runs, families)
+        axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    save(figure, path)
+    return True
+
+
+def _panel(axis: Axes, rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, families: Mapping[str, Look]) -> None:
+    oracles = {float(row["oracle"]) for row in rows if math.isfinite(row["oracle"])}
+    oracle = oracles.pop() if len(oracles) == 1 else math.nan
+    relative = oracle > 0.0
+    scale = oracle if relative else 1.0
+    known = {row["family"]: row for row in rows if math.isfinite(row["mean"])}
+    shown = [family for family in families if family in known]
+    seeds = {family: runs.loc[runs["family"] == family, "value"].to_numpy(dtype=float) / scale for family in shown}
+    everything = np.concatenate([np.asarray([1.0] if relative else []), *seeds.values()])
+    everything = everything[np.isfinite(everything)]
+    log = bool(len(everything)) and bool((everything > 0.0).all())
+    # An interval may reach below zero, where a logarithm does not: its bar then runs off the panel's lower edge.
+    floor = float(everything.min()) / 3.0 if log else -math.inf
+    for x, family in enumerate(shown):
+        row, look = known[family], families[family]
+        values = seeds[family]
+        axis.scatter(np.full(len(values), x + 0.18), values, s=8, color=look.colour, alpha=0.45, linewidths=0)
+        mean, low, high = (float(row[name]) / scale for name in ("mean", "ci_low", "ci_high"))
+        if math.isfinite(low):
+            axis.vlines(x, max(low, floor / 10.0), high, colors=look.colour, linewidth=2.0)
+        axis.plot([x], [mean], marker="D" if look.marker == "_" else look.marker, color=look.colour, markersize=6)
+    if log:
+        axis.set_yscale("log")
+        highs = [float(known[family]["ci_high"]) / scale for family in shown]
+        top = max([float(everything.max()), *(high for high in highs if math.isfinite(high))])
+        axis.set_ylim(floor, top * 1.6)
+    if relative:
+        axis.axhline(1.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
+    axis.set_ylabel("distance / oracle's" if relative else "distance (no positive oracle)", fontsize=8)
+    axis.set_xticks(range(len(shown)), [label(family, 18) for family in shown], rotation=30, ha="right", fontsize=8)
+    axis.set_xlim(-0.6, max(0, len(shown) - 1) + 0.6)
+    axis.tick_params(axis="y", labelsize=8)
+    axis.grid(axis="y", alpha=0.25)
+
+
+def _line(points: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    x = sorted(points)
+    return x, [points[value] for value in x]

@@ -1,0 +1,72 @@
+"""What all figures share: one colour per family, safe labels, saving."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from genfam.report.tables import clean
+from genfam.serialisation import write_atomically
+
+# Okabe & Ito (2008), "Color universal design": told apart with any kind of colour vision. Yellow comes last.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+YARDSTICKS = ("#999999", "#555555", "#BBBBBB")
+TRUTH = "#333333"
+DPI = 120
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a family looks in every figure of one report."""
+
+    colour: str
+    marker: str
+
+
+def looks(roles: Mapping[str, str]) -> dict[str, Look]:
+    """Family -> look, by position among the contestants (or the yardsticks) in alphabetical order.
+
+    Args:
+        roles: family -> role; the answer is in drawing order: contestants, then yardsticks.
+    """
+    contestants = sorted(family for family, role in roles.items() if role == "contestant")
+    yardsticks = sorted(roles.keys() - set(contestants), key=lambda family: (roles[family], family))
+    markers = "osD^vPX*"
+    found = {
+        family: Look(PALETTE[i % len(PALETTE)], markers[(i + i // len(PALETTE)) % len(markers)])
+        for i, family in enumerate(contestants)
+    }
+    return found | {f: Look(YARDSTICKS[i % len(YARDSTICKS)], "_") for i, f in enumerate(yardsticks)}
+
+
+def label(name: str, most: int = 40) -> str:
+    """A name as matplotlib shows it literally: no mathematics, no control characters, no hidden legend entry."""
+    text = clean(name)
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return ("\u200a" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name; what had to be replaced is told apart by a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:60]
+    return (
+        plain
+        if plain and plain == name
+        else f"{plain or 'source'}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:6]}"
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically; glyphs that the font lacks show as boxes."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,156 @@
+"""The scorecard as one compact table per source: what the terminal and the Markdown page both show."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pandas as pd
+
+from genfam.scorecard import HEADLINES, is_headline
+from genfam.types import Likelihood, Outcome
+
+# What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
+COLUMNS = (
+    *HEADLINES, "kid", "kd_*", "sliced_wasserstein", "precision", "coverage", "modes_covered", "high_quality_share",
+    "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample", "train_seconds",
+)  # fmt: skip
+# How the kind of a likelihood shows in its cell: a bound on log p bounds the negative log-likelihood from above.
+KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}
+LEGEND = (
+    "Mean ± half-width of the 95 % interval (Student's t over training seeds); no ± means one run, so no interval.",
+    "Bold: rank 1, that is no contestant is significantly better (95 % interval of the difference, paired by seed; "
+    "pairs are tested one by one, so of many equal families some pair is separated by chance).",
+    "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind.",
+    "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number as text, and whether it is the best or tied with it."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A family on a source; yardsticks stand below the contestants."""
+
+    family: str
+    role: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source's table; `columns` are metric names with an arrow for their direction."""
+
+    source: str
+    columns: list[str]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the report says in words and tables."""
+
+    suite: str
+    tables: list[Table]
+    outcomes: dict[str, int]
+    seeds: list[int]
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def summarise(card: pd.DataFrame, frame: pd.DataFrame, facts: dict[str, str] | None = None) -> Summary:
+    """Scorecard and measurements -> tables and counts.
+
+    Args:
+        card: as `genfam.scorecard.scorecard` gives it.
+        frame: as `genfam.records.to_frame` gives it, of the same records.
+        facts: lines for the foot of the page (command, commit, machine).
+    """
+    runs = frame.drop_duplicates("run_id")
+    counted = Counter(runs["outcome"])
+    return Summary(
+        suite=", ".join(sorted(set(frame["suite"]))),
+        tables=[table(source, card, frame) for source in sorted(set(frame["source"]))],
+        outcomes={outcome.value: counted[outcome.value] for outcome in Outcome},
+        seeds=sorted({int(seed) for seed in runs["seed"]}),
+        facts=facts or {},
+    )
+
+
+def headline(card: pd.DataFrame, source: str) -> str | None:
+    """The Fréchet distance by which a source's families are ordered; None where there is none."""
+    names = sorted({name for name in card.loc[card["source"] == source, "metric"] if is_headline(name)})
+    return names[0] if names else None
+
+
+def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:
+    """One source's compact table: contestants by rank and mean of the headline, then the yardsticks."""
+    card, frame = card[card["source"] == source], frame[frame["source"] == source]
+    cells: dict[tuple[str, str], dict[str, Any]] = {
+        (str(row["family"]), str(row["metric"])): {str(key): value for key, value in row.items()}
+        for row in card.to_dict("records")
+    }
+    runs = frame.drop_duplicates("run_id")
+    first = runs.drop_duplicates("family").set_index("family")
+    names = _columns([str(name) for name in card.loc[card["n_ok"] > 0, "metric"].unique()])
+    leading = headline(card, source)
+
+    def order(family: str) -> tuple[str, float, float, str]:
+        role = str(first.loc[family, "role"])  # yardsticks by role, so that every table ends alike
+        row = cells.get((family, str(leading)), {"rank": math.nan, "mean": math.nan})
+        return "" if role == "contestant" else role, _nan_last(row["rank"]), _nan_last(row["mean"]), family
+
+    rows = []
+    for family in sorted((str(name) for name in first.index), key=order):
+        mark = KIND_MARKS.get(str(first.loc[family, "likelihood"]), "")
+        own = [cell(cells.get((family, name)), mark if name.startswith("nll") else "") for name in names]
+        outcomes = runs.loc[runs["family"] == family, "outcome"]
+        own.append(Cell(f"{int((outcomes == Outcome.DIVERGED.value).sum())}/{len(outcomes)}"))
+        rows.append(Row(family, str(first.loc[family, "role"]), own))
+    directions = {str(row["metric"]): row["higher_is_better"] for row in card.to_dict("records")}
+    arrows = {True: " ↑", False: " ↓", None: ""}
+    return Table(source, [*(name + arrows[directions[name]] for name in names), "diverged"], rows)
+
+
+def cell(row: dict[str, Any] | None, mark: str = "") -> Cell:
+    """A scorecard row as "mean ± half-width", as precise as its interval warrants."""
+    if row is None or row["n_ok"] == 0:
+        return Cell("–")
+    mean, low, high = float(row["mean"]), float(row["ci_low"]), float(row["ci_high"])
+    if not math.isfinite(mean):
+        return Cell(mark + {math.inf: "∞", -math.inf: "−∞"}.get(mean, "NaN"), row["rank"] == 1)
+    return Cell(mark + number(mean, None if math.isnan(low) else (high - low) / 2.0), row["rank"] == 1)
+
+
+def number(value: float, half: float | None = None) -> str:
+    """A number to four significant digits, or with its half-width, both to the half-width's second digit."""
+    if half is None or not math.isfinite(half):
+        return f"{value:.4g}"
+    if half == 0.0:
+        return f"{value:.4g} ± 0"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    if decimals > 6 or max(abs(value), half) >= 1e6:
+        return f"{value:.3g} ± {half:.2g}"
+    return f"{value:.{decimals}f} ± {half:.{decimals}f}"
+
+
+def clean(text: str) -> str:
+    """Text on one line without control characters: names come from configurations, and may be anything."""
+    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+
+
+def _columns(names: list[str]) -> list[str]:
+    return [name for pattern in COLUMNS for name in sorted(names) if fnmatchcase(name, pattern)]
+
+
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else float(value)

@@ -1,0 +1,110 @@
+"""A finished run as an object: load it, sample, get log-likelihoods.
+
+import genfam
+run = genfam.load_run("outputs/quick/<run_id>")
+x = run.sample(16, seed=0)
+print(run.log_prob(x))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genfam.build import build
+from genfam.families.base import Family
+from genfam.seeds import derived_generator
+from genfam.sources.base import Source
+from genfam.types import Event
+
+
+@dataclass
+class SavedRun:
+    """A run's configuration and trained family.
+
+    Attributes:
+        config: the resolved configuration.
+        source: what it learnt.
+        family: in evaluation mode, weights loaded.
+    """
+
+    config: dict[str, Any]
+    source: Source
+    family: Family
+
+    @cached_property
+    def event(self) -> Event:
+        """Shape and levels of what it samples."""
+        return self.family.event
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """(n, *event): uint8 levels or float32 points; the same seed gives the same samples."""
+        return self.family.sample(n, generator=derived_generator(seed, "sample"))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(B, *event) -> (B,) nats; raises NotImplementedError where the family has no likelihood."""
+        return self.family.log_prob(x)
+
+    def to_uint8(self, samples: Tensor) -> NDArray[Any]:
+        """For judges elsewhere: images as uint8 N × H × W × C in 0..255; points float32 N × D; tables as they are."""
+        return to_plain(self.event, samples)
+
+
+def to_plain(event: Event, samples: Tensor) -> NDArray[Any]:
+    """See `SavedRun.to_uint8`."""
+    if event.levels is None:
+        return samples.float().numpy()
+    if len(event.shape) == 3:
+        scaled = (samples.float() * (255.0 / (event.levels - 1))).round().clamp(0, 255)
+        return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return samples.to(torch.uint8).numpy()
+
+
+def make_source(config: dict[str, Any]) -> Source:
+    """The source of a configuration."""
+    source = build(config["source"], plugins=config["plugins"], data_dir=config["data_dir"])
+    assert isinstance(source, Source)
+    return source
+
+
+def make_family(config: dict[str, Any], source: Source) -> Family:
+    """The untrained family of a configuration, fitted to the source's scale.
+
+    Raises:
+        ValueError: the configuration does not name a family.
+    """
+    parameters = int(config["budget"]["parameters"])
+    family = build(config["family"], plugins=config["plugins"], event=source.event, parameters=parameters)
+    if not isinstance(family, Family):
+        raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
+    family.prepare(source)
+    return family
+
+
+def load_run(directory: str | Path) -> SavedRun:
+    """Load a finished run from its folder.
+
+    Raises:
+        FileNotFoundError: no `config.yaml` or no `weights.safetensors` there.
+    """
+    folder = Path(directory)
+    for name in ("config.yaml", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder}: expected a finished run with a {name} (a folder of outputs/<suite>/), found none"
+            )
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    source = make_source(config)
+    family = make_family(config, source)
+    family.load_state_dict(load_file(folder / "weights.safetensors"))
+    family.eval()
+    return SavedRun(config, source, family)

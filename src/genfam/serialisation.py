@@ -1,0 +1,186 @@
+"""A record as text, and a file that is either the old one or the new one.
+
+The JSON is strict (RFC 8259): it has no bare NaN or Infinity, which other readers refuse. Where a number is due a
+non-finite one stands as the string "NaN", "Infinity" or "-Infinity" and comes back as that float; inside `config`,
+where a string may be a string, it stands as {"_float_": "NaN"}.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from genfam.types import RECORD_SCHEMA, CurvePoint, Estimate, Measurement, Outcome, Record, Status
+
+_FLOAT = "_float_"
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_FIELDS = {field.name: field for field in fields(Record)}
+_REQUIRED = {name for name, field in _FIELDS.items() if field.default is MISSING and field.default_factory is MISSING}
+_FLOATS = ("train_flops", "train_seconds", "evaluate_seconds", "evaluations_per_sample", "seconds_per_sample")
+_INTEGERS = (
+    "schema", "seed", "threads", "events_seen", "updates", "parameters", "trained_parameters", "peak_memory",
+)  # fmt: skip
+
+
+def record_to_json(record: Record, indent: int | None = None) -> str:
+    """The record as strict JSON, ASCII only; on one line unless `indent` is given.
+
+    Raises:
+        TypeError: `config` holds something that YAML could not have said.
+    """
+    content: dict[str, Any] = {name: getattr(record, name) for name in _FIELDS}
+    content["outcome"] = Outcome(record.outcome).value
+    content["config"] = _encode(record.config, "config")
+    content["package_versions"] = {str(name): str(version) for name, version in record.package_versions.items()}
+    for name in _FLOATS:
+        content[name] = _number(content[name])
+    for name in _INTEGERS:
+        content[name] = int(content[name])
+    content["curve"] = [
+        {"train_flops": _number(point.train_flops), "metric": point.metric, "value": _number(point.value)}
+        for point in record.curve
+    ]
+    content["stability"] = {name: _number(value) for name, value in record.stability.items()}
+    content["metrics"] = [_measurement_to_plain(measurement) for measurement in record.metrics]
+    return json.dumps(content, indent=indent, allow_nan=False)
+
+
+def record_from_json(text: str) -> Record:
+    """The inverse of `record_to_json`.
+
+    Raises:
+        ValueError: not strict JSON, not a record, or of a newer schema; the message says what was expected.
+    """
+    content = json.loads(text, parse_constant=_refuse_constant)
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a record as a JSON object, got {type(content).__name__}")
+    schema = content.get("schema")
+    if schema != RECORD_SCHEMA:
+        raise ValueError(f"expected a record of schema {RECORD_SCHEMA}, got {schema!r}")
+    unknown, missing = sorted(content.keys() - _FIELDS.keys()), sorted(_REQUIRED - content.keys())
+    if unknown or missing:
+        raise ValueError(f"expected the fields of a record, got unknown fields {unknown}, missing fields {missing}")
+    try:
+        content["outcome"] = Outcome(content["outcome"])
+        content["config"] = _decode(content["config"])
+        for name in _FLOATS:
+            if name in content:
+                content[name] = float(content[name])
+        for name in _INTEGERS:
+            if name in content:
+                content[name] = int(content[name])
+        content["curve"] = [
+            CurvePoint(float(point["train_flops"]), point["metric"], float(point["value"]))
+            for point in content.get("curve", [])
+        ]
+        content["stability"] = {name: float(value) for name, value in content.get("stability", {}).items()}
+        content["metrics"] = [_measurement_from_plain(entry) for entry in content.get("metrics", [])]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"expected a record, got a malformed field: {error!r}") from error
+    return Record(**content)
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Write so that a reader, and a machine that loses power, finds the whole old file or the whole new one.
+
+    The content goes to a hidden temporary file in the same folder (made if missing), is synced to the disk, and
+    takes the name in one step. A killed process leaves the temporary behind, and the old file as it was.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the old file is kept.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can open folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _number(value: float) -> float | str:
+    value = float(value)
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"expected strict JSON, got a bare {word}")
+
+
+def _encode(value: Any, where: str) -> Any:
+    """Plain data -> JSON data; tuples become lists and keys strings, as YAML would have them."""
+    if isinstance(value, Mapping):
+        if set(value) == {_FLOAT}:
+            raise TypeError(f"{where}: the key {_FLOAT!r} is reserved for numbers that are not finite")
+        return {str(key): _encode(entry, f"{where}.{key}") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+    if isinstance(value, float):
+        number = _number(value)
+        return {_FLOAT: number} if isinstance(number, str) else number
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{where}: expected a mapping, list, string, number, bool or null, got {type(value).__name__}")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {_FLOAT}:
+            return _WORDS[value[_FLOAT]]
+        return {key: _decode(entry) for key, entry in value.items()}
+    return [_decode(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
+    estimate = measurement.estimate
+    direction = measurement.higher_is_better
+    return {
+        "name": measurement.name,
+        "unit": measurement.unit,
+        "higher_is_better": None if direction is None else bool(direction),
+        "value": None if estimate is None else _number(estimate.value),
+        "stderr": None if estimate is None or estimate.stderr is None else _number(estimate.stderr),
+        "n": None if estimate is None else int(estimate.n),
+        "fingerprint": measurement.fingerprint,
+        "status": Status(measurement.status).value,
+        "reason": measurement.reason,
+    }
+
+
+def _measurement_from_plain(entry: dict[str, Any]) -> Measurement:
+    estimate = None
+    if entry["value"] is not None:
+        stderr = entry["stderr"]
+        estimate = Estimate(float(entry["value"]), None if stderr is None else float(stderr), int(entry["n"]))
+    return Measurement(
+        entry["name"], entry["unit"], entry["higher_is_better"], estimate, entry["fingerprint"],
+        Status(entry["status"]), entry["reason"],
+    )  # fmt: skip

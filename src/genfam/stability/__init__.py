@@ -1,0 +1,1 @@
+"""How steady: what training traces say."""

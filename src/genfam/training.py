@@ -1,0 +1,222 @@
+"""Training within a budget: the plan, the loop in Lightning, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from genfam.families.base import Family
+from genfam.flops import count_flops
+from genfam.seeds import derive_seed
+from genfam.sources.base import Source
+from genfam.sources.batches import BatchStream
+from genfam.types import CurvePoint
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the checkpoint is written."""
+
+
+@dataclass
+class Progress:
+    """What of a run survives in a checkpoint beside weights, optimisers and random state."""
+
+    curve: list[CurvePoint] = field(default_factory=list)
+    train_seconds: float = 0.0
+
+
+def plan(family: Family, source: Source, train_flops: float) -> None:
+    """Count the FLOPs of an update on a copy of the family, and fix the number of updates that the budget buys.
+
+    Backward passes, penalties and every player are included; the mean is taken over `flop_period` updates.
+
+    Raises:
+        ValueError: the budget does not pay a single period.
+    """
+    if not family.trains:
+        return
+    trial = copy.deepcopy(family).train()
+    trial.total_updates = 10**9
+    optimisers = trial.configure_optimizers()
+    batch = source.train[: family.batch_size]
+    state = torch.random.get_rng_state()
+
+    def period() -> None:
+        for _ in range(trial.flop_period):
+            trial.update(batch, optimisers, torch.autograd.backward)
+
+    family.flops_per_update = count_flops(period) / family.flop_period
+    torch.random.set_rng_state(state)
+    family.total_updates = int(train_flops / family.flops_per_update)
+    if family.total_updates < family.flop_period:
+        raise ValueError(
+            f"budget.train_flops: expected at least {family.flops_per_update * family.flop_period:.3g} "
+            f"(one update of this family), got {train_flops:.3g}"
+        )
+
+
+class Conductor(Callback):
+    """Measures the curve at evenly spaced points, writes checkpoints, reports progress, obeys a stop.
+
+    Args:
+        points: number of curve points; the last is the end of training.
+        measure: called at each point with the family in evaluation mode; -> {metric: value}.
+        checkpoint: file to be written at each point and on a stop.
+        progress: what survives.
+        report: called with (share done, text) some twice a second.
+        stop_requested: asked after each update.
+    """
+
+    def __init__(
+        self,
+        points: int,
+        measure: Callable[[Family], dict[str, float]],
+        checkpoint: Path,
+        progress: Progress,
+        report: Callable[[float, str], None],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.points, self.measure, self.checkpoint = points, measure, checkpoint
+        self.progress, self.report, self.stop_requested = progress, report, stop_requested
+        self.started = 0.0
+        self.reported = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After each update."""
+        family: Family = pl_module
+        done, total = family.updates, family.total_updates
+        if done * self.points // total > (done - 1) * self.points // total:
+            self.pause(family, trainer)
+        if self.stop_requested():
+            self._stop_clock()
+            save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            raise Interrupted(f"stopped at update {done} of {total}; the same command goes on from there")
+        now = time.perf_counter()
+        if now - self.reported > 0.5:
+            self.reported = now
+            self.report(done / total, f"update {done} of {total}")
+
+    def pause(self, family: Family, trainer: Trainer) -> None:
+        """One point of the curve; its time does not count as training."""
+        self._stop_clock()
+        family.eval()
+        for metric, value in self.measure(family).items():
+            self.progress.curve.append(CurvePoint(family.train_flops, metric, value))
+            for logger in trainer.loggers:
+                logger.log_metrics({metric: value, "train_flops": family.train_flops}, step=family.updates)
+        for logger in trainer.loggers:
+            latest = {f"loss_{player}": values[-1] for player, values in family.losses.items() if values}
+            logger.log_metrics({**latest, "events_seen": float(family.events_seen)}, step=family.updates)
+        family.train()
+        if family.updates < family.total_updates:
+            save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+        self.started = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        self.progress.train_seconds += time.perf_counter() - self.started
+        self.started = time.perf_counter()
+
+
+def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress: Progress) -> None:
+    """All that training needs to go on, in plain containers, replaced in one step."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(
+        {
+            "weights": family.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+            "family": family.training_state(),
+            "random_state": torch.random.get_rng_state(),
+            "curve": [(point.train_flops, point.metric, point.value) for point in progress.curve],
+            "train_seconds": progress.train_seconds,
+        },
+        temporary,
+    )
+    os.replace(temporary, path)
+
+
+class Resume(Callback):
+    """Puts a checkpoint's optimisers and random state back once Lightning has made the optimisers."""
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """By position: optimisers are made in the order of the players."""
+        for optimiser, state in zip(trainer.optimizers, self.checkpoint["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        torch.random.set_rng_state(self.checkpoint["random_state"])
+
+
+def train(
+    family: Family,
+    source: Source,
+    seed: int,
+    *,
+    points: int,
+    measure: Callable[[Family], dict[str, float]],
+    checkpoint: Path,
+    loggers: list[Any],
+    report: Callable[[float, str], None],
+    stop_requested: Callable[[], bool],
+    device: str = "cpu",
+) -> Progress:
+    """Spend the planned updates, from the checkpoint on if there is one.
+
+    Raises:
+        Diverged: a loss or gradient is not finite.
+        Interrupted: `stop_requested` said so; the checkpoint is written.
+    """
+    progress = Progress()
+    callbacks: list[Callback] = []
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        family.load_state_dict(state["weights"])
+        family.load_training_state(state["family"])
+        progress.curve = [CurvePoint(*point) for point in state["curve"]]
+        progress.train_seconds = state["train_seconds"]
+        callbacks.append(Resume(state))
+    else:
+        torch.manual_seed(derive_seed(seed, source.name, "training noise"))
+    conductor = Conductor(points, measure, checkpoint, progress, report, stop_requested)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    stream = BatchStream(
+        source.train, family.batch_size, derive_seed(seed, source.name, "batches"), family.updates, family.total_updates
+    )
+    trainer = Trainer(
+        accelerator=device,
+        devices=1,
+        max_epochs=1,
+        logger=loggers or False,
+        callbacks=[*callbacks, conductor],
+        enable_checkpointing=False,  # our own: Lightning's restores neither random states nor the data's place
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        # a stream over tensors in memory is no DataLoader and needs no workers
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(family, train_dataloaders=stream)
+    return progress
+
+
+def weights_are_finite(family: Family) -> bool:
+    """Whether every floating-point tensor of the family is finite."""
+    tensors: list[Tensor] = list(family.state_dict().values())
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())

@@ -1,0 +1,104 @@
+"""The launcher's one recipe: compose, leave out what is finished, run, account for it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from hydra_plugins.genfam_launcher._job import Job
+from hydra_plugins.genfam_launcher._pool import Pool, start_forkserver
+from hydra_plugins.genfam_launcher._progress import make_display
+from hydra_plugins.genfam_launcher._worker import Order
+
+
+def launch(
+    job_overrides: Sequence[Sequence[str]],
+    *,
+    first_number: int,
+    workers: int,
+    config: DictConfig,
+    task_function: TaskFunction,
+    context: HydraContext,
+) -> list[JobReturn]:
+    """Run the jobs of one batch of a sweep.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the running jobs have ended.
+        TypeError: the task function cannot be sent to another process.
+    """
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    # The slow imports happen there while the jobs are composed here.
+    start_forkserver(int(config.get("threads", 1)))
+    jobs = _make_jobs(job_overrides, first_number, config, context)
+    originals = {job.directory: job for job in reversed(jobs)}
+    to_run = [job for job in jobs if originals[job.directory] is job and not job.outcome]
+
+    context = HydraContext(
+        config_loader=cast(ConfigLoader, getattr(context.config_loader, "loader", context.config_loader)),
+        callbacks=context.callbacks,
+    )
+    # Without OmegaConf's resolvers, which are closures; importing genfam.cli registers ours in the job's process.
+    singletons = Singleton.get_state()["instances"]
+
+    def make_order(job: Job) -> bytes:
+        try:
+            return pickle.dumps(Order(task_function, job.config, context, singletons))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"expected a task function that can be imported by name, got {task_function}: {error}"
+            ) from error
+
+    display = make_display(jobs)
+    pool = Pool(workers, display, make_order)
+    try:
+        pool.run(to_run)
+    finally:
+        display.close()
+        _account(jobs, originals)
+    if pool.interrupts:
+        raise KeyboardInterrupt
+    return [job.to_job_return() for job in jobs]
+
+
+def _make_jobs(
+    job_overrides: Sequence[Sequence[str]], first_number: int, config: DictConfig, context: HydraContext
+) -> list[Job]:
+    from genfam import cli, experiment
+
+    common = set.intersection(*(set(overrides) for overrides in job_overrides)) if len(job_overrides) > 1 else set()
+    jobs = []
+    for number, overrides in enumerate(job_overrides, start=first_number):
+        composed = context.config_loader.load_sweep_config(config, list(overrides))
+        with open_dict(composed):
+            composed.hydra.job.id = str(number)
+            composed.hydra.job.num = number
+        settings = cli.plain(composed)
+        telling = [o for o in filter_overrides(overrides) if o not in common] or list(filter_overrides(overrides))
+        job = Job(composed, settings, Path(experiment.run_directory(settings)), " ".join(telling))
+        record = job.finished_record()
+        if record is not None:
+            job.value, job.outcome, job.reason, job.skipped = record, record.outcome.value, record.reason, True
+        jobs.append(job)
+    return jobs
+
+
+def _account(jobs: list[Job], originals: dict[Path, Job]) -> None:
+    """Jobs that name the same run share its outcome; then the tally gets all."""
+    from genfam import cli
+
+    cli.tally.multirun = True
+    for job in jobs:
+        original = originals[job.directory]
+        if original is not job:
+            job.value, job.outcome, job.reason = original.value, original.outcome, original.reason
+            job.skipped = True
+        cli.tally.add(job.settings, job.outcome or "interrupted", job.reason, job.label)

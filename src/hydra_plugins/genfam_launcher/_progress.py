@@ -1,0 +1,168 @@
+"""What the launching process shows: bars in a terminal, one line per finished run elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from genfam.cli import headline
+from hydra_plugins.genfam_launcher._job import Job
+
+ENOUGH_TO_ESTIMATE = 0.05
+"""Share of one run that must be done before a time left is worth saying."""
+
+
+class Display(Protocol):
+    """Told of every change of a job."""
+
+    def started(self, job: Job) -> None:
+        """A process runs the job."""
+
+    def advanced(self, job: Job) -> None:
+        """The job reported progress."""
+
+    def ended(self, job: Job) -> None:
+        """The job has an outcome."""
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+
+class Clock:
+    """Time left, from the done shares of the jobs that are really run."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.start = time.monotonic()
+
+    @property
+    def ended(self) -> int:
+        """Number of jobs that need no more time, skipped ones included."""
+        return sum(_has_ended(job) for job in self.jobs)
+
+    @property
+    def failed(self) -> int:
+        """Number of failed jobs."""
+        return sum(job.outcome == "failed" for job in self.jobs)
+
+    def seconds_left(self) -> float | None:
+        """An estimate, or None while there is nothing to base it on."""
+        run = [_share(job) for job in self.jobs if not job.skipped]
+        done = sum(run)
+        return None if done < ENOUGH_TO_ESTIMATE else (time.monotonic() - self.start) * (len(run) - done) / done
+
+    def summary(self) -> str:
+        """Done of all, failures, time left."""
+        left = self.seconds_left()
+        parts = [f"{self.ended}/{len(self.jobs)} runs"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if left is not None and self.ended < len(self.jobs):
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+
+def _has_ended(job: Job) -> bool:
+    return job.outcome not in ("", "interrupted")
+
+
+def _share(job: Job) -> float:
+    return 1.0 if _has_ended(job) else min(1.0, max(0.0, job.fraction))
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `1 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def describe(job: Job) -> str:
+    """One line: how the job ended."""
+    took = "" if job.skipped else f" ({duration(time.monotonic() - job.started)})"
+    outcome = "skipped, finished before" if job.skipped else job.outcome
+    reason = f": {headline(job.reason)}; log: {job.log}" if job.outcome == "failed" else ""
+    return f"{outcome:9} {job.label}{took}{reason}"
+
+
+class Lines:
+    """One plain line per finished run."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.clock = Clock(jobs)
+        skipped = sum(job.skipped for job in jobs)
+        self.say(f"{len(jobs)} runs" + (f", {skipped} of them finished before: skipped" if skipped else ""))
+
+    def started(self, job: Job) -> None:
+        """Nothing: a line per finished run is enough."""
+
+    def advanced(self, job: Job) -> None:
+        """Nothing."""
+
+    def ended(self, job: Job) -> None:
+        """The line."""
+        self.say(f"[{self.clock.summary()}] {describe(job)}")
+
+    def say(self, text: str) -> None:
+        """Printed at once, also into a pipe."""
+        print(text, flush=True)
+
+    def close(self) -> None:
+        """Nothing to clear away."""
+
+
+class Bars:
+    """An overall bar, and a bar per running job."""
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self.clock = Clock(jobs)
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
+        self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+        self.overall = self.progress.add_task("", total=len(jobs))
+        self.bars: dict[int, TaskID] = {}
+        self.progress.start()
+        self._refresh()
+
+    def started(self, job: Job) -> None:
+        """A bar of its own."""
+        self.bars[id(job)] = self.progress.add_task(f"{job.label}  {job.text}", total=1.0)
+        self._refresh()
+
+    def advanced(self, job: Job) -> None:
+        """Its bar moves."""
+        self.progress.update(self.bars[id(job)], completed=job.fraction, description=f"{job.label}  {job.text}")
+        self._refresh()
+
+    def ended(self, job: Job) -> None:
+        """Its bar goes, a line stays."""
+        if id(job) in self.bars:
+            self.progress.remove_task(self.bars.pop(id(job)))
+        if not job.skipped:
+            self.say(describe(job))
+        self._refresh()
+
+    def say(self, text: str) -> None:
+        """Above the bars."""
+        self.progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self.progress.stop()
+
+    def _refresh(self) -> None:
+        done = sum(_share(job) for job in self.clock.jobs)
+        self.progress.update(self.overall, completed=done, description=self.clock.summary())
+
+
+def make_display(jobs: Sequence[Job]) -> Display:
+    """Bars where standard output is a terminal, lines elsewhere."""
+    console = Console()
+    return Bars(jobs, console) if console.is_terminal else Lines(jobs)

@@ -1,0 +1,76 @@
+"""Every family in conf/family, found by its YAML, is put through the contract on every kind of event."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from genfam.families.base import Family
+from genfam.networks.sizing import count_parameters
+from genfam.saved import make_family, make_source
+from genfam.seeds import derived_generator
+from genfam.training import plan
+from genfam.types import Likelihood
+from helpers import composed
+
+FAMILIES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "family").glob("*.yaml"))
+SOURCES = ["die", "tiny_images", "grid", "digits", "stacked_digits"]
+CELLS = [(family, source) for family in FAMILIES for source in SOURCES]
+_sources: dict = {}
+
+
+def make(family: str, source: str):
+    config = composed(f"family={family}", f"source={source}")
+    if source not in _sources:
+        _sources[source] = make_source(config)
+    torch.manual_seed(0)
+    return make_family(config, _sources[source]), _sources[source], config
+
+
+@pytest.mark.parametrize(("family_name", "source_name"), CELLS)
+def test_contract(family_name: str, source_name: str) -> None:
+    family, source, config = make(family_name, source_name)
+    assert isinstance(family, Family)
+    if family.trains:
+        target = config["budget"]["parameters"]
+        assert abs(count_parameters(family.sampling_network) - target) <= 0.1 * target
+        plan(family, source, config["budget"]["train_flops"])
+        again = copy.deepcopy(family)
+        plan(again, source, config["budget"]["train_flops"])
+        assert again.flops_per_update == family.flops_per_update > 0
+        assert family.total_updates * family.flops_per_update <= config["budget"]["train_flops"]
+        family.batch_size = 8
+        before = {name: p.detach().clone() for name, p in family.named_parameters() if "average" not in name}
+        family.train()
+        optimisers = family.configure_optimizers()
+        assert len(optimisers) == len(family.players)
+        for step in range(2):
+            family.update(source.train[8 * step : 8 * step + 8], optimisers, lambda loss: loss.backward())
+        for player in family.players:
+            own = {f"{player}.{name}" for name, _ in getattr(family, player).named_parameters()}
+            assert any(not torch.equal(before[n], p) for n, p in family.named_parameters() if n in own), player
+        assert family.updates == 2 and family.events_seen == 16
+    family.eval()
+    x = family.sample(5, generator=derived_generator(0, "a"))
+    assert x.shape == (5, *source.event.shape)
+    assert x.dtype == (torch.float32 if source.event.levels is None else torch.uint8)
+    assert not x.requires_grad
+    if source.event.levels is not None:
+        assert int(x.max()) < source.event.levels
+    assert torch.equal(x, family.sample(5, generator=derived_generator(0, "a")))
+    if source.event.dimensions > 1:
+        assert not torch.equal(x, family.sample(5, generator=derived_generator(0, "b")))
+    if family.likelihood_kind is Likelihood.NONE:
+        with pytest.raises(NotImplementedError, match="has no log_prob"):
+            family.log_prob(source.test[:3])
+    else:
+        log_prob = family.log_prob(source.test[:3])
+        assert log_prob.shape == (3,) and bool(torch.isfinite(log_prob).all()) and not log_prob.requires_grad
+        assert torch.allclose(log_prob, family.log_prob(source.test[:3]))
+        if source.event.is_discrete and family.likelihood_kind is not Likelihood.ESTIMATE:
+            assert bool((log_prob <= 1e-5).all())
+    other, _, _ = make(family_name, source_name)
+    other.load_state_dict(family.state_dict())
+    other.eval()
+    assert torch.equal(x, other.sample(5, generator=derived_generator(0, "a")))

@@ -1,0 +1,142 @@
+"""Flow matching against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torchdiffeq import odeint
+
+from genfam.families.base import Optimisation
+from genfam.families.flow_matching import (
+    SOLVERS,
+    FlowMatching,
+    couple,
+    exact_divergence,
+    hutchinson_divergence,
+    path,
+    velocity_from,
+)
+from genfam.seeds import derived_generator
+from genfam.types import Event
+
+POINT = Event((2,))
+
+
+def make(**options) -> FlowMatching:
+    torch.manual_seed(0)
+    options = {"optimisation": Optimisation(ema=0.0), "batch_size": 64, "parameters": 5000} | options
+    return FlowMatching(POINT, **options)
+
+
+def gaussian_velocity(s: float):
+    """Marginal velocity of x_t = (1 − t) x_0 + t x_1 with x_0 ~ N(0, 1), x_1 ~ N(0, s²), independent: linear in x."""
+
+    def velocity(t, x):
+        variance = (1 - t) ** 2 + (t * s) ** 2
+        return x * (t * s**2 - (1 - t)) / variance
+
+    return velocity
+
+
+def test_conversions_agree_with_the_path():
+    g = derived_generator(0, "conversions")
+    x0, x1 = torch.randn(50, 2, generator=g).double(), torch.randn(50, 2, generator=g).double()
+    t = torch.linspace(0.05, 0.95, 50, dtype=torch.float64)
+    x = path(x0, x1, t)
+    for prediction, output in (("velocity", x1 - x0), ("data", x1), ("noise", x0)):
+        assert torch.allclose(velocity_from(prediction, output, x, t), x1 - x0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
+def test_solvers_have_their_order_of_convergence(solver, order):
+    """The flow of Gaussian to Gaussian ends at exactly s · x_0."""
+    s, x0 = 0.3, torch.tensor([[1.7]], dtype=torch.float64)
+    errors = []
+    for steps in (16, 32):
+        times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        end = odeint(gaussian_velocity(s), x0, times, method=SOLVERS[solver][0])[-1]
+        errors.append(abs(float(end) - s * 1.7))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
+def test_evaluation_count_is_what_the_network_saw(solver):
+    family = make(solver=solver, steps=7)
+    family.eval()
+    calls = 0
+
+    def count(module, inputs):
+        nonlocal calls
+        calls += 1
+
+    family.model.register_forward_pre_hook(count)
+    family.sample(4, generator=derived_generator(0, "calls"))
+    assert calls == family.evaluations_per_sample > 0
+
+
+class Linear(torch.nn.Module):
+    """The closed-form velocity as a network: the likelihood must then be the Gaussian's."""
+
+    def __init__(self, s: float) -> None:
+        super().__init__()
+        self.velocity = gaussian_velocity(s)
+
+    def forward(self, x, t):
+        return self.velocity(t[:, None], x)
+
+
+@pytest.mark.parametrize("exact_up_to", [8, 0])
+def test_likelihood_of_the_exact_flow_is_the_gaussian_density(exact_up_to):
+    """With Hutchinson too: the Jacobian is a multiple of the identity, so one Rademacher probe is exact."""
+    s = 0.4
+    family = make(exact_trace_up_to=exact_up_to, likelihood_steps=60)
+    family.model = Linear(s)
+    x = torch.tensor([[0.3, -0.2], [0.0, 0.0], [0.8, 0.5]])
+    truth = torch.distributions.Normal(0.0, s).log_prob(x).sum(dim=1)
+    assert torch.allclose(family.log_prob(x), truth, atol=2e-3)
+
+
+def test_hutchinson_is_unbiased_for_the_divergence():
+    g = derived_generator(0, "hutchinson")
+    a = torch.randn(5, 5, generator=g, dtype=torch.float64)
+    z = torch.randn(4000, 5, generator=g, dtype=torch.float64).requires_grad_(True)
+    v = torch.tanh(z) @ a
+    exact = exact_divergence(v, z)
+    estimates = hutchinson_divergence(v, z, torch.randint(2, z.shape, generator=g).double() * 2 - 1)
+    error = estimates - exact
+    assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(len(error))
+    jacobian_trace = (torch.diagonal(a) * (1 - torch.tanh(z[0]) ** 2)).sum()
+    assert torch.allclose(exact[0], jacobian_trace)
+
+
+def test_coupling_is_the_cheapest_permutation():
+    from scipy.optimize import linear_sum_assignment
+
+    g = derived_generator(0, "coupling")
+    x0, x1 = torch.randn(32, 3, generator=g), torch.randn(32, 3, generator=g)
+    paired = couple(x0, x1)
+    assert torch.equal(paired.sort(dim=0).values, x0.sort(dim=0).values)
+    cost = torch.cdist(x1, x0).square()
+    rows, columns = linear_sum_assignment(cost.numpy())
+    assert float((x1 - paired).square().sum()) == pytest.approx(float(cost[rows, columns].sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
+def test_learns_a_shifted_gaussian(prediction):
+    """p_data = N((3, −1), 0.5²): mean and spread of samples after a short training."""
+    family = make(prediction=prediction, optimisation=Optimisation(learning_rate=3e-3, ema=0.0), batch_size=256)
+    family.total_updates = 400
+    optimisers = family.configure_optimizers()
+    g = derived_generator(0, "data")
+    for _ in range(400):
+        x = torch.tensor([3.0, -1.0]) / 2 + 0.25 * torch.randn(256, 2, generator=g)
+        family.update(x, optimisers, lambda loss: loss.backward())
+    family.eval()
+    samples = family.sample(4000, generator=derived_generator(0, "samples"))
+    assert torch.allclose(samples.mean(dim=0), torch.tensor([1.5, -0.5]), atol=0.06)
+    assert torch.allclose(samples.std(dim=0), torch.tensor([0.25, 0.25]), atol=0.06)
+
+
+def test_unknown_options_name_the_known_ones():
+    with pytest.raises(ValueError, match=r"solver: expected one of .*heun.*got 'hein'"):
+        make(solver="hein")

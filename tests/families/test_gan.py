@@ -1,0 +1,128 @@
+"""Adversarial losses and penalties against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from genfam.families.base import Diverged, Optimisation
+from genfam.families.gan import GAN, LOSSES, adversarial_loss, squared_gradient_norm
+from genfam.seeds import derived_generator
+from genfam.types import Event
+
+
+def make(**options) -> GAN:
+    torch.manual_seed(0)
+    options = {
+        "optimisation": Optimisation(betas=(0.0, 0.99), clip=None, warmup=0.0, ema=1.8), "batch_size": 32,
+        "parameters": 3000, "latent": 2, "depth": 2,
+    } | options  # fmt: skip
+    return GAN(Event((2,)), **options)
+
+
+def test_losses_at_known_scores():
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0])
+    softplus = lambda v: math.log1p(math.exp(v))  # noqa: E731  (a formula)
+    expected = {
+        ("relativistic", "critic"): (softplus(-2) + softplus(0)) / 2,
+        ("relativistic", "generator"): (softplus(2) + softplus(0)) / 2,
+        ("non_saturating", "critic"): (softplus(-2) + softplus(0)) / 2 + softplus(0),
+        ("non_saturating", "generator"): softplus(0),
+        ("hinge", "critic"): 0.5 + 1.0,
+        ("hinge", "generator"): 0.0,
+        ("wasserstein", "critic"): -1.0,
+        ("wasserstein", "generator"): 0.0,
+    }
+    for (loss, player), value in expected.items():
+        assert float(adversarial_loss(loss, player, real, fake)) == pytest.approx(value, abs=1e-6), (loss, player)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_players_pull_in_opposite_directions(loss):
+    real = torch.zeros(4)
+    fake = torch.full((4,), 0.1, requires_grad=True)
+    pulls = [torch.autograd.grad(adversarial_loss(loss, p, real, fake), fake)[0] for p in ("critic", "generator")]
+    assert bool((pulls[0] > 0).all()) and bool((pulls[1] < 0).all())
+
+
+def test_gradient_norm_of_a_linear_critic_is_its_weight():
+    critic = nn.Linear(3, 1)
+    x = torch.randn(7, 3, generator=derived_generator(0, "x"))
+    assert torch.allclose(squared_gradient_norm(critic, x), critic.weight.square().sum().expand(7))
+
+
+@pytest.mark.parametrize(
+    ("penalty", "factor"),
+    [("r1", lambda n: 0.5 * n), ("r1_r2", lambda n: n), ("wgan_gp", lambda n: (n**0.5 - 1) ** 2)],
+)
+def test_penalties_of_a_linear_critic(penalty, factor):
+    gan = make(penalty=penalty, penalty_weight=0.3, penalty_final=None)
+    gan.critic = nn.Linear(2, 1)
+    square = float(gan.critic.weight.detach().square().sum())
+    x = torch.randn(5, 2, generator=derived_generator(0, "x"))
+    assert float(gan.gradient_penalty(x, x + 1)) == pytest.approx(0.3 * factor(square), rel=1e-5)
+
+
+def test_penalty_weight_falls_geometrically_and_is_lazy():
+    gan = make(penalty_weight=0.1, penalty_final=0.001, penalty_burn_in=0.5, penalty_interval=4)
+    gan.total_updates = 100
+    weights = []
+    for gan.updates in (0, 25, 50, 100):
+        weights.append(gan.current_penalty_weight())
+    assert weights == pytest.approx([0.1, 0.01, 0.001, 0.001])
+    x = torch.randn(8, 2, generator=derived_generator(0, "x"))
+
+    def critic_loss(at: int) -> float:
+        gan.updates = at
+        torch.manual_seed(1)
+        return float(gan.loss(x, "critic"))
+
+    assert critic_loss(1) == critic_loss(2) != critic_loss(4)
+
+
+def test_spectral_norm_bounds_every_layer_of_the_critic_only():
+    gan = make(spectral_norm=True)
+    for _ in range(200):
+        gan.critic(torch.zeros(1, 2))  # power iterations
+    for module in gan.critic.modules():
+        if isinstance(module, nn.Linear):
+            assert float(torch.linalg.matrix_norm(module.weight.detach(), 2)) == pytest.approx(1.0, abs=0.02)
+    assert all("parametrizations" not in name for name, _ in gan.generator.named_parameters())
+
+
+def test_averages_only_the_generator_and_samples_from_the_average():
+    gan = make()
+    assert "average.module.body.enter.weight" in gan.state_dict()
+    x = torch.randn(32, 2, generator=derived_generator(0, "x"))
+    optimisers = gan.configure_optimizers()
+    gan.total_updates = 5
+    snapshots = []
+    for _ in range(3):
+        gan.update(x, optimisers, lambda loss: loss.backward())
+        snapshots.append(gan.generator.body.enter.weight.detach().clone())
+    expected = snapshots[0]
+    for snapshot in snapshots[1:]:
+        expected = 0.9 * expected + 0.1 * snapshot
+    assert torch.allclose(gan.sampler.body.enter.weight, expected, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence_told_with_its_update():
+    gan = make()
+    gan.total_updates = 5
+    optimisers = gan.configure_optimizers()
+    with pytest.raises(Diverged, match=r"critic: loss nan.* at update 0 of 5"):
+        gan.update(torch.full((32, 2), math.nan), optimisers, lambda loss: loss.backward())
+
+
+def test_learns_one_tight_gaussian():
+    gan = make(parameters=10_000, penalty_interval=1, batch_size=128)
+    gan.total_updates = 600
+    optimisers = gan.configure_optimizers()
+    g = derived_generator(0, "data")
+    for _ in range(600):
+        gan.update(1.0 + 0.2 * torch.randn(128, 2, generator=g), optimisers, lambda loss: loss.backward())
+    gan.eval()
+    samples = gan.sample(4000, generator=derived_generator(0, "samples"))
+    assert torch.allclose(samples.mean(dim=0), torch.ones(2), atol=0.1)
+    assert torch.allclose(samples.std(dim=0), torch.full((2,), 0.2), atol=0.1)

@@ -1,0 +1,198 @@
+"""Extractors: the classifier's accuracy, cache and class numbers; Inception's errors and agreement."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from genfam.metrics import extractors, inception
+from genfam.metrics.extractors import Classifier, Identity, shifted
+from genfam.metrics.frechet import Frechet, distance_name
+from genfam.metrics.modes import Modes
+from genfam.types import Event
+
+
+def digits(channels=1, count=1797):
+    bunch = load_digits()
+    x, y = torch.from_numpy(bunch.images.astype(np.uint8))[:count, None], torch.from_numpy(bunch.target)[:count].long()
+    test = torch.arange(count) % 4 == 0
+    images = (x[~test], y[~test], x[test], y[test])
+    return SimpleNamespace(name="toy digits", event=Event((channels, 8, 8), 17), classifier_images=lambda: images)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    # A third of the default epochs: the bar of 97 % is met well before them.
+    return Classifier("digits_cnn", digits(), cache, epochs=10), cache
+
+
+def test_identity_keeps_levels():
+    x = torch.arange(12, dtype=torch.uint8).reshape(2, 1, 2, 3)
+    features = Identity(data=object(), cache_dir="unused").features(x)
+    assert features.dtype == torch.float64
+    assert features.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    with pytest.raises(NotImplementedError, match="no classes"):
+        Identity().classify(x)
+
+
+def test_the_classifier_knows_digits(trained):
+    classifier, _ = trained
+    _, _, x, y = digits().classifier_images()
+    assert classifier.test_accuracy >= 0.97
+    assert float((classifier.classify(x) == y).double().mean()) == pytest.approx(classifier.test_accuracy)
+    features = classifier.features(x)
+    assert features.shape == (len(x), 64)
+    assert features.dtype == torch.float64
+
+
+def test_training_happens_once_and_in_the_cache(trained, monkeypatch):
+    classifier, cache = trained
+    monkeypatch.setattr(extractors, "train_classifier", lambda *a, **k: pytest.fail("trained again"))
+    again = Classifier("digits_cnn", digits(), cache, epochs=10)
+    x = digits().classifier_images()[2]
+    assert again.fingerprint == classifier.fingerprint
+    assert again.test_accuracy == classifier.test_accuracy
+    assert torch.equal(again.features(x), classifier.features(x))
+    assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".safetensors"]
+
+
+def small(cache, **options):
+    return Classifier("small", digits(count=200), cache, **({"epochs": 1, "width": 2, "features": 4} | options))
+
+
+def test_same_seed_same_weights_other_inputs_other_recipe(tmp_path):
+    first = small(tmp_path / "a")
+    torch.randn(3)
+    assert small(tmp_path / "b").fingerprint == first.fingerprint
+    recipes = {first.recipe, small(tmp_path / "a", seed=1).recipe, small(tmp_path / "a", epochs=2).recipe}
+    recipes.add(Classifier("small", digits(count=204), tmp_path / "a", epochs=1, width=2, features=4).recipe)
+    assert len(recipes) == 4
+
+
+def test_training_leaves_the_global_random_state(tmp_path):
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    small(tmp_path)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert threads == torch.get_num_threads()
+
+
+def test_a_broken_cache_is_made_again(tmp_path):
+    first = small(tmp_path)
+    first.path.write_bytes(first.path.read_bytes()[:50])
+    assert small(tmp_path).fingerprint == first.fingerprint
+    assert first.path.stat().st_size > 50
+
+
+def test_others_wait_for_the_one_that_trains(tmp_path, monkeypatch):
+    calls = []
+    real = extractors.train_classifier
+    monkeypatch.setattr(extractors, "train_classifier", lambda *a, **k: (calls.append(1), real(*a, **k)))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: small(tmp_path).fingerprint, range(3)))
+    assert len(calls) == 1
+    assert len(set(found)) == 1
+
+
+def test_stacked_images_are_looked_at_one_by_one(trained):
+    single, cache = trained
+    stacked = Classifier("digits_cnn", digits(channels=3), cache, epochs=10)
+    assert stacked.fingerprint == single.fingerprint
+    assert stacked.n_classes == 1000
+    assert single.n_classes == 10
+    images = digits().classifier_images()[2][:30, 0]
+    x = images.reshape(10, 3, 8, 8)
+    ones = single.classify(images[:, None]).reshape(10, 3)
+    assert stacked.classify(x).tolist() == (ones[:, 0] * 100 + ones[:, 1] * 10 + ones[:, 2]).tolist()
+    torch.testing.assert_close(stacked.features(x), single.features(images[:, None]).reshape(10, 192))
+
+
+def test_planted_collapse_shows_in_classifier_features(trained, evaluate):
+    classifier, _ = trained
+    x, y, test, _ = digits().classifier_images()
+    (fair,) = Frechet().measure(evaluate(x[:400], test, extractor=classifier))
+    (threes,) = Frechet().measure(evaluate(x[y == 3], test, extractor=classifier))
+    assert fair.name == "fd_digits_cnn"
+    assert threes.estimate.value > 20 * fair.estimate.value
+    covered, _, divergence = Modes().measure(evaluate(x[y == 3], test, extractor=classifier))
+    # Not exactly one mode: the classifier errs on a few of them.
+    assert covered.estimate.value < 6
+    assert divergence.estimate.value == pytest.approx(math.log(10), rel=0.15)
+
+
+def test_shifts_move_whole_images_by_at_most_one_pixel():
+    torch.manual_seed(0)
+    x = torch.zeros(200, 1, 5, 5)
+    x[:, 0, 2, 2] = 1
+    moved = shifted(x).sum(dim=0)[0]
+    assert moved[1:4, 1:4].sum() == 200
+    assert bool((moved[1:4, 1:4] > 5).all())
+
+
+def test_sources_that_cannot_have_a_classifier(tmp_path):
+    with pytest.raises(TypeError, match=r"classifier_images.*'ring'.*extractor=identity"):
+        Classifier("digits_cnn", SimpleNamespace(name="ring", event=Event((2,))), tmp_path)
+    wrong = digits()
+    wrong.event = Event((1, 28, 28), 256)
+    with pytest.raises(ValueError, match="28, 28"):
+        Classifier("digits_cnn", wrong, tmp_path)
+
+
+def test_inception_without_weights_says_where_to_put_them(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(FileNotFoundError, match=r"no network.*weights_path") as error:
+        inception.Inception(cache_dir=tmp_path)
+    assert str(tmp_path / "weights-inception-2015-12-05-6726825d.pth") in str(error.value)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        inception.Inception(weights_path=tmp_path / "nowhere.pth")
+
+
+def test_inception_refuses_events_that_are_no_images(tmp_path):
+    with pytest.raises(ValueError, match="discrete images"):
+        inception.Inception(data=SimpleNamespace(event=Event((2,))), cache_dir=tmp_path)
+
+
+def test_inception_refuses_a_file_that_would_run_code(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"x": print}, path)
+    with pytest.raises(ValueError, match="weights_only"):
+        inception.Inception(weights_path=path)
+
+
+def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    path = tmp_path / "weights.pth"
+    # torch's own initialisation takes seconds and is replaced below.
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *args, **kwargs: None)
+    torch.manual_seed(0)
+    torch.save({}, path)
+    with monkeypatch.context() as patch:
+        # The network is made without loading weights, and saved for our extractor to load.
+        patch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
+        theirs = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(path))
+    for module in theirs.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    torch.save(theirs.state_dict(), path)
+    data = SimpleNamespace(event=Event((1, 8, 8), 17))
+    ours = inception.Inception(data=data, weights_path=path, batch_size=2)
+    x = digits().classifier_images()[2][:3]
+    rescaled = (x.double() * 255 / 16).round().to(torch.uint8).repeat(1, 3, 1, 1)
+    features = ours.features(x)
+    assert features.shape == (3, 2048)
+    assert float(features.std()) > 0
+    torch.testing.assert_close(features, theirs(rescaled)[0].double(), rtol=1e-4, atol=1e-5)
+    assert distance_name(ours) == "fid"
+    assert "levels=17" in ours.fingerprint
+    with pytest.raises(ValueError, match="uint8"):
+        ours.features(x.float())

@@ -1,0 +1,86 @@
+"""Precision, recall, density, coverage: the `prdc` package, planted failures, ties, bounded memory."""
+
+import contextlib
+import io
+
+import pytest
+import torch
+
+from genfam.metrics.neighbours import NearestNeighbours, neighbours
+from genfam.types import Status
+
+
+def averages(found):
+    return {
+        "precision": float(found.precise.double().mean()),
+        "recall": float(found.recalled.double().mean()),
+        "density": float(found.density.mean()),
+        "coverage": float(found.covered.double().mean()),
+    }
+
+
+@pytest.mark.parametrize("block_size", [7, 1000])
+@pytest.mark.parametrize("k", [1, 5])
+def test_agrees_with_prdc_exactly(normal, k, block_size):
+    from prdc import compute_prdc
+
+    real, fake = normal(120, 6, 1), normal(150, 6, 2) * 1.2 + 0.3
+    with contextlib.redirect_stdout(io.StringIO()):
+        expected = compute_prdc(real.numpy(), fake.numpy(), nearest_k=k)
+    got = averages(neighbours(real, fake, k, block_size))
+    assert got == {key: pytest.approx(float(value), abs=1e-12) for key, value in expected.items()}
+
+
+def test_collapse_keeps_precision_and_loses_diversity(normal):
+    real = normal(300, 2)
+    got = averages(neighbours(real, real[:1] + 0.01 * normal(300, 2, 1), 5))
+    assert got["precision"] > 0.9
+    assert got["recall"] < 0.1
+    assert got["coverage"] < 0.1
+
+
+def test_noise_keeps_diversity_and_loses_fidelity(normal):
+    real = normal(300, 2)
+    got = averages(neighbours(real, 8 * normal(300, 2, 1), 5))
+    assert got["precision"] < 0.3
+    assert got["density"] < 0.2
+    assert got["recall"] > 0.9
+
+
+def test_ties_of_discrete_events_count_as_inside():
+    faces = torch.arange(6).repeat(20)[:, None].double()
+    got = averages(neighbours(faces, faces, 5))
+    assert got["precision"] == got["recall"] == got["coverage"] == 1.0
+    # Each sample lies in the balls of all 20 real events of its own face.
+    assert got["density"] == pytest.approx(20 / 5)
+    missing = averages(neighbours(faces, faces[faces[:, 0] < 3], 5))
+    assert missing["precision"] == 1.0
+    assert missing["coverage"] == missing["recall"] == 0.5
+
+
+def test_ties_survive_a_change_of_origin_and_scale():
+    images = torch.randint(0, 17, (40, 64), generator=torch.Generator().manual_seed(0)).double()
+    real = torch.cat([images] * 6) * 0.1 + 1e3
+    got = averages(neighbours(real, real, 5, block_size=17))
+    assert got["precision"] == got["recall"] == got["coverage"] == 1.0
+
+
+def test_measurements(normal, evaluate, by_name):
+    found = by_name(NearestNeighbours(), evaluate(normal(100, 2, 1), normal(80, 2, 2)))
+    assert list(found) == ["precision", "recall", "density", "coverage"]
+    assert [found[name].estimate.n for name in found] == [100, 80, 100, 80]
+    assert all(m.higher_is_better and m.estimate.stderr > 0 and "k=5" in m.fingerprint for m in found.values())
+
+
+def test_certainty_is_never_claimed(normal, evaluate, by_name):
+    x = normal(50, 2)
+    precision = by_name(NearestNeighbours(), evaluate(x, x))["precision"].estimate
+    assert precision.value == 1.0
+    assert 0.005 < precision.stderr < 0.05
+
+
+def test_too_few_events(normal, evaluate):
+    found = NearestNeighbours(k=5).measure(evaluate(normal(5, 2), normal(50, 2)))
+    assert all(m.status is Status.NOT_APPLICABLE and "at least 6" in m.reason for m in found)
+    with pytest.raises(ValueError, match="k = 5"):
+        neighbours(normal(50, 2), normal(5, 2), 5)

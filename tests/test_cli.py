@@ -1,0 +1,330 @@
+"""The command line: what is composed, what is said where it is wrong, and the commands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+import genfam
+from genfam import cli, commands, experiment, report
+from genfam.types import Event, Outcome, Record
+
+CONF = cli.configuration_folder()
+FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
+SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
+TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
+SUITES = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
+CELLS = sorted({(SOURCES[0], family) for family in FAMILIES} | {(source, FAMILIES[0]) for source in SOURCES} | {*TUNED})
+
+
+@pytest.fixture
+def hydra_ready() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.mark.usefixtures("hydra_ready")
+@pytest.mark.parametrize(("source", "family"), CELLS)
+def test_every_family_source_and_tuned_cell_composes_for_a_suite(source: str, family: str) -> None:
+    config = cli.plain(compose("config", ["+suite=quick", f"source={source}", f"family={family}"]))
+    assert config["suite"] == "quick"
+    assert "hydra" not in config
+    assert config["budget"]["train_flops"] == pytest.approx(0.25 * config["reference"]["train_flops"])
+    assert config["budget"]["parameters"] == config["reference"]["parameters"]
+    assert "_target_" in config["extractor"]
+    assert all("_target_" in metric for metric in config["metrics"].values())
+    assert experiment.run_directory(config).parent == Path("outputs/quick")
+
+
+@pytest.mark.usefixtures("hydra_ready")
+@pytest.mark.parametrize("suite", SUITES)
+def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
+    config = compose("config", [f"+suite={suite}"], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert config.suite == suite
+    sweep = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in config.hydra.sweeper.params.items()])
+    values = {override.key_or_group: list(override.sweep_string_iterator()) if override.is_sweep_override()
+              else [str(override.value())] for override in sweep}  # fmt: skip
+    assert set(values) == {"family", "source", "seed"}
+    assert set(values["source"]) <= set(SOURCES)
+    assert set(values["family"]) == {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
+    assert len(values["seed"]) == {"smoke": 1, "quick": 3, "standard": 5}[suite]
+
+
+def job(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert cli.main([*arguments, "--cfg", "job", "--resolve"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert isinstance(config, dict)
+    return config
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("how", ["--config-dir", "hydra.searchpath"])
+def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    write(tmp_path / "family/toy_family.yaml", "_target_: toys.Family\nname: toy_family\ndepth: 1\nwidth: 1\n")
+    write(tmp_path / "tuned/toy_source/toy_family.yaml", "# @package family\ndepth: 2\nwidth: 2\n")
+    write(tmp_path / "metric/toy.yaml", "# @package metrics.toy\n_target_: toys.Metric\n")
+    write(
+        tmp_path / "source/toy_source.yaml",
+        "# @package _global_\ndefaults:\n  - /extractor: identity\nsource: {_target_: toys.Source, name: toy_source}\n"
+        "reference: {train_flops: 1.0e+6, parameters: 10}\nevaluation: {samples: 5}\n",
+    )
+    place = ["--config-dir", str(tmp_path)] if how == "--config-dir" else [f"hydra.searchpath=[file://{tmp_path}]"]
+    config = job(capsys, *place, "family=toy_family", "source=toy_source", "+metric=toy", "family.width=3")
+    assert config["family"] == {"_target_": "toys.Family", "name": "toy_family", "depth": 2, "width": 3}
+    assert config["metrics"]["toy"] == {"_target_": "toys.Metric"}
+    assert "frechet" in config["metrics"]
+    assert config["budget"]["train_flops"] == 1e6
+    elsewhere = job(capsys, *place, "family=toy_family", "source=die", "metric=[modes,toy]")
+    assert elsewhere["family"]["depth"] == 1
+    assert set(elsewhere["metrics"]) == {"modes", "toy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("sed=1", "no key or group 'sed'; did you mean seed?"),
+        ("famly=gan", "no key or group 'famly'; did you mean family?"),
+        ("family=gna", "no family 'gna'; did you mean gan?"),
+        ("-m family=gan,vea seed=0,1", "no family 'vea'; did you mean vae?"),
+        ("+suite=qick", "no suite 'qick'; did you mean quick?"),
+        ("+suit=quick", "no key or group 'suit'; did you mean suite?"),
+        ("suite=quick", "suite: add one with +suite=quick"),
+        ("family=gan family.latnt=3", "no key or group 'family.latnt'; did you mean family.latent?"),
+        ("learning_rate=1", "did you mean family.optimisation.learning_rate?"),
+        ("hydra.launcher.wrkers=1", "did you mean hydra.launcher.workers?"),
+        ("seed=0,1", "seed=0,1: add -m for a multirun"),
+        ("+budget=quick", "budget is chosen by default: write budget=... without the +"),
+        ("seed", "expected key=value, got 'seed'"),
+        ("seed=${nowhere}", "Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_mistakes_end_in_one_line_that_names_what_is_near(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "run", lambda config, progress: pytest.fail("nothing may be run"))
+    assert cli.main(arguments.split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("genfam: error: ")
+    assert said in lines[0]
+
+
+def test_full_error_shows_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(cli.HydraException, match="Could not override 'sed'"):
+        cli.main(["sed=1"])
+
+
+def record_of(config: dict[str, Any], outcome: Outcome, reason: str = "") -> Record:
+    record = experiment.failed_record(config, reason)
+    record.outcome = outcome
+    return record
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "code", "said"),
+    [
+        (Outcome.OK, "", 0, ""),
+        (Outcome.DIVERGED, "at update 3", 0, ""),
+        (Outcome.FAILED, "Traceback (most recent call last):\n  File\nOSError: disk full", 1, "failed: OSError: disk"),
+        (Outcome.INTERRUPTED, "stopped", 130, "genfam: interrupted: the same command goes on where it stopped"),
+    ],
+)  # fmt: skip
+def test_single_run_gets_a_plain_configuration_and_its_outcome_is_the_exit_code(
+    outcome: Outcome,
+    reason: str,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    got: list[dict[str, Any]] = []
+
+    def run(config: dict[str, Any], *, progress: object) -> Record:
+        got.append(config)
+        return record_of(config, outcome, reason)
+
+    monkeypatch.setattr(experiment, "run", run)
+    arguments = ["source=die", "family=vae", "budget=quick", "metric=[divergence]", f"output_dir={tmp_path}"]
+    assert cli.main(["seed=3", "--run", *arguments]) == code  # options may stand between overrides
+    (config,) = got
+    assert config == yaml.safe_load(yaml.safe_dump(config)), "plain containers only"
+    assert (config["seed"], config["source"]["name"], config["family"]["name"]) == (3, "die", "vae")
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == (1 if said else 0)
+    if code == 0:
+        assert f"{outcome.value}" in shown.out
+        assert "vae on die, seed 3" in shown.out
+
+
+def test_errors_of_ours_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: dict[str, Any], *, progress: object) -> Record:
+        raise ValueError("expected this,\n got that")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert cli.main([f"output_dir={tmp_path}"]) == 1
+    assert capsys.readouterr().err == "genfam: error: expected this, got that\n"
+
+
+def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    finished: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(report, "finish", lambda folder, results: finished.append((folder, results)))
+
+    def run(config: dict[str, Any], *, progress: object) -> Record:
+        write(experiment.run_directory(config) / "record.json", "{}")
+        return record_of(config, Outcome.FAILED if config["seed"] else Outcome.OK, "why")
+
+    monkeypatch.setattr(experiment, "run", run)
+    places = [f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r"]
+    assert cli.main(["-m", "hydra/launcher=basic", "seed=0,1", *places]) == 1
+    assert finished == [(tmp_path / "o/single", tmp_path / "r")]
+
+
+def test_configuration_comes_from_the_checkout_or_else_from_the_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Path(genfam.__file__).resolve().parents[2] / "conf" == CONF
+    package = tmp_path / "lib/site-packages/genfam"
+    write(package / "cli.py", "")
+    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    with pytest.raises(FileNotFoundError, match="reinstall genfam"):
+        cli.configuration_folder()
+    write(package / "conf/config.yaml", "")
+    assert cli.configuration_folder() == package / "conf"
+
+
+COMMANDS = {
+    "genfam": cli.main,
+    "genfam-benchmark": commands.benchmark,
+    "genfam-evaluate": commands.evaluate,
+    "genfam-sample": commands.sample,
+    "genfam-report": commands.report,
+    "genfam-publish": commands.publish,
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = COMMANDS[name](["--help"])
+    except SystemExit as end:
+        code = end.code
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "xamples:" in shown
+    assert f"  {name} " in shown
+
+
+def test_benchmark_is_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda argv: calls.append(argv) or 130)
+    assert commands.benchmark([]) == 130
+    assert commands.benchmark(["--suite", "smoke", "family=gan,vae", "+metric=toy"]) == 130
+    assert commands.benchmark(["family=gan", "suite=standard", "--config-dir=mine"]) == 130
+    assert calls == [
+        ["-m", "+suite=quick"],
+        ["-m", "+suite=smoke", "family=gan,vae", "+metric=toy"],
+        ["-m", "--config-dir=mine", "+suite=standard", "family=gan"],
+    ]
+
+
+@pytest.mark.parametrize("style", ["{}={}", "--{}={}", "--{} {}"])
+def test_sample_writes_what_the_run_gives(
+    style: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = torch.arange(48, dtype=torch.uint8).reshape(1, 3, 4, 4)
+    run = SimpleNamespace(
+        event=Event((3, 4, 4), 48),
+        sample=lambda n, seed: levels.repeat(n, 1, 1, 1) + seed,
+        to_uint8=lambda samples: samples.permute(0, 2, 3, 1).numpy(),
+    )
+    monkeypatch.setattr(genfam, "load_run", lambda folder: run, raising=False)
+    write(tmp_path / "run/record.json", "{}")
+    given = {"run": tmp_path / "run", "n": 5, "out": tmp_path / "deep/s.npz", "seed": 2}
+    assert commands.sample(" ".join(style.format(key, value) for key, value in given.items()).split()) == 0
+    with np.load(tmp_path / "deep/s.npz") as file:
+        assert file.files == ["samples"]
+        assert file["samples"].dtype == np.uint8
+        assert file["samples"].shape == (5, 4, 4, 3)
+        assert np.array_equal(file["samples"][4, 1, 2], levels[0, :, 1, 2].numpy() + 2)
+    assert "uint8 5 x 4 x 4 x 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("genfam-sample", "", "--run"),
+        ("genfam-sample", "run=x n=many", "invalid int value: 'many'"),
+        ("genfam-sample", "run=x n=0", "expected a positive number of samples, got 0"),
+        ("genfam-sample", "run=x out=s.csv", "expected a file name that ends in .npz"),
+        ("genfam-sample", "run=x sead=1", "unrecognized arguments: sead=1"),
+        ("genfam-evaluate", "run=x suite=y", "not allowed with"),
+        ("genfam-evaluate", "", "one of the arguments --run --suite is required"),
+    ],
+)
+def test_wrong_arguments_are_named(name: str, arguments: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        COMMANDS[name](arguments.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_missing_folders_are_named_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "quick/die-vae-s0/record.json", "{}")
+    assert commands.sample([f"run={tmp_path / 'quick'}"]) == 1
+    assert "expected a run's folder with a record.json; there are die-vae-s0" in capsys.readouterr().err
+    assert commands.evaluate(["suite=quik", f"output_dir={tmp_path}"]) == 1
+    assert "there are ['quick']" in capsys.readouterr().err
+    nowhere = ["--suite", "x", "--output_dir", str(tmp_path), "--results_dir", str(tmp_path)]
+    assert commands.report(nowhere) == commands.publish(nowhere) == 1
+
+
+def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"quick/{name}/record.json", "{}")
+    done: list[Path] = []
+    finished: list[Path] = []
+
+    def evaluate(folder: Path) -> Any:
+        if folder.name == "a":
+            raise FileNotFoundError("a: its outcome is failed")
+        done.append(folder)
+        return SimpleNamespace(outcome=Outcome.OK, metrics=[])
+
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    monkeypatch.setattr(report, "finish", lambda folder, results: finished.append(folder))
+    assert commands.evaluate(["suite=quick", f"output_dir={tmp_path}"]) == 0
+    assert done == [tmp_path / "quick/b"]
+    assert finished == [tmp_path / "quick"]
+    assert "skipped   a: its outcome is failed" in capsys.readouterr().out
+
+
+def test_publish_hands_over_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(report, "publish", lambda *args, **kwargs: calls.append((args, kwargs)) or tmp_path)
+    (tmp_path / "quick").mkdir()
+    assert commands.publish(["suite=quick", f"output_dir={tmp_path}", "results_dir=r"]) == 0
+    assert calls == [((tmp_path / "quick", Path("r"), "genfam -m +suite=quick"), {"allow_mixed": False})]

@@ -1,0 +1,153 @@
+"""One run, from configuration to record: repeatable, resumable, honest about how it ended."""
+
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import genfam
+from genfam import experiment, training
+from genfam.serialisation import record_to_json
+from genfam.types import Outcome
+
+TIMES = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "peak_memory")
+TINY = ("budget=smoke", "budget.train_flops=3e9", "budget.parameters=8000", "curve.points=4", "curve.samples=200",
+        "evaluation.samples=400", "metrics.divergence.noise=1",
+        "metrics.divergence.least_samples=2000", "metrics.divergence.likelihood_events=40",
+        "metrics.likelihood.events=40")  # fmt: skip
+
+
+def numbers(record) -> dict:
+    """The record but for times and the store's place."""
+    plain = json.loads(record_to_json(record))
+    plain["config"].pop("output_dir"), plain["config"].pop("results_dir")
+    return {key: value for key, value in plain.items() if key not in TIMES}
+
+
+@pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching"])
+def test_same_seed_same_record_other_seed_other_result(configure, tmp_path, family):
+    config = configure(f"family={family}", "source=tiny_images", *TINY)
+    first = experiment.run(config)
+    assert first.outcome is Outcome.OK, first.reason
+    again = experiment.run(config | {"output_dir": f"{tmp_path}/other"})
+    assert numbers(first) == numbers(again)
+    third = experiment.run(configure(f"family={family}", "source=tiny_images", "seed=1", *TINY))
+    assert third.run_id != first.run_id
+    assert [m.estimate for m in third.metrics] != [m.estimate for m in first.metrics]
+    assert len({p.train_flops for p in first.curve}) == 4
+    assert first.train_flops <= 3e9 < first.train_flops + 2 * first.train_flops / first.updates
+
+
+def test_two_families_with_one_seed_see_the_same_data_order(configure, monkeypatch):
+    seen = {}
+    for family in ("gan", "vae"):
+        batches = []
+        plain = experiment.train
+
+        def spy(it, source, seed, batches=batches, plain=plain, **rest):
+            update = it.update
+            it.update = lambda x, *a: (batches.append(x.clone()), update(x, *a))
+            return plain(it, source, seed, **rest)
+
+        monkeypatch.setattr(experiment, "train", spy)
+        experiment.run(configure(f"family={family}", "source=ring", "family.batch_size=64", *TINY))
+        monkeypatch.setattr(experiment, "train", plain)
+        seen[family] = batches
+    assert all(torch.equal(a, b) for a, b in zip(seen["gan"], seen["vae"], strict=False))
+
+
+@pytest.mark.parametrize("family", ["gan", "autoregressive"])
+def test_a_run_cut_off_goes_on_and_ends_with_the_same_numbers(configure, tmp_path, monkeypatch, family):
+    config = configure(f"family={family}", "source=ring", *TINY)
+    whole = experiment.run(config | {"output_dir": f"{tmp_path}/whole"})
+
+    class Eager(training.Conductor):
+        """Reports after every update, not some twice a second."""
+
+        def on_train_batch_end(self, *arguments):
+            self.reported = 0.0
+            super().on_train_batch_end(*arguments)
+
+    def interrupt(share: float, text: str) -> None:
+        if share > 0.5 and text.startswith("update"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training, "Conductor", Eager)
+    cut = experiment.run(config, progress=interrupt)
+    monkeypatch.undo()
+    assert cut.outcome is Outcome.INTERRUPTED and 0 < cut.updates < whole.updates
+    assert "goes on from there" in cut.reason
+    resumed = experiment.run(config)
+    assert numbers(resumed) == numbers(whole)
+
+
+def test_a_finished_run_is_not_repeated(configure, monkeypatch):
+    config = configure("family=vae", "source=ring", *TINY)
+    first = experiment.run(config)
+    monkeypatch.setattr(experiment, "train", None)  # would raise
+    assert numbers(experiment.run(config)) == numbers(first)
+
+
+def test_divergence_is_a_result(configure):
+    record = experiment.run(configure("family=vae", "source=ring", "family.optimisation.learning_rate=1e30",
+                                      "family.optimisation.clip=null", *TINY))  # fmt: skip
+    assert record.outcome is Outcome.DIVERGED
+    assert "at update" in record.reason
+    assert record.metrics == []
+
+
+def test_a_failure_is_recorded_with_its_reason_and_run_again(configure, monkeypatch):
+    config = configure("family=vae", "source=ring", *TINY)
+
+    def broken(*arguments, **keywords):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(experiment, "measure_all", broken)
+    record = experiment.run(config)
+    assert record.outcome is Outcome.FAILED and "the disk is full" in record.reason
+    monkeypatch.undo()
+    assert experiment.run(config).outcome is Outcome.OK
+
+
+def test_evaluate_measures_again_without_training(configure, monkeypatch):
+    config = configure("family=flow_matching", "source=die", *TINY)
+    first = experiment.run(config)
+    monkeypatch.setattr(experiment, "train", None)
+    again = experiment.evaluate(experiment.run_directory(config))
+    assert numbers(again) == numbers(first)
+
+
+def test_five_lines_of_python_load_sample_and_judge(configure):
+    config = configure("family=autoregressive", "source=digits", *TINY)
+    assert experiment.run(config).outcome is Outcome.OK
+    run = genfam.load_run(experiment.run_directory(config))
+    x = run.sample(16, seed=0)
+    assert x.shape == (16, 1, 8, 8) and torch.equal(x, run.sample(16, seed=0))
+    assert bool((run.log_prob(x) < 0).all())
+    plain = run.to_uint8(x)
+    assert plain.shape == (16, 8, 8, 1) and plain.dtype == np.uint8
+    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    assert stored["samples"].shape[1:] == (1, 8, 8)
+
+
+def test_the_oracle_reaches_what_samples_can_say_and_the_truth(configure):
+    record = experiment.run(configure("family=oracle", "source=grid", "evaluation.samples=2500"))
+    by_name = {m.name: m.estimate for m in record.metrics if m.estimate}
+    quality = by_name["high_quality_share"]
+    assert abs(quality.value - (1 - math.exp(-4.5))) < 4 * quality.stderr
+    assert by_name["modes_covered"].value == 25
+    assert abs(by_name["kl_divergence"].value) < 4 * by_name["kl_divergence"].stderr + 0.02
+
+
+def test_a_budget_below_one_update_is_refused(configure):
+    with pytest.raises(ValueError, match=r"budget\.train_flops: expected at least"):
+        experiment.run(configure("family=gan", "source=ring", "budget.train_flops=1"))
+
+
+def test_only_trusted_targets_are_built(configure):
+    with pytest.raises(ValueError, match=r"plugins=\[os\]"):
+        experiment.run(configure("family=vae", "source=ring", "family._target_=os.system"))

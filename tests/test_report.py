@@ -1,0 +1,339 @@
+"""The report on a store made by hand: what it writes, what it says, and what it makes of hostile input."""
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from genfam import report
+from genfam.records import Store, load_published, to_frame
+from genfam.report import finish, publish
+from genfam.report.markdown import Figure, escape
+from genfam.report.pictures import Drawn, load_drawn
+from genfam.report.style import PALETTE, label, looks, slug
+from genfam.report.tables import Cell, cell, headline, summarise
+from genfam.report.terminal import blocks
+from genfam.scorecard import COLUMNS, scorecard
+from genfam.serialisation import write_atomically
+from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record
+
+ROLES = {"beta": "contestant", "alpha": "contestant", "gauss": "floor", "truth": "oracle"}
+SPREAD = np.array([-0.1, 0.0, 0.12])
+
+
+def make(family, source, seed, fd, role="contestant", outcome=Outcome.OK, likelihood="none", extra=()) -> Record:
+    metrics = [
+        Measurement("fd_net", "1", False, Estimate(fd, 0.01, 500), f"{source}|n=500"),
+        Measurement("coverage", "1", True, Estimate(0.9, 0.01, 500), f"{source}|n=500"),
+        *extra,
+    ]
+    return Record(
+        run_id=re.sub(r"\W", "", f"{family}{source}") + f"-{seed}", outcome=outcome, reason="", suite="quick",
+        family=family, source=source, seed=seed, config={"family": {"role": role}}, code_version="abc",
+        package_versions={}, device="cpu", threads=1, likelihood=likelihood, train_flops=1e9, train_seconds=2.0 + seed,
+        parameters=10, evaluations_per_sample=1.0,
+        curve=[] if role != "contestant" else [CurvePoint(1e8 * i, "fd_net", fd + 5.0 / i) for i in range(1, 9)],
+        metrics=metrics if outcome is Outcome.OK else [],
+    )  # fmt: skip
+
+
+def draw(source, rng):
+    """samples.npz of one run."""
+    if source == "grid":
+        points = rng.normal(size=(200, 2)).astype(np.float32)
+        return dict(samples=points, reference=points[::-1], mode_counts=np.array([150, 50]), mode_masses=[0.5, 0.5])
+    if source == "stacked":
+        images = rng.integers(0, 17, (64, 3, 8, 8)).astype(np.uint8)
+        return dict(samples=images, reference=images, levels=17) | dict(
+            mode_counts=rng.multinomial(2000, np.full(1000, 1e-3)), mode_masses=np.full(1000, 1e-3)
+        )
+    if source == "die":
+        return dict(samples=rng.integers(0, 6, (500, 1)).astype(np.uint8), levels=6) | dict(
+            reference=rng.integers(0, 6, (500, 1)).astype(np.uint8)
+        )
+    images = rng.integers(0, 17, (40, 1, 8, 8)).astype(np.uint8)
+    return dict(samples=images, reference=images, levels=17)
+
+
+def fill(folder: Path) -> Path:
+    """Four families on four sources, three seeds; one run of beta diverged."""
+    store, rng = Store(folder), np.random.default_rng(0)
+    for source in ("grid", "digits", "stacked", "die"):
+        for family, role in ROLES.items():
+            base = {"alpha": 2.0, "beta": 4.0, "gauss": 9.0, "truth": 1.0}[family]
+            for seed in range(3):
+                gone = (family, source, seed) == ("beta", "digits", 1)
+                record = make(
+                    family, source, seed, base + float(SPREAD[seed]), role, Outcome.DIVERGED if gone else Outcome.OK
+                )
+                store.write(record)
+                if not gone and seed < 2:
+                    np.savez(store.directory(record.run_id) / "samples.npz", **draw(source, rng))
+    return folder
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch) -> Path:
+    """A store whose report draws one stand-in for its figures, which take seconds."""
+
+    def draw_nothing(folder, *_):
+        write_atomically(folder / "figures" / "headline.png", b"a figure")
+        return [Figure("headline.png", "caption")]
+
+    monkeypatch.setattr(report, "_draw", draw_nothing)
+    return fill(tmp_path / "outputs" / "quick")
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory) -> tuple[Path, str]:
+    """A store with its whole report, and what the terminal said."""
+    folder = fill(tmp_path_factory.mktemp("reported") / "outputs" / "quick")
+    return folder, say(folder)
+
+
+def say(folder: Path, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    finish(folder, folder.parent.parent / "results", command="make benchmark", console=console)
+    return console.file.getvalue()
+
+
+def test_finish_writes_and_says_all(reported):
+    suite, text = reported
+    with open(suite / "scorecard.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == COLUMNS
+    (line,) = [x for x in lines if (x["source"], x["family"], x["metric"]) == ("digits", "beta", "fd_net")]
+    assert (line["n_runs"], line["n_ok"], line["rank"], line["higher_is_better"]) == ("3", "2", "2", "False")
+    assert float(line["mean"]) == pytest.approx(4.01)
+    assert float(line["oracle"]) == pytest.approx(1.0 + 0.02 / 3)
+    assert "47 ok, 1 diverged, 0 failed, 0 interrupted" in text
+    assert "Nothing is published yet for suite quick" in text
+    assert str(suite / "scorecard.md") in text
+    half = 4.302653 * SPREAD.std(ddof=1) / math.sqrt(3)
+    assert f"{2 + SPREAD.mean():.2f} ± {half:.2f}" in text
+    names = {path.name for path in (suite / "figures").iterdir()}
+    sources = ("grid", "digits", "stacked", "die")
+    drawn = [f"curves_{source}.png" for source in sources]
+    drawn += [f"samples_{source}.png" for source in ("grid", "digits", "stacked")]
+    drawn += [f"modes_{source}.png" for source in ("grid", "stacked", "die")]
+    assert names == {"headline.png", *drawn}
+    for name in names:
+        picture = imread(suite / "figures" / name)
+        assert picture.shape[0] > 100, name
+        assert picture[..., :3].std() > 0.01, name  # something is drawn
+        assert (suite / "figures" / name).stat().st_size < 400_000
+
+
+def test_families_are_ordered_by_rank_then_the_yardsticks(suite):
+    records = Store(suite).load()
+    frame = to_frame(records)
+    (digits,) = [t for t in summarise(scorecard(frame), frame).tables if t.source == "digits"]
+    assert [row.family for row in digits.rows] == ["alpha", "beta", "gauss", "truth"]
+    assert digits.columns == ["fd_net ↓", "coverage ↑", "evaluations_per_sample ↓", "train_seconds ↓", "diverged"]
+    assert [row.cells[0].best for row in digits.rows] == [True, False, False, False]
+    assert [row.cells[-1].text for row in digits.rows] == ["0/3", "1/3", "0/3", "0/3"]
+    assert [row.cells[1].best for row in digits.rows] == [True, True, False, False]  # a tie
+
+
+def test_markdown_tables_are_whole(reported):
+    suite, _ = reported
+    page = (suite / "scorecard.md").read_text()
+    tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 4
+    for lines in tables:
+        assert len(lines) == 2 + len(ROLES)
+        assert len({line.count("|") for line in lines}) == 1
+        assert re.fullmatch(r"\|---(\|--:)+\|", lines[1])
+        assert lines[2].startswith("| alpha | **2.0")
+        assert lines[-1].startswith("| truth (oracle) |")
+    for expected in ("- seeds: 0, 1, 2", "- command: make benchmark", "47 ok, 1 diverged", "Student's t", "code: abc"):
+        assert expected in page
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page):
+        assert (suite / name).exists()
+    assert len(re.findall(r"\]\(figures/", page)) == len(list((suite / "figures").iterdir()))
+
+
+def test_partial_empty_and_broken_stores_are_reported(tmp_path):
+    folder = tmp_path / "outputs" / "quick"
+    assert "nothing to report" in say(folder)
+    assert not folder.exists()
+    store = Store(folder)
+    store.write(make("alpha", "digits", 0, 0.0, outcome=Outcome.FAILED))
+    text = say(folder)
+    assert "0 ok, 0 diverged, 1 failed" in text
+    assert (folder / "scorecard.csv").exists()
+    store.write(make("beta", "die", 0, 3.0))
+    (store.directory("betadie-0") / "samples.npz").write_bytes(b"not a zip")
+    with pytest.warns(UserWarning, match=r"broken samples.*samples.npz"):
+        text = say(folder)
+    assert re.search(r"beta\W+3\W", text)  # one run: no ±
+    assert "**" not in (folder / "scorecard.md").read_text()  # and no verdict
+    assert not (folder / "figures" / "samples_die.png").exists()
+
+
+def test_published_results_are_compared(suite):
+    results = suite.parent.parent / "results"
+    target = publish(suite, results, "make benchmark SUITE=quick")
+    assert len(load_published(target)) == 48
+    assert "make benchmark SUITE=quick" in (target / "scorecard.md").read_text()
+    assert (target / "figures" / "headline.png").exists()
+    assert (target / "scorecard.csv").read_bytes() == (suite / "scorecard.csv").read_bytes()
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    text = say(target)  # what was published can be shown on a machine that never ran it
+    assert "47 ok, 1 diverged" in text
+    assert "nothing was written" in text
+    assert before == {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    # fd_net and coverage of four families on four sources
+    assert re.search(r"32 of 32 cells agree with \S*quick within their intervals\.", say(suite).replace("\n", " "))
+    store = Store(suite)
+    for seed in range(3):
+        store.write(make("alpha", "grid", seed, 70.0 + float(SPREAD[seed])))
+    text = say(suite)
+    assert "31 of 32 cells agree" in text
+    assert "fd_net of alpha on grid: 70.01 against 2.007 published" in text
+
+
+HOSTILE = "a|b`*_x_* <script>[l](u)\n## $\\frac{$ \x1b[31m http://evil.example @me"
+
+
+def test_hostile_names_break_nothing(tmp_path):
+    folder = tmp_path / "outputs" / "quick"
+    store = Store(folder)
+    for seed in range(2):
+        record = make(HOSTILE, "../" + HOSTILE, seed, 1.0 + seed)
+        record.run_id = f"r{seed}"
+        store.write(record)
+        np.savez(store.directory(record.run_id) / "samples.npz", **draw("digits", np.random.default_rng(0)))
+    text = say(folder)
+    assert "\x1b" not in text
+    assert "a|b" in text
+    page = (folder / "scorecard.md").read_text()
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert not re.search(r"(?<!\\)`", page)
+    header, _, row = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(re.findall(r"(?<!\\)\|", header)) == len(re.findall(r"(?<!\\)\|", row))
+    assert "http:" not in page
+    assert not re.search(r"(?<!\\)\[l", page)
+    assert sum(line.startswith("## ") for line in page.splitlines()) == 2  # the source and the provenance
+    assert {path.name for path in tmp_path.rglob("*.png")} == {path.name for path in (folder / "figures").iterdir()}
+    assert escape("fd_digits_cnn") == "fd_digits_cnn"
+    assert escape("_x_ 2*3") == r"\_x\_ 2\*3"
+
+
+def test_file_names_are_safe_and_distinct():
+    assert slug("stacked_digits") == "stacked_digits"
+    names = {slug(name) for name in ("../x", "..x", "x/", "x", "", "é")}
+    assert len(names) == 6
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
+    assert label("a$b") == r"a\$b"
+    assert not label("_hidden").startswith("_")
+
+
+def test_colours_follow_position_and_not_names():
+    found = looks(ROLES)
+    assert list(found) == ["alpha", "beta", "gauss", "truth"]
+    assert [look.colour for look in found.values()][:2] == list(PALETTE[:2])
+    renamed = looks({"x" + family: role for family, role in ROLES.items()})
+    assert list(renamed.values()) == list(found.values())
+    many = looks({f"f{i:02}": "contestant" for i in range(20)})
+    assert len(set(many.values())) == 20  # told apart by marker where colours repeat
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (1.23456, 0.0567, "1.235 ± 0.057"),
+        (25.0, 0.0, "25 ± 0"),
+        (0.5, None, "0.5"),
+        (123456.7, 89.0, "123457 ± 89"),
+        (2.3e9, 1.0e7, "2.3e+09 ± 1e+07"),
+        (0.0, 0.02, "0.000 ± 0.020"),
+        (-0.001, 0.5, "-0.00 ± 0.50"),
+        (math.inf, None, "∞"),
+    ],
+)
+def test_numbers_are_as_precise_as_their_intervals(mean, half, text):
+    low, high = (math.nan, math.nan) if half is None else (mean - half, mean + half)
+    row = {"mean": mean, "ci_low": low, "ci_high": high, "n_ok": 3, "rank": math.nan}
+    assert cell(row) == Cell(text)
+
+
+def test_kinds_of_likelihood_are_marked():
+    def run(family, kind, seed):
+        nll = Measurement("nll_nats", "nats", False, Estimate(3.0, 0.1, 9), f"digits|{kind}")
+        return make(family, "digits", seed, 1.0, likelihood=kind, extra=[nll])
+
+    kinds = {"ar": "exact", "vae": "lower_bound", "flow": "estimate"}
+    frame = to_frame([run(family, kind, seed) for family, kind in kinds.items() for seed in range(2)])
+    (digits,) = summarise(scorecard(frame), frame).tables
+    column = digits.columns.index("nll_nats ↓")
+    found = {row.family: row.cells[column].text for row in digits.rows}
+    assert found == {"ar": "3 ± 0", "vae": "≤ 3 ± 0", "flow": "≈ 3 ± 0"}
+    assert headline(scorecard(frame), "nowhere") is None
+
+
+def test_narrow_terminals_get_blocks_that_fit(suite):
+    frame = to_frame(Store(suite).load())
+    tables = summarise(scorecard(frame), frame).tables
+    parts = blocks(tables[0], 60)
+    assert len(parts) > 1
+    assert [column for part in parts for column in part.columns] == tables[0].columns
+    assert max(map(len, say(suite, width=60).split("\nMean ±")[0].splitlines())) <= 60
+    assert "…" not in say(suite, width=60)
+
+
+def test_frequencies_of_states_and_modes():
+    samples = np.array([[0, 0], [1, 0], [1, 0], [2, 1]], dtype=np.uint8)
+    found = Drawn(0, samples, samples[:2], 3).frequencies()
+    assert found is not None
+    own, truth, exact = found
+    assert own.tolist() == [0.25, 0.5, 0, 0, 0, 0.25, 0, 0, 0]
+    assert truth.sum() == 1.0
+    assert not exact
+    # two samples of four lie off every mode: their share is not given to the modes
+    modes = Drawn(0, samples, samples, 3, np.array([1, 1]), np.array([0.5, 0.5])).frequencies()
+    assert modes is not None
+    assert modes[0].tolist() == [0.25, 0.25]
+    assert modes[2]
+    # a file that keeps four of the ten samples counted
+    modes = Drawn(0, samples, samples, 3, np.array([4, 6]), np.array([0.5, 0.5])).frequencies()
+    assert modes is not None
+    assert modes[0].tolist() == [0.4, 0.6]
+    modes = Drawn(0, samples, samples, 3, np.array([4, 6]), np.array([0.5, 0.5]), 20).frequencies()
+    assert modes is not None
+    assert modes[0].tolist() == [0.2, 0.3]
+    assert Drawn(0, np.zeros((2, 1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8), 17).frequencies() is None
+
+
+def test_samples_that_do_not_fit_are_left_out(tmp_path):
+    path = tmp_path / "samples.npz"
+    assert load_drawn(path, 0) is None
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    for content in (
+        dict(samples=images),
+        dict(samples=images, reference=images[..., :2], levels=4),
+        dict(samples=images, reference=images, levels=4, mode_counts=np.zeros(3)),
+        dict(samples=np.array([{"pickled": 1}], dtype=object), reference=images),
+    ):
+        np.savez(path, **content)
+        with pytest.warns(UserWarning, match="broken samples"):
+            assert load_drawn(path, 0) is None
+    np.savez(path, samples=images, reference=images, levels=4)
+    drawn = load_drawn(path, 3)
+    assert drawn is not None
+    assert drawn.levels == 4
+    assert drawn.seed == 3
+    assert drawn.is_image
+
+
+def test_scorecard_of_a_store_needs_no_order(suite):
+    records = Store(suite).load()
+    pd.testing.assert_frame_equal(scorecard(to_frame(records)), scorecard(to_frame(records[::-1])))

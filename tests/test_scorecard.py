@@ -1,0 +1,259 @@
+"""Intervals, ranks and agreement against known numbers and planted truths."""
+
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from genfam.scorecard import (
+    COLUMNS,
+    agreement,
+    check_fingerprints,
+    is_headline,
+    one_machine,
+    scorecard,
+    seed_spread,
+    significantly_better,
+    t_interval,
+    to_csv,
+)
+
+
+def rows(family, values, metric="fd_x", role="contestant", higher=False, fingerprint="p|n=500", **changes):
+    """One row per seed; None stands for a diverged run without a number."""
+    return [
+        {
+            "suite": "s", "source": "digits", "family": family, "seed": seed, "run_id": f"{family}{seed}",
+            "outcome": "ok", "metric": metric, "unit": "1", "higher_is_better": higher, "value": value,
+            "stderr": math.nan, "n": 1, "fingerprint": fingerprint, "status": "ok", "reason": "", "role": role,
+            "likelihood": "none", **changes,
+        }
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def card(*groups):
+    return scorecard(pd.DataFrame([row for group in groups for row in group]))
+
+
+def by_family(found, metric="fd_x"):
+    return found[found["metric"] == metric].set_index("family")
+
+
+def test_t_interval_is_scipys_and_the_textbooks():
+    values = [1.0, 2.0, 4.0]
+    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert t_interval(values) == pytest.approx(expected, rel=1e-12)
+    # t_{0.975, 2} = 4.302653 (tables); s = 1, n = 3
+    low, high = t_interval([-1.0, 0.0, 1.0])
+    assert high == pytest.approx(4.302653 / math.sqrt(3), abs=1e-6)
+    assert low == pytest.approx(-high)
+
+
+def test_t_interval_is_empty_for_one_value_and_zero_only_where_all_agree():
+    assert all(math.isnan(x) for x in t_interval([3.0]) + t_interval([]) + t_interval([1.0, math.inf]))
+    assert t_interval([0.1, 0.1, 0.1]) == (0.1, 0.1)
+    low, high = t_interval([0.1, 0.1, np.nextafter(0.1, 1.0)])
+    assert low < high
+
+
+def test_t_interval_covers_95_percent():
+    rng = np.random.default_rng(0)
+    hits = sum(low <= 0.0 <= high for low, high in (t_interval(rng.normal(size=3)) for _ in range(4000)))
+    assert hits / 4000 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_false_alarm_rate_of_ranks():
+    """Two equal families: each is called better in 2.5 % of suites; the module says 13 and 23 % for three and four."""
+    rng = np.random.default_rng(1)
+
+    def any_separated(k, repeats):
+        count = 0
+        for _ in range(repeats):
+            # a seed's luck is shared, as its data order is: pairing must take it out
+            values = rng.normal(size=(k, 3)) + 10.0 * rng.normal(size=3)
+            families = [dict(enumerate(own)) for own in values]
+            count += any(significantly_better(a, b, True) for a in families for b in families if a is not b)
+        return count / repeats
+
+    assert any_separated(2, 2000) == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
+    assert any_separated(3, 600) == pytest.approx(0.13, abs=4 * math.sqrt(0.13 * 0.87 / 600))
+    assert any_separated(4, 600) == pytest.approx(0.23, abs=4 * math.sqrt(0.23 * 0.77 / 600))
+
+
+def test_significance_is_the_paired_t_test():
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        a, b = rng.normal(0.0, 1.0, 4), rng.normal(0.8, 1.0, 4)
+        p = stats.ttest_rel(a, b).pvalue
+        separated = significantly_better(dict(enumerate(b)), dict(enumerate(a)), True)
+        assert separated == (p < 0.05 and b.mean() > a.mean())
+
+
+def test_pairing_separates_what_intervals_do_not():
+    luck = np.array([0.0, 10.0, 20.0])
+    found = by_family(card(rows("a", luck + np.array([1.0, 1.1, 0.9])), rows("b", luck + np.array([2.0, 2.05, 2.0]))))
+    assert found.loc["a", "ci_high"] > found.loc["b", "ci_low"]  # they overlap by far
+    assert found.loc["a", "rank"] == 1
+    assert found.loc["b", "rank"] == 2
+
+
+def test_ranks_with_planted_ties_and_separations():
+    best, tied = [1.0, 1.2, 0.8], [1.1, 0.9, 1.15]
+    worse, worst = [5.0, 5.1, 5.2], [9.0, 9.1, 9.0]
+    groups = [rows("best", best), rows("tied", tied), rows("worse", worse), rows("worst", worst)]
+    yardsticks = [rows("truth", [0.1, 0.2, 0.3], role="oracle"), rows("gauss", [50.0, 51.0, 52.0], role="floor")]
+    found = by_family(card(*groups, *yardsticks))
+    assert found["rank"].to_dict() == pytest.approx(
+        {"best": 1, "tied": 1, "worse": 3, "worst": 4, "truth": math.nan, "gauss": math.nan}, nan_ok=True
+    )
+    assert found["oracle"].to_numpy() == pytest.approx(0.2)
+    upwards = by_family(card(*(rows(g[0]["family"], [r["value"] for r in g], higher=True) for g in groups)))
+    assert upwards["rank"].to_dict() == {"best": 3, "tied": 3, "worse": 2, "worst": 1}
+    neither = by_family(card(*(rows(g[0]["family"], [r["value"] for r in g], higher=None) for g in groups)))
+    assert neither["rank"].isna().all()
+
+
+def test_one_run_gives_neither_interval_nor_rank():
+    found = by_family(card(rows("a", [1.0]), rows("b", [2.0, 2.1, 2.2])))
+    assert found.loc["a", ["ci_low", "ci_high", "rank"]].isna().all()
+    assert found.loc["a", "mean"] == 1.0
+    assert found.loc["b", "rank"] == 1
+
+
+def test_infinite_divergence_loses_on_every_seed_only():
+    inf = math.inf
+    finite = dict(enumerate([1.0, 2.0, 3.0]))
+    assert significantly_better(finite, dict(enumerate([inf, inf, inf])), False)
+    assert not significantly_better(finite, dict(enumerate([inf, 2.0, inf])), False)
+    assert not significantly_better(dict(enumerate([inf] * 3)), dict(enumerate([inf] * 3)), False)
+
+
+def test_diverged_runs_are_counted_and_have_no_say():
+    diverged = rows("a", [0.0], outcome="diverged")  # a number that would win
+    diverged[0]["seed"], diverged[0]["run_id"] = 9, "a9"
+    found = by_family(card(rows("a", [4.0, 5.0, 6.0]), diverged, rows("b", [1.0], outcome="diverged")))
+    assert found.loc["a", ["n_runs", "n_ok", "mean"]].tolist() == [4, 3, 5.0]
+    assert found.loc["b", ["n_runs", "n_ok"]].tolist() == [1, 0]
+    assert math.isnan(found.loc["b", "mean"])
+    assert math.isnan(found.loc["b", "rank"])
+
+
+def test_columns_are_exact_and_csv_reads_back():
+    found = card(rows("a", [1.0, 2.0, 3.0]), rows("a", [7.0] * 3, metric="parameters", higher=None, fingerprint="cost"))
+    expected = (
+        "suite,source,family,metric,unit,higher_is_better,n_runs,n_ok,mean,ci_low,ci_high,oracle,rank,fingerprint"
+    )
+    assert ",".join(found.columns) == ",".join(COLUMNS) == expected
+    text = to_csv(found)
+    assert text.splitlines()[0] == expected
+    back = pd.read_csv(io.StringIO(text)).set_index("metric")
+    assert back.loc["parameters", ["mean", "ci_low", "ci_high"]].tolist() == [7, 7, 7]
+    assert ",s," not in text
+    assert "s,digits,a,fd_x,1,False,3,3,2," in text
+    assert ",,1,p|n=500" in text
+    assert tuple(scorecard(pd.DataFrame(columns=list(rows("a", [1.0])[0]))).columns) == COLUMNS
+
+
+def test_seed_spread_is_iqr_over_median():
+    assert seed_spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2.0 / 3.0)
+    assert math.isnan(seed_spread([1.0, 2.0]))
+    assert math.isnan(seed_spread([-1.0, 0.0, 1.0]))
+    found = card(rows("a", [1.0, 2.0, 3.0]), rows("b", [1.0, 2.0]), rows("a", [1.0, 2.0, 3.0], metric="coverage"))
+    assert set(found["metric"]) == {"fd_x", "coverage", "seed_spread_fd_x"}
+    spread = by_family(found, "seed_spread_fd_x")
+    assert spread.index.tolist() == ["a"]
+    assert spread.loc["a", "mean"] == pytest.approx(0.5)
+    assert math.isnan(spread.loc["a", "ci_low"])
+    assert spread.loc["a", "fingerprint"] == "seed_spread|p|n=500"
+
+
+def test_different_protocols_are_refused_by_name():
+    mixed = pd.DataFrame(rows("a", [1.0]) + rows("b", [1.0], fingerprint="p|n=50"))
+    with pytest.raises(ValueError, match=r"fd_x on digits.*n=50 for b.*n=500 for a"):
+        scorecard(mixed)
+    with pytest.raises(ValueError, match=r"unit.*nats for b"):
+        check_fingerprints(pd.DataFrame(rows("a", [1.0]) + rows("b", [1.0], unit="nats")))
+    inapplicable = rows("b", [math.nan], fingerprint="", status="not_applicable")
+    check_fingerprints(pd.DataFrame(rows("a", [1.0]) + inapplicable))
+    assert card(rows("a", [1.0]), inapplicable)["family"].tolist() == ["a"]
+
+
+def test_kinds_of_likelihood_stay_apart():
+    def nll(family, values, kind, role="contestant"):
+        return rows(family, values, "nll_nats", role, fingerprint=f"p|{kind}", likelihood=kind)
+
+    groups = [
+        nll("ar", [3.0, 3.1, 3.2], "exact"), nll("maf", [4.0, 4.1, 4.2], "exact"), nll("vae", [9.0, 9.1, 9.2], "bound"),
+        nll("truth", [2.0, 2.0, 2.0], "exact", "oracle"),
+    ]  # fmt: skip
+    found = by_family(card(*groups), "nll_nats")
+    assert found.loc[["ar", "maf", "vae"], "rank"].tolist() == [1, 2, 1]
+    assert (found["oracle"] == 2.0).all()
+    odd = nll("odd", [1.0], "exact")
+    odd[0]["fingerprint"] = "p|exact|K=9"
+    with pytest.raises(ValueError, match="nll_nats"):
+        card(*groups, odd)
+
+
+def test_costs_of_several_machines_are_left_out_and_quality_kept():
+    def cost(family, machine, metric="train_seconds"):
+        return rows(family, [1.0, 2.0], metric=metric, fingerprint=f"cost|device={machine}")
+
+    frame = pd.DataFrame(rows("a", [1.0, 2.0]) + cost("a", "old") + cost("b", "new") + cost("a", "old", "peak_memory"))
+    with pytest.raises(ValueError, match=r"train_seconds on digits.*device=new for b"):
+        scorecard(frame)
+    with pytest.warns(UserWarning, match="train_seconds on digits"):
+        kept = one_machine(frame)
+    assert set(scorecard(kept)["metric"]) == {"fd_x", "peak_memory"}
+    assert one_machine(kept) is kept
+
+
+def test_frechet_distances_are_the_headlines():
+    assert [is_headline(name) for name in ("fid", "fd_identity", "fidelity", "kd_x", "seed_spread_fd_x")] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_one_seed_has_one_vote():
+    twice = rows("a", [1.0, 2.0]) + rows("a", [5.0], run_id="other")
+    with pytest.raises(ValueError, match=r"seed 0.*\['a0', 'other'\]"):
+        scorecard(pd.DataFrame(twice))
+
+
+def test_agreement_counts():
+    published = card(
+        rows("same", [1.0, 1.1, 1.2]), rows("far", [1.0, 1.1, 1.2]), rows("one", [1.0, 1.1, 1.2]),
+        rows("one_far", [1.0, 1.1, 1.2]), rows("lonely", [1.0]), rows("equal", [1.0]),
+        rows("same", [5.0] * 3, metric="modes_covered"), rows("far", [5.0] * 3, metric="modes_covered"),
+        rows("same", [1.0, 1.1, 1.2], metric="kd_x"),
+        rows("same", [1.0, 1.1, 1.2], metric="train_seconds", fingerprint="cost|cpu"),
+        rows("only_published", [1.0, 1.1]),
+    )  # fmt: skip
+    half = 4.302653 * 0.1 * math.sqrt(1 + 1 / 3)  # prediction interval of one more run
+    mine = card(
+        rows("same", [1.05, 1.15, 1.3]), rows("far", [2.0, 2.1, 2.2]), rows("one", [1.1 + 0.99 * half]),
+        rows("one_far", [1.1 + 1.01 * half]), rows("lonely", [1.01]), rows("equal", [1.0]),
+        rows("same", [5.0] * 3, metric="modes_covered"), rows("far", [6.0] * 3, metric="modes_covered"),
+        rows("same", [1.0, 1.1, 1.2], metric="kd_x", fingerprint="p|n=9"),
+        rows("same", [91.0, 91.1, 91.2], metric="train_seconds", fingerprint="cost|cpu"),
+        rows("only_mine", [1.0, 1.1]),
+    )  # fmt: skip
+    for a, b in ((mine, published), (published, mine)):
+        found = agreement(a, b)
+        assert (found.agree, found.compared, found.undecided, found.skipped) == (4, 7, 1, 1)
+        cells = set(zip(found.disagree["family"], found.disagree["metric"], strict=True))
+        assert cells == {("far", "fd_x"), ("one_far", "fd_x"), ("far", "modes_covered")}
+    row = agreement(mine, published).disagree.set_index(["family", "metric"]).loc[("far", "fd_x")]
+    assert row["mean"] == pytest.approx(2.1)
+    assert row["published_mean"] == pytest.approx(1.1)
+
+
+def test_a_scorecard_agrees_with_itself():
+    own = card(rows("a", [1.0, 2.0, 3.0]), rows("b", [1.0]), rows("c", [math.inf] * 3, metric="kl"))
+    found = agreement(own, own)
+    assert found.agree == found.compared == 3
+    assert found.undecided == found.skipped == 0

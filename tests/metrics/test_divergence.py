@@ -111,7 +111,8 @@ def test_perfect_samples_reach_the_stated_floor(evaluate, by_name):
     table = torch.full((4,), 0.25, dtype=torch.float64)
     data, n = Table(probabilities=table), 1000
     found = [
-        by_name(Divergence(n), evaluate(EMPTY, EMPTY, data=data, model=sampler(table), seed=s)) for s in range(200)
+        by_name(Divergence(noise=1, least_samples=n), evaluate(EMPTY, EMPTY, data=data, model=sampler(table), seed=s))
+        for s in range(200)
     ]
     variation = np.mean([m["total_variation"].estimate.value for m in found])
     divergence = np.mean([m["kl_divergence"].estimate.value for m in found])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parent.parent
-SUITE = "standard"
+SUITES = ("standard", "quick")  # the first that is published
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "mode_reverse_kl", "total_variation", "nll_nats")
 
@@ -37,16 +37,16 @@ def cell(row: pd.Series | None) -> str:
 
 
 def block(results: Path) -> str:
-    """The Markdown between the markers."""
+    """The Markdown between the markers, from a folder of `results`."""
     card = pd.read_csv(results / "scorecard.csv")
     provenance = json.loads((results / "provenance.json").read_text())
     families = sorted(card["family"].unique(), key=lambda f: (f in ("gaussian", "oracle"), f))
     lines = [
-        f"`results/{SUITE}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
+        f"`results/{results.name}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
         f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, {provenance['machine']['cpu']}, "
         f"command `{provenance['command']}`.",
         "",
-        f"![Fréchet distance of every family, relative to the oracle](results/{SUITE}/headline.png)",
+        f"![Fréchet distance of every family, relative to the oracle](results/{results.name}/figures/headline.png)",
         "",
         "| source | metric | " + " | ".join(families) + " |",
         "|---|---|" + "---|" * len(families),
@@ -69,7 +69,8 @@ def main() -> int:
     readme = ROOT / "README.md"
     text = readme.read_text()
     start = text.index("\n", text.index(BEGIN)) + 1
-    wanted = text[:start] + block(ROOT / "results" / SUITE) + "\n" + text[text.index(END) :]
+    published = next(ROOT / "results" / suite for suite in SUITES if (ROOT / "results" / suite).exists())
+    wanted = text[:start] + block(published) + "\n" + text[text.index(END) :]
     if check:
         return int(wanted != text)
     readme.write_text(wanted)

@@ -308,7 +308,7 @@ def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
     done: list[Path] = []
     finished: list[Path] = []
 
-    def evaluate(folder: Path) -> Any:
+    def evaluate(folder: Path, new: Any, plugins: Any) -> Any:
         if folder.name == "a":
             raise FileNotFoundError("a: its outcome is failed")
         done.append(folder)

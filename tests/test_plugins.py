@@ -94,3 +94,13 @@ def test_a_family_a_source_and_a_metric_from_outside(tmp_path: Path) -> None:
     assert record["outcome"] == "ok" and record["family"] == "toy" and record["source"] == "toy"
     (gap,) = [m for m in record["metrics"] if m["name"] == "mean_gap"]
     assert gap["value"] < 0.5  # it learnt the mean: 3 before training
+    evaluate = [Path(sys.executable).with_name("genfam-evaluate"), f"run={found.parent.relative_to(tmp_path)}"]
+    (tmp_path / "again.yaml").write_text("_target_: again.Again\n")
+    (tmp_path / "again.py").write_text(CODE["toy_metric.py"].replace("MeanGap", "Again").replace("mean_gap", "again"))
+    done = subprocess.run(
+        [*evaluate, "metric=again.yaml", "plugins=again"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = {m["name"]: m["value"] for m in json.loads(found.read_text())["metrics"]}
+    assert again["again"] == again["mean_gap"] == gap["value"]

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 if TYPE_CHECKING:
     from genfam.types import Record
 
@@ -38,25 +40,30 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         "Measure a stored run (or all runs of a suite) again: nothing is trained.",
         "genfam-evaluate run=outputs/quick/<run_id>",
         "genfam-evaluate suite=quick",
+        "genfam-evaluate suite=quick metric=my_conf/metric/mine.yaml plugins=my_metric",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, help="a run's folder")
     what.add_argument("--suite", help="a suite of the store: every finished run of it")
+    parser.add_argument("--metric", type=Path, help="YAML file of one more metric (`_target_` and its constants)")
+    parser.add_argument("--plugins", default="", help="packages beside genfam that it comes from, with commas")
     _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("run", "suite", "output_dir", "results_dir")))
+    arguments = parser.parse_args(_given(argv, ("run", "suite", "metric", "plugins", "output_dir", "results_dir")))
 
     def action() -> int:
         from genfam import experiment, report
 
+        new = {} if arguments.metric is None else {arguments.metric.stem: yaml.safe_load(arguments.metric.read_text())}
+        plugins = [name for name in arguments.plugins.split(",") if name]
         if arguments.run is not None:
-            _print_record(arguments.run, experiment.evaluate(_run_folder(arguments.run)))
+            _print_record(arguments.run, experiment.evaluate(_run_folder(arguments.run), new, plugins))
             return 0
         suite = _suite_folder(arguments.output_dir, arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
         skipped = 0
         for number, folder in enumerate(folders, start=1):
             try:
-                record = experiment.evaluate(folder)
+                record = experiment.evaluate(folder, new, plugins)
                 print(f"[{number}/{len(folders)}] {record.outcome.value:9} {folder.name}", flush=True)
             except FileNotFoundError as error:  # it failed or diverged: there is no model to measure
                 skipped += 1

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,15 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     return record
 
 
-def evaluate(directory: Path) -> Record:
+def evaluate(
+    directory: Path, new: Mapping[str, Mapping[str, Any]] | None = None, plugins: Sequence[str] = ()
+) -> Record:
     """Measure a stored run again, with the metrics of its configuration and today's code; nothing is trained.
+
+    Args:
+        directory: of the run.
+        new: more metrics by key, each with its `_target_`.
+        plugins: packages beside genfam that they come from.
 
     Raises:
         FileNotFoundError: no finished run there.
@@ -149,7 +156,8 @@ def evaluate(directory: Path) -> Record:
     config = saved.config
     torch.set_num_threads(config["threads"])
     extractor = make_extractor(config, saved.source)
-    measure_run(record, directory, saved.family, saved.source, extractor, make_metrics(config), config)
+    metrics = make_metrics(config) | {key: build(value, plugins=plugins) for key, value in (new or {}).items()}
+    measure_run(record, directory, saved.family, saved.source, extractor, metrics, config)
     record.code_version = environment.code_version()
     write_atomically(directory / "record.json", record_to_json(record, indent=1))
     return record

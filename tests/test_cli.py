@@ -38,7 +38,9 @@ def test_every_family_source_and_tuned_cell_composes_for_a_suite(source: str, fa
     config = cli.plain(compose("config", ["+suite=quick", f"source={source}", f"family={family}"]))
     assert config["suite"] == "quick"
     assert "hydra" not in config
-    assert config["budget"]["train_flops"] == pytest.approx(0.25 * config["reference"]["train_flops"])
+    assert config["budget"]["train_flops"] == pytest.approx(
+        config["budget"]["scale"] * config["reference"]["train_flops"]
+    )
     assert config["budget"]["parameters"] == config["reference"]["parameters"]
     assert "_target_" in config["extractor"]
     assert all("_target_" in metric for metric in config["metrics"].values())

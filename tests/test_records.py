@@ -192,10 +192,10 @@ def test_roles_come_from_the_configuration_alone():
 def test_machine_paths_are_stripped_and_the_rest_kept(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     text = (
-        'File "/home/ada/genfam/src/genfam/x.py", see https://a.org/b/c, 1/2, a/b.yaml, at /home/ada: /work/out/w.ckpt'
+        'File "/home/ada/genfam/src/genfam/x.py", see https://a.org/b/c, 1/2, a/b.yaml, at /home/ada: /srv/out/w.ckpt'
     )
     assert strip_paths(text) == 'File "<path>/x.py", see https://a.org/b/c, 1/2, a/b.yaml, at ~: <path>/w.ckpt'
-    record = make(reason="x" * 5000, config={"a": [{"cache": "/work/main/data/cache"}], "rate": 1 / 3})
+    record = make(reason="x" * 5000, config={"a": [{"cache": "/home/ada/data/cache"}], "rate": 1 / 3})
     record.curve = [CurvePoint(float(i), "fd_x", float(i)) for i in range(1000)]
     short = publishable(record)
     assert short.config == {"a": [{"cache": "<path>/cache"}], "rate": 1 / 3}

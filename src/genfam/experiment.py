@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,19 +179,8 @@ def make_metrics(config: Mapping[str, Any]) -> dict[str, Metric]:
 
 def new_record(config: dict[str, Any], family: Family) -> Record:
     """A record that knows what is known before training."""
-    return Record(
-        run_id=run_id(config),
-        outcome=Outcome.FAILED,
-        reason="",
-        suite=config["suite"],
-        family=config["family"]["name"],
-        source=config["source"]["name"],
-        seed=config["seed"],
-        config=config,
-        code_version=environment.code_version(),
-        package_versions=environment.package_versions(),
-        device=f"{config['device']}: {environment.processor()}",
-        threads=config["threads"],
+    return replace(
+        failed_record(config, ""),
         likelihood=family.likelihood_kind.value,
         measure=family.event.measure,
         parameters=count_parameters(family.sampling_network),
@@ -317,6 +307,6 @@ def failed_record(config: dict[str, Any], reason: str) -> Record:
         config=config,
         code_version=environment.code_version(),
         package_versions=environment.package_versions(),
-        device=config["device"],
+        device=f"{config['device']}: {environment.processor()}",
         threads=config["threads"],
     )

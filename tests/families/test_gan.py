@@ -8,6 +8,7 @@ from torch import nn
 
 from genfam.families.base import Diverged, Optimisation
 from genfam.families.gan import GAN, LOSSES, adversarial_loss, squared_gradient_norm
+from genfam.networks.mlp import ResidualMLP
 from genfam.seeds import derived_generator
 from genfam.types import Event
 
@@ -127,3 +128,26 @@ def test_learns_one_tight_gaussian():
     samples = gan.sample(4000, generator=derived_generator(0, "samples"))
     assert torch.allclose(samples.mean(dim=0), torch.ones(2), atol=0.1)
     assert torch.allclose(samples.std(dim=0), torch.full((2,), 0.2), atol=0.1)
+
+
+def test_kinks_of_a_perceptron_do_not_meet_in_the_origin():
+    """A piecewise linear network without biases is homogeneous, f(a z) = a f(z): its samples lie on rays."""
+    torch.manual_seed(0)
+    network = ResidualMLP(2, 2, 32, 3, "leaky_relu", random_biases=True)
+    z = torch.randn(64, 2, generator=derived_generator(0, "z"))
+    step = network(2 * z) - network(z) - (network(z) - network(0 * z))
+    assert float(step.detach().abs().mean()) > 0.1
+
+
+def test_event_scale_changes_what_the_players_see_and_not_what_comes_out():
+    gan, large = make(), make(event_scale=3.0)
+    with torch.no_grad():
+        large.generator.body.exit.weight.mul_(3.0)
+        large.generator.body.exit.bias.mul_(3.0)
+    samples = [g.sample(50, generator=derived_generator(0, "z")) for g in (gan, large)]
+    assert torch.allclose(*samples, atol=1e-5)
+    seen = []
+    large.critic.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.randn(50, 2, generator=derived_generator(0, "x"))
+    large.loss(x, "critic")
+    assert torch.allclose(seen[0][:50], 3.0 * x)

@@ -4,7 +4,8 @@ Discrete events: dequantisation (Theis, van den Oord & Bethge 2016, "A note on t
 section 3.1; Ho et al. 2019, Flow++, equation 6, for noise that is not uniform on the whole cell):
 z = 2 (x + ½ + w (u − ½)) / L − 1 with u ~ U[0, 1), so that log P(x) ≥ E_u[log p(z)] + D log(2 w / L); out by
 rounding down. With w < 1 a margin is left between cells, so that a smooth model need not draw their walls exactly
-for its samples to round to the right level. Continuous events: z = (x − mean) / scale with
+for its samples to round to the right level; with many levels, whose neighbours are alike, w = 1: there narrow noise
+would only cost likelihood. Continuous events: z = (x − mean) / scale with
 the training split's mean and its overall standard deviation.
 """
 
@@ -17,7 +18,13 @@ from torch import Generator, Tensor, nn
 
 from genfam.types import Data, Event
 
-NOISE_WIDTH = 0.25  # w: share of the cell that the noise fills
+FEW_LEVELS = 8
+NARROW = 0.25
+
+
+def noise_width(levels: int) -> float:
+    """w: the share of the cell that the noise fills."""
+    return NARROW if levels <= FEW_LEVELS else 1.0
 
 
 class Codec(nn.Module):
@@ -43,7 +50,7 @@ class Codec(nn.Module):
         if self.event.levels is None:
             return (x - self.mean) / self.scale
         u = torch.rand(x.shape, generator=generator)
-        return 2.0 * (x.float() + 0.5 + NOISE_WIDTH * (u - 0.5)) / self.event.levels - 1.0
+        return 2.0 * (x.float() + 0.5 + noise_width(self.event.levels) * (u - 0.5)) / self.event.levels - 1.0
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, *event) float -> events: float32, or uint8 levels by rounding down to the cell."""
@@ -57,4 +64,4 @@ class Codec(nn.Module):
         """Log |dz/dx| summed over dimensions, in nats: add it to log p(z) to get log p(x)."""
         if self.event.levels is None:
             return -self.event.dimensions * math.log(float(self.scale))
-        return self.event.dimensions * math.log(2.0 * NOISE_WIDTH / self.event.levels)
+        return self.event.dimensions * math.log(2.0 * noise_width(self.event.levels) / self.event.levels)

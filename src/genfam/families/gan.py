@@ -11,7 +11,6 @@ References:
     Gulrajani, I. et al. 2017. WGAN-GP. https://arxiv.org/abs/1704.00028 (equation 3)
     Lim, J. & Ye, J. 2017. Geometric GAN (hinge). https://arxiv.org/abs/1705.02894
     Miyato, T. et al. 2018. Spectral normalisation. https://arxiv.org/abs/1802.05957
-    Arjovsky, M. & Bottou, L. 2017. https://arxiv.org/abs/1701.04862 (section 3.2, noise on the critic's inputs)
     Karras, T. et al. 2020. StyleGAN2 (lazy penalties, section 3.1). https://arxiv.org/abs/1912.04958
 """
 
@@ -27,7 +26,6 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalis
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.convolutional import ImageDecoder, ImageEncoder
-from genfam.networks.embeddings import FourierFeatures
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.sizing import fit_width
 from genfam.types import Data, Event, Likelihood
@@ -89,14 +87,9 @@ class GAN(Family):
         penalty_weight: γ at the start.
         penalty_final: γ from `penalty_burn_in` on, approached geometrically; None = constant.
         penalty_burn_in: share of training over which γ falls.
-        instance_noise: standard deviation of Gaussian noise on everything that the critic sees, at the start, in
-            units of the encoded events; 0 = none. While it is wide, separate modes overlap and their masses can
-            level out; it falls geometrically.
-        instance_noise_final: from `instance_noise_burn_in` on.
-        instance_noise_burn_in: share of training over which the noise falls.
         penalty_interval: the penalty is taken on every n-th update only (lazy), then n times as strong.
-        frequencies, frequency_scale: Fourier features of what the critic sees (mlp); 0 = none. They let it see
-            tight modes; alone they cost the balance between modes, which instance noise keeps.
+        event_scale: both players work on encoded events times this. With the biases' spread fixed, larger events let
+            the critic bend more often within them, which tight modes need.
         spectral_norm: divide the critic's weights by their largest singular value.
     """
 
@@ -122,11 +115,7 @@ class GAN(Family):
         penalty_burn_in: float = 0.5,
         penalty_interval: int = 4,
         spectral_norm: bool = False,
-        frequencies: int = 0,
-        frequency_scale: float = 2.0,
-        instance_noise: float = 0.0,
-        instance_noise_final: float = 0.005,
-        instance_noise_burn_in: float = 0.8,
+        event_scale: float = 1.0,
     ) -> None:
         super().__init__(event, optimisation, batch_size)
         for name, value, allowed in (
@@ -140,8 +129,7 @@ class GAN(Family):
         self.latent = latent
         self.penalty_weight, self.penalty_final = penalty_weight, penalty_final
         self.penalty_burn_in, self.penalty_interval = penalty_burn_in, penalty_interval
-        self.instance_noise, self.instance_noise_final = instance_noise, instance_noise_final
-        self.instance_noise_burn_in = instance_noise_burn_in
+        self.event_scale = event_scale
         self.flop_period = 1 if penalty == "none" else penalty_interval
         self.codec = Codec(event)
         shape, size = event.shape, event.dimensions
@@ -149,17 +137,12 @@ class GAN(Family):
         def generator(width: int) -> nn.Module:
             if body == "conv":
                 return ImageDecoder(latent, shape[0], (shape[1], shape[2]), width, depth)
-            return Flattened(ResidualMLP(latent, size, width, depth, "leaky_relu"), shape)
+            return Flattened(ResidualMLP(latent, size, width, depth, "leaky_relu", random_biases=True), shape)
 
         def critic(width: int) -> nn.Module:
             if body == "conv":
                 return ImageEncoder(shape[0], 1, (shape[1], shape[2]), width, depth)
-            if not frequencies:
-                return Flattened(ResidualMLP(size, 1, width, depth, "leaky_relu"), None)
-            features = FourierFeatures(size, frequencies, frequency_scale)
-            return Flattened(
-                nn.Sequential(features, ResidualMLP(features.outputs, 1, width, depth, "leaky_relu")), None
-            )
+            return Flattened(ResidualMLP(size, 1, width, depth, "leaky_relu", random_biases=True), None)
 
         width = fit_width(generator, parameters)
         judge = critic(width)
@@ -179,25 +162,18 @@ class GAN(Family):
             return self.penalty_weight
         return geometric(self.penalty_weight, self.penalty_final, self.progress / self.penalty_burn_in)
 
-    def shown(self, x: Tensor) -> Tensor:
-        """Events as the critic sees them: under this moment's instance noise."""
-        if self.instance_noise == 0:
-            return x
-        share = self.progress / self.instance_noise_burn_in
-        return x + geometric(self.instance_noise, self.instance_noise_final, share) * torch.randn_like(x)
-
     def loss(self, x: Tensor, player: str) -> Tensor:
         """The adversarial loss of `player`, for the critic with its penalty when one is due."""
-        real = self.shown(self.codec.encode(x))
+        real = self.event_scale * self.codec.encode(x)
         z = torch.randn(len(x), self.latent)
         if player == "generator":
-            fake = self.shown(self.generator(z))
+            fake = self.generator(z)
             # the pair's real score is a constant of the generator's gradient, but it sets its weight
             with torch.no_grad():
                 real_score = self.critic(real).flatten()
             return adversarial_loss(self.loss_name, player, real_score, self.critic(fake).flatten())
         with torch.no_grad():
-            fake = self.shown(self.generator(z))
+            fake = self.generator(z)
         real_score, fake_score = self.critic(torch.cat([real, fake])).flatten().chunk(2)
         total = adversarial_loss(self.loss_name, player, real_score, fake_score)
         if self.penalty != "none" and self.updates % self.penalty_interval == 0:
@@ -219,4 +195,4 @@ class GAN(Family):
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event): one pass through the averaged generator."""
-        return self.codec.decode(self.sampler(torch.randn(n, self.latent, generator=generator)))
+        return self.codec.decode(self.sampler(torch.randn(n, self.latent, generator=generator)) / self.event_scale)

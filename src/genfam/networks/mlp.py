@@ -36,6 +36,9 @@ class ResidualMLP(nn.Module):
         activation: `silu`, `leaky_relu` (slope 0.2) or `gelu`.
         dropout: applied to each residual branch.
         zero_exit: start with an output of exactly zero.
+        random_biases: start with normal biases, not with zeros. Where the inputs are a few plain coordinates, zeros
+            let every kink of a piecewise linear network pass through the origin, and a GAN with a 2-D latent draws
+            rays; behind Fourier features, random biases cost quality (docs/experiments.md).
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ResidualMLP(nn.Module):
         activation: str = "silu",
         dropout: float = 0.0,
         zero_exit: bool = False,
+        random_biases: bool = False,
     ) -> None:
         super().__init__()
         self.activation = activation_named(activation)
@@ -58,6 +62,8 @@ class ResidualMLP(nn.Module):
         for layer in [self.enter, *layers]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+            if random_biases:
+                nn.init.normal_(layer.bias, std=1.0 if layer is self.enter else 0.2)
         for layer in layers:  # a sum of `depth` branches keeps the variance of one
             with torch.no_grad():
                 layer.weight.mul_(depth**-0.5)

@@ -6,20 +6,19 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from genfam.scorecard import (
     COLUMNS,
+    COMPARISON_COLUMNS,
     agreement,
     check_fingerprints,
+    comparisons,
     is_headline,
     one_machine,
     scorecard,
-    seed_spread,
-    significantly_better,
-    t_interval,
     to_csv,
 )
+from genfam.statistics import seed_spread
 
 
 def rows(family, values, metric="fd_x", role="contestant", higher=False, fingerprint="p|n=500", **changes):
@@ -43,62 +42,26 @@ def by_family(found, metric="fd_x"):
     return found[found["metric"] == metric].set_index("family")
 
 
-def test_t_interval_is_scipys_and_the_textbooks():
-    values = [1.0, 2.0, 4.0]
-    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert t_interval(values) == pytest.approx(expected, rel=1e-12)
-    # t_{0.975, 2} = 4.302653 (tables); s = 1, n = 3
-    low, high = t_interval([-1.0, 0.0, 1.0])
-    assert high == pytest.approx(4.302653 / math.sqrt(3), abs=1e-6)
-    assert low == pytest.approx(-high)
-
-
-def test_t_interval_is_empty_for_one_value_and_zero_only_where_all_agree():
-    assert all(math.isnan(x) for x in t_interval([3.0]) + t_interval([]) + t_interval([1.0, math.inf]))
-    assert t_interval([0.1, 0.1, 0.1]) == (0.1, 0.1)
-    low, high = t_interval([0.1, 0.1, np.nextafter(0.1, 1.0)])
-    assert low < high
-
-
-def test_t_interval_covers_95_percent():
-    rng = np.random.default_rng(0)
-    hits = sum(low <= 0.0 <= high for low, high in (t_interval(rng.normal(size=3)) for _ in range(4000)))
-    assert hits / 4000 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
-
-
-def test_false_alarm_rate_of_ranks():
-    """Two equal families: each is called better in 2.5 % of suites; the module says 13 and 23 % for three and four."""
-    rng = np.random.default_rng(1)
-
-    def any_separated(k, repeats):
-        count = 0
-        for _ in range(repeats):
-            # a seed's luck is shared, as its data order is: pairing must take it out
-            values = rng.normal(size=(k, 3)) + 10.0 * rng.normal(size=3)
-            families = [dict(enumerate(own)) for own in values]
-            count += any(significantly_better(a, b, True) for a in families for b in families if a is not b)
-        return count / repeats
-
-    assert any_separated(2, 2000) == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
-    assert any_separated(3, 600) == pytest.approx(0.13, abs=4 * math.sqrt(0.13 * 0.87 / 600))
-    assert any_separated(4, 600) == pytest.approx(0.23, abs=4 * math.sqrt(0.23 * 0.77 / 600))
-
-
-def test_significance_is_the_paired_t_test():
-    rng = np.random.default_rng(2)
-    for _ in range(200):
-        a, b = rng.normal(0.0, 1.0, 4), rng.normal(0.8, 1.0, 4)
-        p = stats.ttest_rel(a, b).pvalue
-        separated = significantly_better(dict(enumerate(b)), dict(enumerate(a)), True)
-        assert separated == (p < 0.05 and b.mean() > a.mean())
-
-
 def test_pairing_separates_what_intervals_do_not():
     luck = np.array([0.0, 10.0, 20.0])
     found = by_family(card(rows("a", luck + np.array([1.0, 1.1, 0.9])), rows("b", luck + np.array([2.0, 2.05, 2.0]))))
     assert found.loc["a", "ci_high"] > found.loc["b", "ci_low"]  # they overlap by far
     assert found.loc["a", "rank"] == 1
     assert found.loc["b", "rank"] == 2
+
+
+def test_comparisons_say_what_separates_and_what_would():
+    frame = pd.DataFrame(
+        rows("a", [1.0, 1.1, 0.9]) + rows("b", [1.3, 1.0, 1.2]) + rows("c", [9.0, 9.2, 9.1])
+        + rows("truth", [0.1, 0.1, 0.2], role="oracle") + rows("a", [1.0] * 3, metric="cost_x", fingerprint="cost")
+    )  # fmt: skip
+    found = comparisons(frame)
+    assert tuple(found.columns) == COMPARISON_COLUMNS
+    assert list(zip(found["family_a"], found["family_b"], strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert found["better"].tolist() == ["", "a", "b"]
+    assert found["probability_of_improvement"].tolist() == pytest.approx([(2 + 2.5 + 3) / 9, 1.0, 1.0])
+    assert found["advantage"].tolist() == pytest.approx([0.5 / 3, 8.1, 7.9333333])
+    assert found.loc[0, "seeds_needed"] > 3 and found["seeds_needed"].isna().tolist() == [False, True, True]
 
 
 def test_ranks_with_planted_ties_and_separations():
@@ -122,14 +85,6 @@ def test_one_run_gives_neither_interval_nor_rank():
     assert found.loc["a", ["ci_low", "ci_high", "rank"]].isna().all()
     assert found.loc["a", "mean"] == 1.0
     assert found.loc["b", "rank"] == 1
-
-
-def test_infinite_divergence_loses_on_every_seed_only():
-    inf = math.inf
-    finite = dict(enumerate([1.0, 2.0, 3.0]))
-    assert significantly_better(finite, dict(enumerate([inf, inf, inf])), False)
-    assert not significantly_better(finite, dict(enumerate([inf, 2.0, inf])), False)
-    assert not significantly_better(dict(enumerate([inf] * 3)), dict(enumerate([inf] * 3)), False)
 
 
 def test_diverged_runs_are_counted_and_have_no_say():

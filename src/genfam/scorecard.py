@@ -1,31 +1,33 @@
 """What a suite's records say together: intervals over training seeds, ranks, and agreement between two scorecards.
 
-Intervals are Student's t at 95 % over seeds (a bootstrap of three values would lie). A rank counts the families
-that are *significantly* better: the 95 % interval of the difference, paired by seed, lies wholly on one side of
-zero. Each pair is tested at 5 % without correction for their number, so of two equal families one is called
-better in 5 % of comparisons, and among k equal contestants some pair is separated more often than that: 13 % of the
-time for three, 23 % for four (simulated in tests/test_scorecard.py). Read a lone separation accordingly.
+Intervals are at 95 % over seeds: Student's t for fewer than ten (a bootstrap of three values would lie), BCa from
+ten on. A rank counts the families that are *significantly* better: paired by seed, and corrected after Holm for the
+number of pairs of contestants in the cell, so that among equal families any is called better in at most 5 % of cells
+(simulated in tests/test_scorecard.py).
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from genfam.statistics import Comparison, compare, interval, seed_spread
 
 COLUMNS = (
     "suite", "source", "family", "metric", "unit", "higher_is_better", "n_runs", "n_ok", "mean", "ci_low", "ci_high",
     "oracle", "rank", "fingerprint",
 )  # fmt: skip
-CONFIDENCE = 0.95
+COMPARISON_COLUMNS = (
+    "suite", "source", "metric", "family_a", "family_b", "n", "advantage", "ci_low", "ci_high", "p_value", "p_holm",
+    "probability_of_improvement", "better", "seeds_needed",
+)  # fmt: skip
 # Fréchet distances, by which families are ordered: `fid` in Inception features, `fd_<extractor>` elsewhere.
 HEADLINES = ("fid", "fd_*")
 SPREAD_PREFIX = "seed_spread_"
@@ -51,35 +53,23 @@ def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: numbers that cannot share a row or column (see `check_fingerprints`), or two runs of one seed.
     """
-    check_fingerprints(frame)
-    counted = _counted(frame)
-    _check_seeds(counted)
     runs = {key: group["run_id"].nunique() for key, group in frame.groupby(["suite", "source", "family"])}
-    measured = frame[frame["status"] == "ok"]
-    seeds: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in counted.to_dict("records"):
-        seeds.setdefault((row["suite"], row["source"], row["metric"], row["family"]), {})[row["seed"]] = row["value"]
     rows: list[dict[str, Any]] = []
-    for (suite, source, metric), cell in measured.groupby(["suite", "source", "metric"], sort=True):
-        # Runs that ended well say what the protocol was; where none did, the others may.
-        firsts: dict[str, dict[str, Any]] = {}
-        for row in sorted(cell.to_dict("records"), key=lambda row: (row["outcome"] != "ok", row["seed"])):
-            firsts.setdefault(str(row["family"]), {str(name): value for name, value in row.items()})
-        values = {family: seeds.get((suite, source, metric, family), {}) for family in firsts}
+    for (suite, source, metric), firsts, values in _cells(frame):
+        ranks = _ranks(values, firsts)
         oracles = [family for family, first in firsts.items() if first["role"] == "oracle"]
         for family in sorted(firsts, key=lambda family: (_role_order(firsts[family]["role"]), str(family))):
             first, own = firsts[family], values[family]
             comparable = [other for other in firsts if firsts[other]["fingerprint"] == first["fingerprint"]]
             # The oracle's likelihood is the entropy of the data: the floor of every kind.
             floors = [f for f in oracles if f in comparable or metric in LIKELIHOOD_METRICS]
-            rivals = {other: values[other] for other in comparable if firsts[other]["role"] == "contestant"}
-            low, high = t_interval(list(own.values()))
+            low, high = interval(list(own.values()))
             base = {
                 "suite": suite, "source": source, "family": family, "metric": metric, "unit": first["unit"],
                 "higher_is_better": first["higher_is_better"], "n_runs": runs[suite, source, family],
                 "n_ok": len(own), "mean": _mean(list(own.values())), "ci_low": low, "ci_high": high,
                 "oracle": _mean([value for floor in floors for value in values[floor].values()]),
-                "rank": _rank(family, rivals, first["higher_is_better"]), "fingerprint": first["fingerprint"],
+                "rank": ranks.get(family, math.nan), "fingerprint": first["fingerprint"],
             }  # fmt: skip
             rows.append(base)
             if is_headline(str(metric)) and not math.isnan(spread := seed_spread(list(own.values()))):
@@ -94,6 +84,56 @@ def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
     card = pd.DataFrame(rows, columns=list(COLUMNS))
     card["higher_is_better"] = pd.Series([row["higher_is_better"] for row in rows], dtype=object)
     return card.astype({"mean": float, "ci_low": float, "ci_high": float, "oracle": float, "rank": float})
+
+
+def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of contestants and quality metric: what separates them, and what would.
+
+    Args:
+        frame: as for `scorecard`.
+
+    Returns:
+        Columns `COMPARISON_COLUMNS`; see `genfam.statistics.Comparison`. `better` is empty for a tie.
+
+    Raises:
+        ValueError: as `scorecard`.
+    """
+    rows = []
+    for (suite, source, metric), firsts, values in _cells(frame):
+        quality = {
+            family: row for family, row in firsts.items() if str(row["fingerprint"]).split("|")[0] not in NOT_QUALITY
+        }
+        for rivals, higher_is_better in _rivals(values, quality):
+            for pair in compare(rivals, higher_is_better, power=is_headline(metric)):
+                rows.append([suite, source, metric, *_comparison_cells(pair)])
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+
+
+def _comparison_cells(pair: Comparison) -> list[Any]:
+    return [
+        pair.a, pair.b, pair.n, pair.advantage, pair.low, pair.high, pair.p, pair.p_holm,
+        pair.probability_of_improvement, pair.better or "", pair.seeds_needed,
+    ]  # fmt: skip
+
+
+def _cells(
+    frame: pd.DataFrame,
+) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[str, Any]], dict[str, dict[int, float]]]]:
+    """((suite, source, metric), a row per family that says its protocol, {family: {seed: value}}), checked."""
+    check_fingerprints(frame)
+    counted = _counted(frame)
+    _check_seeds(counted)
+    seeds: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in counted.to_dict("records"):
+        seeds.setdefault((row["suite"], row["source"], row["metric"], row["family"]), {})[row["seed"]] = row["value"]
+    measured = frame[frame["status"] == "ok"]
+    for (suite, source, metric), cell in measured.groupby(["suite", "source", "metric"], sort=True):
+        # Runs that ended well say what the protocol was; where none did, the others may.
+        firsts: dict[str, dict[str, Any]] = {}
+        for row in sorted(cell.to_dict("records"), key=lambda row: (row["outcome"] != "ok", row["seed"])):
+            firsts.setdefault(str(row["family"]), {str(name): value for name, value in row.items()})
+        values = {family: seeds.get((suite, source, metric, family), {}) for family in firsts}
+        yield (str(suite), str(source), str(metric)), firsts, values
 
 
 def to_csv(card: pd.DataFrame) -> str:
@@ -148,58 +188,6 @@ def one_machine(frame: pd.DataFrame) -> pd.DataFrame:
     warnings.warn(f"left out costs measured on several machines or thread counts: {names}", stacklevel=2)
     cells = zip(frame["suite"], frame["source"], frame["metric"], strict=True)
     return frame[[cell not in mixed for cell in cells]].reset_index(drop=True)
-
-
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Student's t interval of the mean: mean ± t_{(1+c)/2, n−1} · s / √n.
-
-    Args:
-        values: independent values, one per training seed.
-        confidence: share of such intervals that hold the true mean, were the values normal.
-
-    Returns:
-        (low, high); (NaN, NaN) for fewer than two values or where one is not finite, and zero width exactly where
-        all values are the same number.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    n = len(array)
-    if n < 2 or not np.isfinite(array).all():
-        return math.nan, math.nan
-    if (array == array[0]).all():
-        return float(array[0]), float(array[0])
-    half = _t_quantile((1.0 + confidence) / 2.0, n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
-    return float(array.mean()) - half, float(array.mean()) + half
-
-
-def significantly_better(
-    a: Mapping[int, float], b: Mapping[int, float], higher_is_better: bool, confidence: float = CONFIDENCE
-) -> bool:
-    """Whether the t interval of a − b, paired by seed, lies wholly on the good side of zero.
-
-    Args:
-        a: seed -> value of the family that might be better.
-        b: the same of the other; only seeds that both have count, and of fewer than two nothing is significant.
-        higher_is_better: the metric's direction.
-        confidence: of the two-sided interval: a false alarm either way has probability 1 − confidence.
-    """
-    common = sorted(a.keys() & b.keys())
-    with np.errstate(invalid="ignore"):
-        differences = np.array([a[seed] - b[seed] for seed in common], dtype=np.float64)
-    if not higher_is_better:
-        differences = -differences
-    if len(common) >= 2 and (differences == math.inf).all():
-        return True  # one side infinitely bad on every seed (a divergence without overlap)
-    low, _ = t_interval(differences.tolist(), confidence)
-    return low > 0.0
-
-
-def seed_spread(values: Sequence[float]) -> float:
-    """IQR / |median|, a robust relative spread; NaN for fewer than three values or where it is undefined."""
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < 3 or not np.isfinite(array).all() or np.median(array) == 0.0:
-        return math.nan
-    lower, upper = np.quantile(array, [0.25, 0.75])
-    return float((upper - lower) / abs(np.median(array)))
 
 
 @dataclass(frozen=True)
@@ -296,13 +284,31 @@ def _check_seeds(counted: pd.DataFrame) -> None:
         )
 
 
-def _rank(family: Any, rivals: Mapping[Any, Mapping[int, float]], higher_is_better: bool | None) -> float:
-    if higher_is_better is None or family not in rivals or len(rivals[family]) < 2:
-        return math.nan
-    own = rivals[family]
-    return 1.0 + sum(
-        significantly_better(values, own, higher_is_better) for other, values in rivals.items() if other != family
-    )
+def _ranks(values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Rank of every contestant with at least two runs, among those of its fingerprint."""
+    ranks: dict[str, float] = {}
+    for rivals, higher_is_better in _rivals(values, first):
+        for family in rivals:
+            ranks[family] = 1.0
+        for pair in compare(rivals, higher_is_better):
+            if pair.better is not None:
+                ranks[pair.b if pair.better == pair.a else pair.a] += 1.0
+    return ranks
+
+
+def _rivals(
+    values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[dict[str, Mapping[int, float]], bool]]:
+    """Contestants that may be compared on a metric (one fingerprint, two runs or more), and its direction."""
+    for fingerprint in dict.fromkeys(row["fingerprint"] for row in first.values()):
+        rivals = {
+            family: values[family]
+            for family, row in first.items()
+            if row["fingerprint"] == fingerprint and row["role"] == "contestant" and len(values[family]) >= 2
+        }
+        direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == fingerprint)
+        if direction is not None and rivals:
+            yield rivals, bool(direction)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -316,8 +322,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _role_order(role: str) -> int:
     return 0 if role == "contestant" else 1
-
-
-@cache
-def _t_quantile(probability: float, degrees: int) -> float:
-    return float(stats.t.ppf(probability, degrees))

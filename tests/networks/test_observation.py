@@ -11,12 +11,13 @@ from scipy import stats
 
 from genfam.networks.observation import (
     LEAST_LOG_STD,
+    MOST_LOG_STD,
     Categorical,
     Gaussian,
     LogisticMixture,
     Observation,
+    bounded_log_std,
     observation_for,
-    soft_floor,
 )
 from genfam.types import Event
 
@@ -125,7 +126,7 @@ def test_gaussian_is_scipys(variance: str) -> None:
     parameters = torch.randn(6, observation.parameters_per_dimension, 3, generator=generator())
     x = torch.randn(6, 3, generator=generator(1))
     raw = parameters[:, 1] if observation.log_std is None else observation.log_std.detach().expand(6, 3)
-    std = soft_floor(raw, LEAST_LOG_STD).exp()
+    std = bounded_log_std(raw).exp()
     expected = stats.norm.logpdf(x.numpy(), parameters[:, 0].numpy(), std.numpy()).sum(axis=1)
     assert observation.log_prob(x, parameters).detach().numpy() == pytest.approx(expected, rel=1e-4)
     samples = observation.sample(parameters[:1].expand(20_000, -1, -1), generator(2)).detach()
@@ -157,3 +158,14 @@ def test_refusals_say_what_was_expected() -> None:
     for model in (Categorical, LogisticMixture):
         with pytest.raises(ValueError, match="discrete"):
             model(Event((2,)))
+
+
+def test_log_std_stays_between_its_bounds_and_is_the_networks_in_between():
+    raw = torch.tensor([-1e4, -3.0, 0.0, 1e4], requires_grad=True)
+    found = bounded_log_std(raw)
+    values = found.detach()
+    assert float(values[0]) == pytest.approx(LEAST_LOG_STD)
+    assert float(values[1]) == pytest.approx(-3.0, abs=0.1)
+    assert float(values[3]) == pytest.approx(MOST_LOG_STD, abs=1e-3)
+    (slope,) = torch.autograd.grad(found.sum(), raw)
+    assert bool((slope[1:3] > 0.5).all())

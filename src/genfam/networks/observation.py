@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from genfam.types import Event
 
 LEAST_LOG_STD = -6.0
+MOST_LOG_STD = 1.0  # of events of unit scale
 LEAST_LOG_SCALE = -7.0
 CATEGORICAL_LEVELS = 32
 
@@ -31,6 +32,15 @@ CATEGORICAL_LEVELS = 32
 def soft_floor(x: Tensor, least: float) -> Tensor:
     """A smooth max(x, least) (σ-VAE's soft clipping): a likelihood cannot grow without end on repeated points."""
     return least + F.softplus(x - least)
+
+
+def bounded_log_std(raw: Tensor) -> Tensor:
+    """Between `LEAST_LOG_STD` and `MOST_LOG_STD`, smoothly.
+
+    The upper end matters where a latent of the prior falls between what the encoder uses: nothing was learnt there,
+    and an exponential of whatever the network says threw single samples 10⁵ standard deviations away.
+    """
+    return soft_floor(MOST_LOG_STD - F.softplus(MOST_LOG_STD - raw), LEAST_LOG_STD)
 
 
 class Observation(nn.Module, ABC):
@@ -168,7 +178,7 @@ class Gaussian(Observation):
         """(B, P, *event) -> mean and log standard deviation, (B, *event) each."""
         mean = parameters[:, 0]
         raw = parameters[:, 1] if self.log_std is None else self.log_std.expand_as(mean)
-        return mean, soft_floor(raw, LEAST_LOG_STD)
+        return mean, bounded_log_std(raw)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """(B, *event), (B, P, *event) -> (B,) nats per volume."""

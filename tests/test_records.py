@@ -213,7 +213,7 @@ def fill(tmp_path: Path, *records: Record) -> Path:
         store.write(record)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "figures" / "headline.png").write_bytes(b"png")
-    for name in ("scorecard.csv", "scorecard.md"):
+    for name in ("scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv"):
         write_atomically(folder / name, "made by the report")
     return folder
 
@@ -226,7 +226,10 @@ def test_publish_writes_everything_and_loads_again(tmp_path):
     target = publish(fill(tmp_path, *records), tmp_path / "results", "make benchmark SUITE=quick")
     assert target == tmp_path / "results" / "quick"
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert names == {"records.jsonl", "scorecard.csv", "scorecard.md", "provenance.json", "figures/headline.png"}
+    assert names == {
+        "records.jsonl", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "provenance.json",
+        "figures/headline.png",
+    }  # fmt: skip
     assert [record.run_id for record in load_published(target)] == ["r0", "r1", "r2"]
     assert load_published(target)[0] == make("r0", seed=0)
     facts = strict((target / "provenance.json").read_text())

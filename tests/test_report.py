@@ -118,6 +118,13 @@ def test_finish_writes_and_says_all(reported):
     assert str(suite / "scorecard.md") in text
     half = 4.302653 * SPREAD.std(ddof=1) / math.sqrt(3)
     assert f"{2 + SPREAD.mean():.2f} ± {half:.2f}" in text
+    page = (suite / "scorecard.md").read_text()
+    assert "fd\\_net" not in page  # an underscore between letters stays bare
+    assert not (suite / "figures" / "metric_trial.png").exists()  # no source of this store has a known truth
+    with open(suite / "comparisons.csv", newline="") as file:
+        pairs = list(csv.DictReader(file))
+    (pair,) = [p for p in pairs if (p["source"], p["metric"]) == ("grid", "fd_net")]
+    assert (pair["family_a"], pair["family_b"], pair["better"], pair["n"]) == ("alpha", "beta", "alpha", "3")
     names = {path.name for path in (suite / "figures").iterdir()}
     sources = ("grid", "digits", "stacked", "die")
     drawn = [f"curves_{source}.png" for source in sources]
@@ -337,3 +344,18 @@ def test_samples_that_do_not_fit_are_left_out(tmp_path):
 def test_scorecard_of_a_store_needs_no_order(suite):
     records = Store(suite).load()
     pd.testing.assert_frame_equal(scorecard(to_frame(records)), scorecard(to_frame(records[::-1])))
+
+
+def test_ties_and_trials_stand_on_the_page(tmp_path):
+    folder = tmp_path / "outputs" / "quick"
+    store, rng = Store(folder), np.random.default_rng(1)
+    for family, base in (("alpha", 1.0), ("beta", 1.1)):
+        for seed in range(5):
+            fd = base + float(rng.normal(0.0, 0.5))
+            truth = Measurement("total_variation", "1", False, Estimate(fd**3, 0.01, 500), "table|n=500")
+            store.write(make(family, "die", seed, fd, extra=(truth,)))
+    say(folder)
+    page = (folder / "scorecard.md").read_text()
+    assert re.search(r"fd_net cannot tell alpha from beta with 5 seeds \(alpha is better in \d+ % of pairs", page)
+    assert "fd_net: τ = 1.00" in page and "with total_variation over 10 runs" in page
+    assert imread(folder / "figures" / "metric_trial.png").shape[0] > 80

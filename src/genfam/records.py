@@ -226,7 +226,7 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     store = Store(store_dir)
     records = store.current()
     check_publishable(store, records, allow_mixed=allow_mixed)
-    files = [store.folder / "scorecard.csv", store.folder / "scorecard.md"]
+    files = [store.folder / name for name in ("scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv")]
     newest = max(store.directory(record.run_id).joinpath("record.json").stat().st_mtime_ns for record in records)
     stale = [file.name for file in files if not file.exists() or file.stat().st_mtime_ns < newest]
     if stale:

@@ -138,7 +138,12 @@ def _cells(
 
 def to_csv(card: pd.DataFrame) -> str:
     """The scorecard as CSV text: what does not apply is empty, ranks are whole numbers."""
-    return card.astype({"rank": "Int64"}).to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    return plain_csv(card.astype({"rank": "Int64"}))
+
+
+def plain_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV text; NaN is empty."""
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def check_fingerprints(frame: pd.DataFrame) -> None:

@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.text import Text
 
 from genfam import records as store_of_records
+from genfam.metric_trial import metric_trial
 from genfam.records import Store, load_published, provenance, role_of, to_frame
 from genfam.report.markdown import Figure, render
 from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
-from genfam.report.plots import curves_figure, headline_figure
+from genfam.report.plots import curves_figure, headline_figure, trial_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import summarise
 from genfam.report.terminal import print_agreement, print_summary
-from genfam.scorecard import agreement, one_machine, scorecard, to_csv
+from genfam.scorecard import agreement, comparisons, one_machine, plain_csv, scorecard, to_csv
 from genfam.serialisation import write_atomically
 from genfam.types import Outcome, Record
 
@@ -31,8 +32,9 @@ def finish(
 ) -> None:
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
-    Writes `scorecard.csv`, `scorecard.md` and `figures/*.png`. A suite with runs missing or failed is reported as far
-    as it goes; an empty one is said to be empty. A folder of published records is printed, and left as it is.
+    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `scorecard.md` and `figures/*.png`. A suite with runs
+    missing or failed is reported as far as it goes; an empty one is said to be empty. A folder of published records
+    is printed, and left as it is.
 
     Args:
         suite_dir: `outputs/<suite>`.
@@ -48,7 +50,7 @@ def finish(
     records = Store(folder).current()
     if not records and (folder / "records.jsonl").exists():
         frame = one_machine(to_frame(load_published(folder)))
-        print_summary(console, summarise(scorecard(frame), frame))
+        print_summary(console, summarise(scorecard(frame), frame, comparisons(frame), metric_trial(frame)))
         console.print(Text(f"These are the published records of {folder}; nothing was written."))
         return
     if not records:
@@ -83,12 +85,14 @@ def write_report(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any, list[Path]]:
     """Write the report's files; returns (scorecard, frame, summary, paths: CSV and Markdown first)."""
     frame = one_machine(to_frame(records))
-    card = scorecard(frame)
+    card, pairs, trial = scorecard(frame), comparisons(frame), metric_trial(frame)
     facts = provenance(list(records), command)
     machine = facts["machine"]
     summary = summarise(
         card,
         frame,
+        pairs,
+        trial,
         {
             "command": facts["command"],
             "code": ", ".join(facts["code_versions"]),
@@ -99,11 +103,15 @@ def write_report(
         },
     )
     figures = _draw(folder, records, card, frame)
+    if trial_figure(trial, folder / "figures" / "metric_trial.png"):
+        figures.append(Figure("metric_trial.png", "Which metric orders runs as the exact divergence does"))
     for old in (folder / "figures").glob("*.png"):
         if old.name not in {figure.name for figure in figures}:
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(card))
+    write_atomically(folder / "comparisons.csv", plain_csv(pairs))
+    write_atomically(folder / "metric_trial.csv", plain_csv(trial))
     write_atomically(markdown, render(summary, figures))
     return card, frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]
 

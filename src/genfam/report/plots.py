@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genfam.report.style import Look, label, save
+from genfam.report.style import TRUTH, Look, label, save
 from genfam.report.tables import headline
 from genfam.scorecard import is_headline
 from genfam.types import Record
@@ -78,6 +78,31 @@ def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[s
         axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    save(figure, path)
+    return True
+
+
+def trial_figure(trial: pd.DataFrame, path: Path) -> bool:
+    """Kendall's τ of every metric with the exact divergence, a panel per source, with intervals. False without any."""
+    known = trial[trial["tau"].notna()]
+    sources = sorted(set(known["source"]))
+    if not sources:
+        return False
+    metrics = list(dict.fromkeys(known.sort_values("tau")["metric"]))
+    figure = Figure(figsize=(2.4 * len(sources) + 1.6, 0.28 * len(metrics) + 1.1), layout="constrained")
+    axes = figure.subplots(1, len(sources), sharey=True, squeeze=False).ravel()
+    for axis, source in zip(axes, sources, strict=True):
+        for row in known[known["source"] == source].to_dict("records"):
+            y = metrics.index(row["metric"])
+            axis.hlines(y, row["ci_low"], row["ci_high"], colors=TRUTH, linewidth=1.5)
+            axis.plot([row["tau"]], [y], marker="o", color=TRUTH, markersize=5)
+        axis.axvline(0.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
+        axis.set_xlim(-1.05, 1.05)
+        axis.set_title(label(source), fontsize=9)
+        axis.set_xlabel("rank correlation\nwith the truth", fontsize=8)
+        axis.set_yticks(range(len(metrics)), [label(metric, 24) for metric in metrics], fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.grid(alpha=0.25)
     save(figure, path)
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -22,9 +22,10 @@ COLUMNS = (
 # How the kind of a likelihood shows in its cell: a bound on log p bounds the negative log-likelihood from above.
 KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}
 LEGEND = (
-    "Mean ± half-width of the 95 % interval (Student's t over training seeds); no ± means one run, so no interval.",
-    "Bold: rank 1, that is no contestant is significantly better (95 % interval of the difference, paired by seed; "
-    "pairs are tested one by one, so of many equal families some pair is separated by chance).",
+    "Mean ± half-width of the 95 % interval (Student's t over training seeds, BCa bootstrap from ten "
+    "seeds on); no ± means one run, so no interval.",
+    "Bold: rank 1, that is no contestant is significantly better (paired by seed, at 5 % after Holm's correction for "
+    "all pairs of contestants).",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind.",
     "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
 )
@@ -49,11 +50,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A source's table; `columns` are metric names with an arrow for their direction."""
+    """A source's table; `columns` are metric names with an arrow for their direction.
+
+    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth.
+    """
 
     source: str
     columns: list[str]
     rows: list[Row]
+    ties: list[str] = field(default_factory=list)
+    trial: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,19 +73,30 @@ class Summary:
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def summarise(card: pd.DataFrame, frame: pd.DataFrame, facts: dict[str, str] | None = None) -> Summary:
+def summarise(
+    card: pd.DataFrame,
+    frame: pd.DataFrame,
+    pairs: pd.DataFrame | None = None,
+    trial: pd.DataFrame | None = None,
+    facts: dict[str, str] | None = None,
+) -> Summary:
     """Scorecard and measurements -> tables and counts.
 
     Args:
         card: as `genfam.scorecard.scorecard` gives it.
         frame: as `genfam.records.to_frame` gives it, of the same records.
+        pairs: as `genfam.scorecard.comparisons` gives it.
+        trial: as `genfam.metric_trial.metric_trial` gives it.
         facts: lines for the foot of the page (command, commit, machine).
     """
     runs = frame.drop_duplicates("run_id")
     counted = Counter(runs["outcome"])
     return Summary(
         suite=", ".join(sorted(set(frame["suite"]))),
-        tables=[table(source, card, frame) for source in sorted(set(frame["source"]))],
+        tables=[
+            replace(table(source, card, frame), ties=ties(source, card, pairs), trial=verdicts(source, trial))
+            for source in sorted(set(frame["source"]))
+        ],
         outcomes={outcome.value: counted[outcome.value] for outcome in Outcome},
         seeds=sorted({int(seed) for seed in runs["seed"]}),
         facts=facts or {},
@@ -90,6 +107,36 @@ def headline(card: pd.DataFrame, source: str) -> str | None:
     """The Fréchet distance by which a source's families are ordered; None where there is none."""
     names = sorted({name for name in card.loc[card["source"] == source, "metric"] if is_headline(name)})
     return names[0] if names else None
+
+
+def ties(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
+    """A sentence per pair of contestants that the headline metric cannot separate."""
+    leading = headline(card, source)
+    if pairs is None or leading is None:
+        return []
+    found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading) & (pairs["better"] == "")]
+    sentences = []
+    for row in found.to_dict("records"):
+        needed = row["seeds_needed"]
+        more = f"some {needed:.0f} seeds would" if math.isfinite(needed) else "no number of seeds in sight would"
+        chance = 100 * row["probability_of_improvement"]
+        sentences.append(
+            f"{leading} cannot tell {row['family_a']} from {row['family_b']} with {row['n']} seeds "
+            f"({row['family_a']} is better in {chance:.0f} % of pairs of runs); {more}."
+        )
+    return sentences
+
+
+def verdicts(source: str, trial: pd.DataFrame | None) -> list[str]:
+    """A line per metric on trial, the most truthful first."""
+    if trial is None:
+        return []
+    own = trial[(trial["source"] == source) & trial["tau"].notna()].sort_values("tau", ascending=False)
+    return [
+        f"{row['metric']}: τ = {row['tau']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}] with {row['truth']} over "
+        f"{row['n_runs']} runs"
+        for row in own.to_dict("records")
+    ]
 
 
 def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:

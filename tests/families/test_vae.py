@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from genfam.build import build
 from genfam.families.base import Optimisation
 from genfam.families.vae import VAE, Decoder, Encoder, gaussian_divergence
-from genfam.networks.observation import Gaussian
+from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood
 
@@ -97,7 +97,8 @@ def linear_gaussian(exact: bool, samples: int) -> VAE:
         encode.bias.copy_(torch.cat([-to_mean @ OFFSET, raw]))
     observation = Gaussian(Event((3,)), "shared")
     assert observation.log_std is not None
-    nn.init.constant_(observation.log_std, math.log(math.expm1(math.log(STD) + 6.0)) - 6.0)
+    unfloored = math.log(math.expm1(math.log(STD) - LEAST_LOG_STD)) + LEAST_LOG_STD
+    nn.init.constant_(observation.log_std, MOST_LOG_STD - math.log(math.expm1(MOST_LOG_STD - unfloored)))
     family.model["encoder"], family.model["decoder"] = Encoder(encode, 0.0), Decoder(decode, observation)
     return family
 

@@ -1,0 +1,99 @@
+"""Copying: the planted copier is caught, fresh data are not, at a measured false-alarm rate."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from genfam.metrics.memorisation import Memorisation, authentic, data_copying, nearest, z_u
+from genfam.types import Event, Status
+
+CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], dtype=torch.float64)
+
+
+def draw(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    which = torch.randint(3, (n,), generator=generator)
+    return CENTRES[which] + torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture
+def judge(evaluate, by_name):
+    """C_T and authenticity of samples, against 400 training events and 400 held out."""
+
+    def measure(samples, **options):
+        data = SimpleNamespace(name="toy", event=Event((2,)), train=draw(400, 0))
+        return by_name(Memorisation(cells=3, **options), evaluate(samples, draw(400, 1), data=data))
+
+    return measure
+
+
+def test_nearest_is_brute_force():
+    x, y = draw(50, 2), draw(70, 3)
+    distances = torch.cdist(x, y).square()
+    value, index = nearest(x, y, block_size=16)
+    torch.testing.assert_close(value, distances.min(dim=1).values, atol=1e-9, rtol=0)
+    assert torch.equal(index, distances.argmin(dim=1))
+
+
+def test_z_u_is_scipys_mann_whitney():
+    rng = np.random.default_rng(0)
+    for ties in (False, True):
+        a, b = rng.normal(size=40), rng.normal(0.4, 1.0, size=60)
+        if ties:
+            a, b = a.round(), b.round()
+        expected = stats.mannwhitneyu(a, b, alternative="two-sided", use_continuity=False, method="asymptotic")
+        assert 2 * stats.norm.sf(abs(z_u(a, b))) == pytest.approx(expected.pvalue, rel=1e-9)
+        assert z_u(a, b) == pytest.approx(-z_u(b, a))
+    assert z_u(np.zeros(5), np.zeros(7)) == 0.0
+
+
+def test_the_copier_is_caught(judge):
+    train = draw(400, 0)
+    copies = judge(train + 0.01 * draw(400, 5))
+    assert copies["data_copying"].estimate.value < -3
+    assert copies["authenticity"].estimate.value < 0.1
+    verbatim = judge(train[torch.randperm(400, generator=torch.Generator().manual_seed(0))])
+    assert verbatim["data_copying"].estimate.value < -3
+    assert verbatim["authenticity"].estimate.value == 0
+
+
+def test_fresh_data_and_a_model_that_fits_badly_are_no_copies(judge):
+    fresh = judge(draw(400, 6))
+    assert abs(fresh["data_copying"].estimate.value) < 3
+    assert fresh["authenticity"].estimate.value > 0.3
+    wide = judge(draw(400, 6) * 1.5)
+    assert wide["data_copying"].estimate.value > 3
+    assert wide["authenticity"].estimate.value > fresh["authenticity"].estimate.value
+
+
+def test_false_alarm_rate_over_100_draws_of_real_data():
+    """Every draw has its own training split: C_T < −3 in none of 100, and a spread below one."""
+    found = [
+        data_copying(draw(300, 10 * i), draw(300, 10 * i + 1), draw(300, 10 * i + 2), 3, 0.01, 0)[0] for i in range(100)
+    ]
+    assert min(found) > -3
+    assert abs(np.mean(found)) < 4 * np.std(found) / 10 + 0.1
+    assert np.std(found) < 1.3
+
+
+def test_copying_in_one_cell_only_is_seen_in_that_cell():
+    """The reason for cells: two thirds far off and a third copied cancel out in one global score."""
+    train, held_out = draw(600, 0), draw(600, 1)
+    generated = draw(600, 2)
+    first = generated.norm(dim=1) < 4
+    copied = train[nearest(generated, train)[1]]
+    assert data_copying(train, held_out, torch.where(first[:, None], copied, generated), 3, 0.01, 0)[0] < -3
+
+
+def test_a_repeated_training_event_is_still_copied():
+    train = torch.tensor([[0.0], [0.0], [5.0]], dtype=torch.float64)
+    assert authentic(train, torch.tensor([[0.0], [1.0], [5.1]], dtype=torch.float64)).tolist() == [False, True, False]
+
+
+def test_refuses_with_a_reason(judge):
+    found = judge(draw(50, 3), most=300)
+    assert {m.status for m in found.values()} == {Status.NOT_APPLICABLE}
+    assert "400 training events are more than 300" in found["authenticity"].reason

@@ -1,0 +1,69 @@
+"""Failures planted in real data move the numbers that they must, in the right direction, and leave the others.
+
+Against 8 oracle draws of 1,000 points of the grid, seeds fixed. "Moves" is five standard deviations of the oracle;
+for a number that must not move that is passed by chance once in 500 cells.
+"""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "planted_failures.py"
+
+EXPECTED = {
+    "drops 1 mode in 5": {
+        "modes_covered": -1, "mode_reverse_kl": 1, "recall": -1, "coverage": -1, "fd_identity": 1,
+        "sliced_wasserstein": 1,
+    },
+    "collapses within modes": {"recall": -1, "coverage": -1},
+    "over-concentrates": {"recall": -1, "coverage": -1, "density": 1, "data_copying": -1},
+    "adds noise": {"precision": -1, "density": -1, "high_quality_share": -1, "data_copying": 1},
+    "copies the training set": {"data_copying": -1, "authenticity": -1},
+    "mirrors": {},
+    "5 % junk": {"precision": -1, "high_quality_share": -1},
+}  # fmt: skip
+UNMOVED = {
+    "drops 1 mode in 5": ("precision", "high_quality_share"),
+    "collapses within modes": ("fd_identity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
+    "over-concentrates": ("fd_identity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
+    "adds noise": ("fd_identity", "modes_covered", "mode_reverse_kl"),
+    "copies the training set": ("fd_identity", "modes_covered", "precision", "high_quality_share"),
+    "mirrors": (
+        "fd_identity", "precision", "recall", "density", "coverage", "modes_covered", "high_quality_share",
+        "mode_reverse_kl", "sliced_wasserstein", "data_copying", "authenticity",
+    ),
+    "5 % junk": ("fd_identity", "modes_covered", "mode_reverse_kl"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted():
+    spec = importlib.util.spec_from_file_location("planted_failures", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.matrix(*module.points(1000), draws=8)
+
+
+@pytest.mark.parametrize("failure", list(EXPECTED))
+def test_what_must_move_moves_and_what_must_not_does_not(planted, failure):
+    module, found = planted
+    row = found[failure]
+    for metric, sign in EXPECTED[failure].items():
+        assert sign * row[metric] >= module.MOVED, (metric, row[metric])
+    for metric in UNMOVED[failure]:
+        assert abs(row[metric]) < module.MOVED, (metric, row[metric])
+
+
+def test_every_failure_is_on_trial(planted):
+    module, found = planted
+    assert set(found) == set(module.FAILURES) == set(EXPECTED)
+
+
+def test_scores(planted):
+    module, _ = planted
+    assert module.score(3.0, 1.5) == 2.0
+    assert module.score(-1.0, 0.0) == -math.inf
+    assert module.score(0.0, 0.0) == 0.0
+    assert module.cell(-7.0) == "**−7**" and module.cell(2.0) == "+2"

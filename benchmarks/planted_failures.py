@@ -9,7 +9,6 @@ alone a cell leaves ±5 with a probability of about 10⁻⁴ (Student's t of 19 
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import tempfile
@@ -20,10 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from pages import ROOT, keep_block
 from torch import Generator, Tensor
 
+from genfam.build import build
 from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
-from genfam.metrics.extractors import Classifier, Identity
+from genfam.metrics.extractors import Identity
 from genfam.metrics.frechet import Frechet
 from genfam.metrics.kernel import Kernel
 from genfam.metrics.memorisation import Memorisation
@@ -34,8 +36,6 @@ from genfam.sources.images import Digits
 from genfam.sources.known import grid
 from genfam.types import Likelihood
 
-ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- matrices:begin", "<!-- matrices:end -->"
 DRAWS, MOVED = 20, 5.0
 METRICS: dict[str, Metric] = {
     "frechet": Frechet(), "kernel": Kernel(), "neighbours": NearestNeighbours(), "modes": Modes(),
@@ -122,16 +122,14 @@ def points(n: int = 2500) -> tuple[Any, Extractor]:
 def images(cache: Path) -> tuple[Any, Extractor]:
     """Digits: of the 1,297 training images one half may be learnt from, and the oracle draws from the other."""
     source = Digits()
-    extractor = Classifier(name="digits_cnn", data=source, cache_dir=cache, **CLASSIFIER)
+    settings = yaml.safe_load((ROOT / "conf" / "extractor" / "digits_cnn.yaml").read_text())
+    extractor = build(settings, plugins=[], data=source, cache_dir=cache)
     order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(0))
     seen, unseen = source.train[order[:648]], source.train[order[648:]]
     return SimpleNamespace(
         name="digits", event=source.event, train=seen, count=10, noise=2.0, classes=extractor.classify,
         fresh=lambda generator: unseen[torch.randperm(len(unseen), generator=generator)[:500]], test=source.test,
     ), extractor  # fmt: skip
-
-
-CLASSIFIER = dict(epochs=30, width=16, features=64, batch_size=64, learning_rate=4e-3, seed=0)
 
 
 def matrix(source: Any, extractor: Extractor, draws: int = DRAWS) -> dict[str, dict[str, float]]:
@@ -180,26 +178,15 @@ def cell(z: float) -> str:
     return f"**{text}**" if abs(z) >= MOVED else text
 
 
-def main() -> int:
-    """Rewrite or check the matrices in docs/metrics.md."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if docs/metrics.md differs")
-    check = parser.parse_args().check
+def matrices() -> str:
+    """Both sources' tables; takes a minute, most of it to train the classifier."""
     torch.set_num_threads(1)
-    page = ROOT / "docs" / "metrics.md"
-    text = page.read_text()
     with tempfile.TemporaryDirectory() as cache:
-        parts = [
-            f"Grid, {DRAWS} oracle draws of 2,500 points:\n\n{table(matrix(*points()))}",
-            f"Digits, {DRAWS} oracle draws of 500 images:\n\n{table(matrix(*images(Path(cache))))}",
-        ]
-    start = text.index("\n", text.index(BEGIN)) + 1
-    wanted = text[:start] + "\n" + "\n\n".join(parts) + "\n\n" + text[text.index(END) :]
-    if check:
-        return int(wanted != text)
-    page.write_text(wanted)
-    return 0
+        return (
+            f"\nGrid, {DRAWS} oracle draws of 2,500 points:\n\n{table(matrix(*points()))}\n\n"
+            f"Digits, {DRAWS} oracle draws of 500 images:\n\n{table(matrix(*images(Path(cache))))}\n"
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep_block(ROOT / "docs" / "metrics.md", "matrices", matrices, __doc__))

@@ -7,17 +7,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 from pathlib import Path
 
 import pandas as pd
+from pages import ROOT, keep_block
 
-ROOT = Path(__file__).parent.parent
 SUITES = ("standard", "quick")  # the first that is published
-BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "mode_reverse_kl", "total_variation", "nll_nats")
 
 
@@ -61,21 +59,10 @@ def block(results: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Rewrite or check README's block."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README is not up to date")
-    check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    start = text.index("\n", text.index(BEGIN)) + 1
-    published = next(ROOT / "results" / suite for suite in SUITES if (ROOT / "results" / suite).exists())
-    wanted = text[:start] + block(published) + "\n" + text[text.index(END) :]
-    if check:
-        return int(wanted != text)
-    readme.write_text(wanted)
-    return 0
+def published() -> str:
+    """The block of the first suite of `SUITES` that is published."""
+    return block(next(ROOT / "results" / suite for suite in SUITES if (ROOT / "results" / suite).exists()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep_block(ROOT / "README.md", "results", published, __doc__))

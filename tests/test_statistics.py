@@ -9,7 +9,6 @@ from scipy import stats
 from genfam.statistics import (
     compare,
     holm,
-    interquartile_mean,
     interval,
     paired_p,
     probability_of_improvement,
@@ -60,11 +59,6 @@ def test_coverage_of_the_intervals_that_are_used(n, least):
     repeats = 500
     hits = sum(low <= 0.0 <= high for low, high in (interval(rng.normal(size=n)) for _ in range(repeats)))
     assert least - 4 * math.sqrt(0.05 * 0.95 / repeats) <= hits / repeats <= 0.99
-
-
-def test_interquartile_mean_leaves_out_both_ends():
-    assert interquartile_mean([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -50.0]) == pytest.approx(3.5)
-    assert math.isnan(interquartile_mean([]))
 
 
 def test_holm_by_hand():

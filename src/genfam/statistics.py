@@ -2,7 +2,7 @@
 
 References:
     Agarwal, R. et al. 2021. Deep reinforcement learning at the edge of the statistical precipice.
-    https://arxiv.org/abs/2108.13264 (interquartile mean, probability of improvement: section 4.3)
+    https://arxiv.org/abs/2108.13264 (probability of improvement: section 4.3)
     Efron, B. 1987. Better bootstrap confidence intervals. JASA 82 (BCa; scipy's is used).
     Holm, S. 1979. A simple sequentially rejective multiple test procedure. Scand. J. Statist. 6.
 """
@@ -61,11 +61,6 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
         return float(array[0]), float(array[0])
     half = _t_quantile((1.0 + confidence) / 2.0, n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
     return float(array.mean()) - half, float(array.mean()) + half
-
-
-def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half (Agarwal et al. 2021): a quarter of the values is left out at either end."""
-    return float(stats.trim_mean(np.asarray(values, dtype=np.float64), 0.25)) if len(values) else math.nan
 
 
 def seed_spread(values: Sequence[float]) -> float:

@@ -29,8 +29,14 @@ NAMES = ("data_copying", "authenticity")
 
 
 def nearest(x: Tensor, to: Tensor, block_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """(N, d), (M, d) float64 -> (N,) squared distance to the nearest row of `to`, and (N,) its index."""
-    found = [squared_distances(x[rows], to)[0].min(dim=1) for rows in blocks(len(x), block_size)]
+    """(N, d), (M, d) float64 -> (N,) squared distance to the nearest row of `to`, and (N,) its index.
+
+    What rounding may leave of a distance is taken off: equal rows are at distance zero.
+    """
+    found = []
+    for rows in blocks(len(x), block_size):
+        distances, slack = squared_distances(x[rows], to)
+        found.append((distances - slack).clamp_min_(0).min(dim=1))
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
@@ -49,7 +55,7 @@ def z_u(generated: NDArray[np.float64], held_out: NDArray[np.float64]) -> float:
 
 def data_copying(
     train: Tensor, held_out: Tensor, generated: Tensor, cells: int, least_share: float, seed: int
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """C_T: the mean of Z_U over the k-means cells of the training split, weighted by the held-out events in each.
 
     Cells with fewer than `least_share` of the generated events, or with none held out, are left out, as in Meehan
@@ -64,8 +70,8 @@ def data_copying(
         seed: of k-means.
 
     Returns:
-        C_T (below −3: copies; far above 0: too far from the data; under the null of variance at most 1) and the
-        number of cells that count; (NaN, 0) where no cell does.
+        C_T (below −3: copies; far above 0: too far from the data) and its standard error √Σw² / Σw, the cells'
+        scores having a variance of 1 each; (NaN, NaN) where no cell counts.
     """
     kmeans = KMeans(n_clusters=cells, n_init=1, random_state=seed).fit(train.numpy())
     distance = {name: nearest(x, train)[0].numpy() for name, x in (("p", held_out), ("q", generated))}
@@ -76,7 +82,10 @@ def data_copying(
         if len(p) and len(q) >= max(1.0, least_share * len(generated)):
             scores.append(z_u(q, p))
             weights.append(len(p))
-    return (float(np.average(scores, weights=weights)), len(scores)) if scores else (math.nan, 0)
+    if not scores:
+        return math.nan, math.nan
+    w = np.asarray(weights, dtype=np.float64)
+    return float(np.average(scores, weights=w)), math.sqrt(float((w**2).sum())) / float(w.sum())
 
 
 def authentic(train: Tensor, generated: Tensor) -> Tensor:
@@ -119,12 +128,11 @@ class Memorisation(Metric):
         train = evaluation.extractor.features(evaluation.data.train)
         generated, held_out = evaluation.sample_features, evaluation.reference_features
         seed = evaluation.generator(4).initial_seed() % 2**31
-        copying, counted = data_copying(train, held_out, generated, self.cells, self.least_share, seed)
+        copying, stderr = data_copying(train, held_out, generated, self.cells, self.least_share, seed)
         fingerprint = f"{evaluation.fingerprint}|train={size}"
         found = [Measurement("authenticity", "1", None, share(authentic(train, generated)), fingerprint)]
-        if counted:
-            # a mean of independent standard scores with the weights' shares: at most 1, which is stated
-            estimate = Estimate(copying, 1.0 / math.sqrt(counted), len(generated))
+        if not math.isnan(copying):
+            estimate = Estimate(copying, stderr, len(generated))
             cells = f"{fingerprint}|cells={self.cells}|least={self.least_share}"
             return [Measurement("data_copying", "1", None, estimate, cells), *found]
         return [Measurement.not_applicable("data_copying", "no cell holds enough samples and held-out events"), *found]

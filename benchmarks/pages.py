@@ -1,0 +1,26 @@
+"""Pages whose numbers a script writes between two markers, so that none is typed in by hand."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def keep_block(page: Path, name: str, make: Callable[[], str], description: str | None) -> int:
+    """The script's main: write what `make` says between `<!-- <name>:begin … -->` and `<!-- <name>:end -->`.
+
+    With `--check` nothing is changed. Returns the exit code: 1 where a checked page is out of date.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help=f"change nothing; exit 1 if {page.name} is out of date")
+    check = parser.parse_args().check
+    text = page.read_text()
+    start = text.index("\n", text.index(f"<!-- {name}:begin")) + 1
+    wanted = text[:start] + make() + "\n" + text[text.index(f"<!-- {name}:end -->") :]
+    if check:
+        return int(wanted != text)
+    page.write_text(wanted)
+    return 0

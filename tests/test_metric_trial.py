@@ -56,6 +56,7 @@ def test_the_oracle_is_no_witness_and_a_source_without_truth_has_no_trial():
 def test_half_of_the_pairs_by_hand():
     # of the six pairs of 1 2 3 4 against 1 3 2 4 one is swapped: (5 - 1) / 6
     assert rank_correlation(np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])) == pytest.approx(4 / 6)
+    assert rank_correlation(np.array([1.0, 2, 3, math.inf]), np.array([1.0, 3, 2, 4])) == pytest.approx(4 / 6)
 
 
 def test_interval_covers_the_true_correlation():

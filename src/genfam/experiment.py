@@ -31,13 +31,14 @@ from genfam.seeds import derive_seed, derived_generator
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
 from genfam.sources.base import Source
 from genfam.stability.traces import gradient_norm_quantiles, last_minus_best
+from genfam.tracing import Tracer
 from genfam.training import Interrupted, plan, train, weights_are_finite
-from genfam.types import KnownModes, Outcome, Record
+from genfam.types import CurvePoint, KnownModes, Outcome, Record
 
 Report = Callable[[float, str], None]
 
 # What cannot change a run's numbers is no part of its identity.
-NOT_IDENTITY = ("output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins")
+NOT_IDENTITY = ("output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge")
 KEPT_SAMPLES = 2000
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
@@ -98,15 +99,19 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     record = new_record(config, family)
     logger = tracking.make_logger(config, record.run_id, directory)
     checkpoint = directory / "checkpoint.pt"
+    measure = curve_measure(source, extractor, metrics, config)
     with stop_on_interrupt() as stop_requested:
         try:
             if family.trains:
+                tracer = Tracer(source, extractor, config["trace"]["samples"], config["seed"])
                 trained = train(
                     family,
                     source,
                     config["seed"],
                     points=config["curve"]["points"],
-                    measure=curve_measure(source, extractor, metrics, config),
+                    measure=measure,
+                    trace_points=config["trace"]["points"],
+                    look=tracer.look,
                     checkpoint=checkpoint,
                     loggers=[logger] if logger else [],
                     report=lambda share, text: report(TRAINING_SHARE * share, text),
@@ -114,8 +119,11 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
                     device=config["device"],
                 )
                 record.curve, record.train_seconds = trained.curve, trained.train_seconds
+                record.trace = tracer.trace(trained.trace)
                 if not weights_are_finite(family):
                     raise Diverged("weights are not finite at the end of training")
+            else:  # a yardstick's one point says what the curves of the others should leave and reach
+                record.curve = [CurvePoint(0.0, name, value) for name, value in measure(family).items()]
             report(TRAINING_SHARE, "evaluating")
             save_model(directory, family)
             measure_run(record, directory, family, source, extractor, metrics, config)

@@ -86,6 +86,7 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     family = build(config["family"], plugins=config["plugins"], event=source.event, parameters=parameters)
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
+    family.learning_rate_factor = float(config["learning_rate_factor"])
     family.prepare(source)
     return family
 

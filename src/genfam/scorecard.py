@@ -30,6 +30,7 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 # Fréchet distances, by which families are ordered: `fid` in Inception features, `fd_<extractor>` elsewhere.
 HEADLINES = ("fid", "fd_*")
+NO_HEADLINE = ("fd_infinity",)
 SPREAD_PREFIX = "seed_spread_"
 # A likelihood may be exact for one family and a bound for the next: rows apart, and no ranks across.
 LIKELIHOOD_METRICS = ("nll_nats", "bits_per_dim")
@@ -173,8 +174,8 @@ def check_fingerprints(frame: pd.DataFrame) -> None:
 
 
 def is_headline(metric: str) -> bool:
-    """Whether the metric is a Fréchet distance."""
-    return any(fnmatchcase(metric, pattern) for pattern in HEADLINES)
+    """Whether the metric is a Fréchet distance with the samples it has (`fd_infinity` stands beside it)."""
+    return metric not in NO_HEADLINE and any(fnmatchcase(metric, pattern) for pattern in HEADLINES)
 
 
 def one_machine(frame: pd.DataFrame) -> pd.DataFrame:

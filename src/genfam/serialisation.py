@@ -16,7 +16,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from genfam.types import RECORD_SCHEMA, CurvePoint, Estimate, Measurement, Outcome, Record, Status
+from genfam.types import RECORD_SCHEMA, CurvePoint, Estimate, Measurement, Outcome, Record, Status, Trace, TracePoint
 
 _FLOAT = "_float_"
 _WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -46,6 +46,7 @@ def record_to_json(record: Record, indent: int | None = None) -> str:
         {"train_flops": _number(point.train_flops), "metric": point.metric, "value": _number(point.value)}
         for point in record.curve
     ]
+    content["trace"] = None if record.trace is None else _trace_to_plain(record.trace)
     content["stability"] = {name: _number(value) for name, value in record.stability.items()}
     content["metrics"] = [_measurement_to_plain(measurement) for measurement in record.metrics]
     return json.dumps(content, indent=indent, allow_nan=False)
@@ -79,6 +80,7 @@ def record_from_json(text: str) -> Record:
             CurvePoint(float(point["train_flops"]), point["metric"], float(point["value"]))
             for point in content.get("curve", [])
         ]
+        content["trace"] = _trace_from_plain(content["trace"]) if content.get("trace") else None
         content["stability"] = {name: float(value) for name, value in content.get("stability", {}).items()}
         content["metrics"] = [_measurement_from_plain(entry) for entry in content.get("metrics", [])]
     except (KeyError, TypeError, AttributeError) as error:
@@ -157,6 +159,40 @@ def _decode(value: Any) -> Any:
             return _WORDS[value[_FLOAT]]
         return {key: _decode(entry) for key, entry in value.items()}
     return [_decode(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _trace_to_plain(trace: Trace) -> dict[str, Any]:
+    return {
+        "samples": int(trace.samples),
+        "oracle_modes": _number(trace.oracle_modes),
+        "oracle_quality": _number(trace.oracle_quality),
+        "points": [
+            {
+                "updates": int(point.updates),
+                "modes": int(point.modes),
+                "quality": _number(point.quality),
+                "mode_counts": [int(count) for count in point.mode_counts],
+                "critic_accuracy": None if point.critic_accuracy is None else _number(point.critic_accuracy),
+                "gradient_norms": {player: _number(norm) for player, norm in point.gradient_norms.items()},
+            }
+            for point in trace.points
+        ],
+    }
+
+
+def _trace_from_plain(entry: dict[str, Any]) -> Trace:
+    points = tuple(
+        TracePoint(
+            int(point["updates"]),
+            int(point["modes"]),
+            float(point["quality"]),
+            tuple(int(count) for count in point["mode_counts"]),
+            None if point["critic_accuracy"] is None else float(point["critic_accuracy"]),
+            {player: float(norm) for player, norm in point["gradient_norms"].items()},
+        )
+        for point in entry["points"]
+    )
+    return Trace(int(entry["samples"]), float(entry["oracle_modes"]), float(entry["oracle_quality"]), points)
 
 
 def _measurement_to_plain(measurement: Measurement) -> dict[str, Any]:

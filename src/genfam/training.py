@@ -8,10 +8,11 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer
 from torch import Tensor
@@ -21,7 +22,7 @@ from genfam.flops import count_flops
 from genfam.seeds import derive_seed
 from genfam.sources.base import Source
 from genfam.sources.batches import BatchStream
-from genfam.types import CurvePoint
+from genfam.types import CurvePoint, TracePoint
 
 
 class Interrupted(Exception):
@@ -33,6 +34,7 @@ class Progress:
     """What of a run survives in a checkpoint beside weights, optimisers and random state."""
 
     curve: list[CurvePoint] = field(default_factory=list)
+    trace: list[TracePoint] = field(default_factory=list)
     train_seconds: float = 0.0
 
 
@@ -67,11 +69,13 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
 
 
 class Conductor(Callback):
-    """Measures the curve at evenly spaced points, writes checkpoints, reports progress, obeys a stop.
+    """Measures curve and trace at evenly spaced points, writes checkpoints, reports progress, obeys a stop.
 
     Args:
         points: number of curve points; the last is the end of training.
         measure: called at each point with the family in evaluation mode; -> {metric: value}.
+        trace_points: number of trace points, likewise.
+        look: called at each of those; -> the trace point but for its gradient norms.
         checkpoint: file to be written at each point and on a stop.
         progress: what survives.
         report: called with (share done, text) some twice a second.
@@ -82,12 +86,15 @@ class Conductor(Callback):
         self,
         points: int,
         measure: Callable[[Family], dict[str, float]],
+        trace_points: int,
+        look: Callable[[Family], TracePoint],
         checkpoint: Path,
         progress: Progress,
         report: Callable[[float, str], None],
         stop_requested: Callable[[], bool],
     ) -> None:
         self.points, self.measure, self.checkpoint = points, measure, checkpoint
+        self.trace_points, self.look = trace_points, look
         self.progress, self.report, self.stop_requested = progress, report, stop_requested
         self.started = 0.0
         self.reported = 0.0
@@ -100,7 +107,9 @@ class Conductor(Callback):
         """After each update."""
         family: Family = pl_module
         done, total = family.updates, family.total_updates
-        if done * self.points // total > (done - 1) * self.points // total:
+        if is_due(done, total, self.trace_points):
+            self.trace(family)
+        if is_due(done, total, self.points):
             self.pause(family, trainer)
         if self.stop_requested():
             self._stop_clock()
@@ -110,6 +119,16 @@ class Conductor(Callback):
         if now - self.reported > 0.5:
             self.reported = now
             self.report(done / total, f"update {done} of {total}")
+
+    def trace(self, family: Family) -> None:
+        """One point of the trace; its time does not count as training."""
+        self._stop_clock()
+        family.eval()
+        since = self.progress.trace[-1].updates if self.progress.trace else 0
+        norms = {player: float(np.median(values[since:])) for player, values in family.grad_norms.items()}
+        self.progress.trace.append(replace(self.look(family), gradient_norms=norms))
+        family.train()
+        self.started = time.perf_counter()
 
     def pause(self, family: Family, trainer: Trainer) -> None:
         """One point of the curve; its time does not count as training."""
@@ -132,6 +151,11 @@ class Conductor(Callback):
         self.started = time.perf_counter()
 
 
+def is_due(done: int, total: int, points: int) -> bool:
+    """Whether one of `points` evenly spaced points falls on update `done` of `total`; the last one always does."""
+    return done * points // total > (done - 1) * points // total
+
+
 def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress: Progress) -> None:
     """All that training needs to go on, in plain containers, replaced in one step."""
     temporary = path.with_suffix(".tmp")
@@ -142,6 +166,7 @@ def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress:
             "family": family.training_state(),
             "random_state": torch.random.get_rng_state(),
             "curve": [(point.train_flops, point.metric, point.value) for point in progress.curve],
+            "trace": [asdict(point) for point in progress.trace],
             "train_seconds": progress.train_seconds,
         },
         temporary,
@@ -169,6 +194,8 @@ def train(
     *,
     points: int,
     measure: Callable[[Family], dict[str, float]],
+    trace_points: int,
+    look: Callable[[Family], TracePoint],
     checkpoint: Path,
     loggers: list[Any],
     report: Callable[[float, str], None],
@@ -188,11 +215,12 @@ def train(
         family.load_state_dict(state["weights"])
         family.load_training_state(state["family"])
         progress.curve = [CurvePoint(*point) for point in state["curve"]]
+        progress.trace = [TracePoint(**point) for point in state["trace"]]
         progress.train_seconds = state["train_seconds"]
         callbacks.append(Resume(state))
     else:
         torch.manual_seed(derive_seed(seed, source.name, "training noise"))
-    conductor = Conductor(points, measure, checkpoint, progress, report, stop_requested)
+    conductor = Conductor(points, measure, trace_points, look, checkpoint, progress, report, stop_requested)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     stream = BatchStream(
         source.train, family.batch_size, derive_seed(seed, source.name, "batches"), family.updates, family.total_updates

@@ -134,6 +134,43 @@ class CurvePoint:
     value: float
 
 
+@dataclass(frozen=True)
+class TracePoint:
+    """The players at one moment of training: the live networks, not their average, which would hide a cycle.
+
+    Attributes:
+        updates: done so far.
+        modes: on which at least one sample lies.
+        quality: share of the samples that are of high quality (on a mode; for images in the real events' manifold).
+        mode_counts: samples per mode; empty where the modes are too many to be counted with so few samples.
+        critic_accuracy: P(critic scores a real event above a generated one); None without a critic.
+        gradient_norms: player -> median since the last point, before clipping.
+    """
+
+    updates: int
+    modes: int
+    quality: float
+    mode_counts: tuple[int, ...] = ()
+    critic_accuracy: float | None = None
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A run's trace, and what the same number of fresh real events shows in it.
+
+    Attributes:
+        samples: per point, from the same random numbers each time.
+        oracle_modes, oracle_quality: of fresh real events.
+        points: evenly spaced over training.
+    """
+
+    samples: int
+    oracle_modes: float
+    oracle_quality: float
+    points: tuple[TracePoint, ...] = ()
+
+
 @dataclass
 class Record:
     """What one run says: the unit of storage, publication and statistics (schema in docs/architecture.md)."""
@@ -163,6 +200,7 @@ class Record:
     evaluations_per_sample: float = 0.0
     seconds_per_sample: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
+    trace: Trace | None = None
     stability: dict[str, float] = field(default_factory=dict)
     metrics: list[Measurement] = field(default_factory=list)
     schema: int = RECORD_SCHEMA

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,6 +77,7 @@ class Family(LightningModule, ABC):
             likelihood into a lower bound (Theis et al. 2016).
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).
         updates, total_updates: how far training is.
+        learning_rate_factor: on every player's learning rate, to see how much hangs on it.
     """
 
     players: ClassVar[tuple[str, ...]] = ("model",)
@@ -90,6 +92,8 @@ class Family(LightningModule, ABC):
         self.event = event
         self.optimisation = optimisation
         self.batch_size = batch_size
+        self._live = False
+        self.learning_rate_factor = 1.0
         self.updates = 0
         self.total_updates = 1
         self.flops_per_update = 0.0
@@ -111,6 +115,10 @@ class Family(LightningModule, ABC):
         raise NotImplementedError(
             f"{type(self).__name__} declares likelihood = {self.likelihood.value}: it has no log_prob"
         )
+
+    def diagnostics(self, x: Tensor) -> dict[str, float]:
+        """What the players show of themselves on real events (B, *event): a GAN its `critic_accuracy`."""
+        return {}
 
     def prepare(self, data: Data) -> None:
         """Look once at the training split before the first update (standardisation, closed-form fits)."""
@@ -150,9 +158,18 @@ class Family(LightningModule, ABC):
     @property
     def sampler(self) -> Any:
         """The last player as it samples: its exponential moving average (itself while that is switched off)."""
-        if self.optimisation.ema == 0 or int(self.average.n_averaged) == 0:
+        if self._live or self.optimisation.ema == 0 or int(self.average.n_averaged) == 0:
             return getattr(self, self.players[-1])
         return self.average.module
+
+    @contextmanager
+    def without_average(self) -> Iterator[None]:
+        """Within, `sample` and `log_prob` pass through the live network: an average hides what training does."""
+        self._live = True
+        try:
+            yield
+        finally:
+            self._live = False
 
     @property
     def likelihood_kind(self) -> Likelihood:
@@ -180,13 +197,17 @@ class Family(LightningModule, ABC):
         """The parameters that `player` optimises."""
         return [p for p in getattr(self, player).parameters()]
 
+    def peak_learning_rate(self, player: str) -> float:
+        """Of this player, times the run's factor."""
+        rates = self.optimisation.learning_rates or {}
+        return self.learning_rate_factor * rates.get(player, self.optimisation.learning_rate)
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One AdamW per player, in the order of `players` (their states are restored by position)."""
-        rates = self.optimisation.learning_rates or {}
         return [
             torch.optim.AdamW(
                 self.player_parameters(player),
-                lr=rates.get(player, self.optimisation.learning_rate),
+                lr=self.peak_learning_rate(player),
                 betas=(self.optimisation.betas[0], self.optimisation.betas[1]),
                 weight_decay=self.optimisation.weight_decay,
                 fused=True,
@@ -211,7 +232,6 @@ class Family(LightningModule, ABC):
             Diverged: a loss or a gradient norm is not finite.
         """
         factor = self.optimisation.factor(self.progress)
-        rates = self.optimisation.learning_rates or {}
         for player, optimiser in zip(self.players, optimisers, strict=True):
             parameters = self.player_parameters(player)
             for other in self.players:
@@ -232,7 +252,7 @@ class Family(LightningModule, ABC):
                     f"at update {self.updates} of {self.total_updates}"
                 )
             for group in optimiser.param_groups:
-                group["lr"] = rates.get(player, self.optimisation.learning_rate) * factor
+                group["lr"] = self.peak_learning_rate(player) * factor
             optimiser.step()
         if self.optimisation.ema:
             self.average.update_parameters(getattr(self, self.players[-1]))

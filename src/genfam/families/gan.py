@@ -4,7 +4,8 @@ The default is the R3GAN objective: a relativistic pairing loss, which has no lo
 dropped, with gradient penalties on real (R1) and generated (R2) events, which make its training converge.
 
 References:
-    Goodfellow, I. et al. 2014. https://arxiv.org/abs/1406.2661 (the non-saturating loss, section 3)
+    Goodfellow, I. et al. 2014. https://arxiv.org/abs/1406.2661 (equation 1, minimax, which starves the generator when
+        the critic wins; section 3, the non-saturating loss)
     Huang, Y. et al. 2024. The GAN is dead; long live the GAN! (R3GAN). https://arxiv.org/abs/2501.05441
         (equation 2, relativistic pairing; equations 3 and 4, R1 and R2)
     Mescheder, L., Geiger, A. & Nowozin, S. 2018. https://arxiv.org/abs/1801.04406 (equation 9, R1)
@@ -30,7 +31,7 @@ from genfam.networks.mlp import ResidualMLP
 from genfam.networks.sizing import fit_width
 from genfam.types import Data, Event, Likelihood
 
-LOSSES = ("relativistic", "non_saturating", "hinge", "wasserstein")
+LOSSES = ("relativistic", "non_saturating", "minimax", "hinge", "wasserstein")
 PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
 
 
@@ -40,6 +41,8 @@ def adversarial_loss(loss: str, player: str, real: Tensor, fake: Tensor) -> Tens
         return F.softplus(fake - real if player == "critic" else real - fake).mean()
     if loss == "non_saturating":
         return F.softplus(-real).mean() + F.softplus(fake).mean() if player == "critic" else F.softplus(-fake).mean()
+    if loss == "minimax":
+        return F.softplus(-real).mean() + F.softplus(fake).mean() if player == "critic" else -F.softplus(fake).mean()
     if loss == "hinge" and player == "critic":
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     return fake.mean() - real.mean() if player == "critic" else -fake.mean()  # wasserstein; hinge's generator
@@ -82,7 +85,7 @@ class GAN(Family):
         latent: size of the generator's Gaussian input.
         depth: residual layers (mlp) or blocks per resolution (conv).
         body: `mlp`, or `conv` for images.
-        loss: `relativistic`, `non_saturating`, `hinge` or `wasserstein`.
+        loss: `relativistic`, `non_saturating`, `minimax`, `hinge` or `wasserstein`.
         penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
         penalty_weight: γ at the start.
         penalty_final: γ from `penalty_burn_in` on, approached geometrically; None = constant.
@@ -191,6 +194,17 @@ class GAN(Family):
             return 0.5 * weight * squared_gradient_norm(self.critic, real).mean()
         # the mean over both halves is half the sum of the two penalties
         return weight * squared_gradient_norm(self.critic, torch.cat([real, fake])).mean()
+
+    @torch.no_grad()
+    def diagnostics(self, x: Tensor) -> dict[str, float]:
+        """`critic_accuracy`: P(critic(real) > critic(generated)) over all pairs, ties half, whatever the loss.
+
+        0.5: the critic is fooled; 1: it tells every pair apart; below 0.5: it holds generated events for more real.
+        """
+        real = self.critic(self.event_scale * self.codec.encode(x)).flatten()
+        fake = self.critic(self.generator(torch.randn(len(x), self.latent))).flatten()
+        margin = real[:, None] - fake[None, :]
+        return {"critic_accuracy": float((margin > 0).double().mean() + 0.5 * (margin == 0).double().mean())}
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:

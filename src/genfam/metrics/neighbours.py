@@ -94,6 +94,8 @@ class NearestNeighbours(Metric):
     Standard errors are conditional on the balls: over samples for the first two, over real events for the others.
     """
 
+    on_curve = True
+
     def __init__(self, k: int = 5, most: int = 2500, block_size: int = 1000) -> None:
         """Sizes.
 

@@ -1,0 +1,174 @@
+"""Failure modes by name, from a training trace.
+
+The names come from GANs, where one player learns against another; the same questions are asked of all families, and
+what needs a critic is left out where there is none.
+
+References:
+    I. Goodfellow (2016). NIPS 2016 Tutorial: Generative Adversarial Networks. https://arxiv.org/abs/1701.00160,
+        section 5.1 (mode collapse, cycling).
+    M. Arjovsky & L. Bottou (2017). Towards Principled Methods for Training GANs. https://arxiv.org/abs/1701.04862,
+        section 2.2 (a critic that wins leaves the generator without a gradient).
+    L. Mescheder, A. Geiger & S. Nowozin (2018). https://arxiv.org/abs/1801.04406, section 2 (orbits, Dirac-GAN).
+    T. Salimans et al. (2016). Improved Techniques for Training GANs. https://arxiv.org/abs/1606.03498, section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genfam.types import Trace, TracePoint
+
+LATE = 0.5  # share of the trace, at its end, that is judged: by then a healthy run has found its modes
+EARLY = 0.25
+FEWEST_POINTS = 8  # judged; of fewer nothing is said
+
+T = TypeVar("T")
+
+FAILURES = ("mode_collapse", "critic_wins", "exploiting_the_critic", "cycling")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where a symptom begins.
+
+    Attributes:
+        lost: share of the modes (that as many real events show) without a sample.
+        fooled: critic accuracy up to which the critic is fooled.
+        winning: critic accuracy from which it wins.
+        starving: generator's gradient norm, late over early, below which it starves.
+        poor: quality relative to the oracle's below which it is low.
+        swing: autocorrelation of the mode masses, down to −swing and back up to +swing, that is a cycle.
+        moving: share of the samples that change their mode over the late trace, beyond sampling noise, without which
+            an autocorrelation says nothing.
+    """
+
+    lost: float = 0.1
+    fooled: float = 0.75
+    winning: float = 0.95
+    starving: float = 0.1
+    poor: float = 0.5
+    swing: float = 0.25
+    moving: float = 0.1
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What the late trace shows; NaN where it cannot be said.
+
+    Attributes:
+        modes_lost: median share of the oracle's modes without a sample.
+        quality: median, relative to the oracle's.
+        critic_accuracy: median P(real scored above generated).
+        gradient_ratio: median gradient norm of the player that samples, late over early.
+        masses_moved: mean total variation between a point's mode masses and their mean over the late trace, less what
+            counting so few samples explains.
+        trough, recovery: lowest autocorrelation of the mode masses over lags, and the highest after it.
+    """
+
+    modes_lost: float
+    quality: float
+    critic_accuracy: float
+    gradient_ratio: float
+    masses_moved: float
+    trough: float
+    recovery: float
+
+
+def symptoms(trace: Trace) -> Symptoms | None:
+    """Measure the late trace; None where it has fewer than `FEWEST_POINTS` points."""
+    late = _late(trace.points)
+    if len(late) < FEWEST_POINTS:
+        return None
+    lost = 1.0 - float(np.median([point.modes for point in late])) / trace.oracle_modes if trace.oracle_modes else 0.0
+    accuracies = [point.critic_accuracy for point in late if point.critic_accuracy is not None]
+    quality = float(np.median([p.quality for p in late])) / trace.oracle_quality if trace.oracle_quality else math.nan
+    moved, (trough, recovery) = 0.0, (math.nan, math.nan)
+    if len(late[0].mode_counts) > 1:
+        counts = np.asarray([point.mode_counts for point in late], dtype=np.float64)
+        moved = masses_moved(counts, trace.samples)
+        trough, recovery = swing(autocorrelation(counts / trace.samples))
+    return Symptoms(
+        max(0.0, lost),
+        quality,
+        float(np.median(accuracies)) if accuracies else math.nan,
+        gradient_ratio(trace.points),
+        moved,
+        trough,
+        recovery,
+    )
+
+
+def failures(found: Symptoms, at: Thresholds | None = None) -> dict[str, bool]:
+    """Name -> whether the symptoms are those of this failure; without the names that need a critic where none is.
+
+    * mode_collapse: modes are lost while what is drawn is not poor and the critic (where there is one) does not win.
+    * critic_wins: its accuracy is near 1 and the generator's gradient is starving.
+    * exploiting_the_critic: the critic is fooled, and the quality low.
+    * cycling: mode masses move, and their autocorrelation turns negative at a lag and returns.
+    """
+    at = at or Thresholds()
+    poor = found.quality < at.poor
+    cycling = found.masses_moved > at.moving and found.trough < -at.swing and found.recovery > at.swing
+    named = {"mode_collapse": found.modes_lost > at.lost and not poor, "cycling": cycling}
+    if math.isnan(found.critic_accuracy):
+        return named
+    wins = found.critic_accuracy >= at.winning and found.gradient_ratio < at.starving
+    return {
+        "mode_collapse": named["mode_collapse"] and not wins,
+        "critic_wins": wins,
+        "exploiting_the_critic": poor and found.critic_accuracy <= at.fooled,
+        "cycling": cycling,
+    }
+
+
+def autocorrelation(masses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, K) -> (T // 2 + 1,): r(l) = Σ_t ⟨m_t, m_{t+l}⟩ / (T − l) over Σ_t |m_t|² / T, of centred masses; r(0) = 1.
+
+    All zeros after lag 0 where nothing moves. Lags up to half of the length: of longer ones too few pairs are left.
+    """
+    centred = masses - masses.mean(axis=0)
+    length = len(centred)
+    power = float((centred**2).sum()) / length
+    found = np.zeros(length // 2 + 1)
+    found[0] = 1.0
+    if power > 0:
+        for lag in range(1, len(found)):
+            found[lag] = float((centred[lag:] * centred[:-lag]).sum()) / (length - lag) / power
+    return found
+
+
+def swing(correlation: NDArray[np.float64]) -> tuple[float, float]:
+    """Lowest value, and the highest at any later lag (the lowest itself where it is the last)."""
+    lowest = int(np.argmin(correlation))
+    return float(correlation[lowest]), float(correlation[lowest:].max())
+
+
+def masses_moved(counts: NDArray[np.float64], samples: int) -> float:
+    """(T, K) samples per mode -> mean ½ Σ_k |m_tk − m̄_k| less its expectation under multinomial noise, ≥ 0.
+
+    The expectation takes each count as binomial with its own variance: E|x| = σ √(2/π).
+    """
+    masses = counts / samples
+    mean = masses.mean(axis=0)
+    distance = 0.5 * np.abs(masses - mean).sum(axis=1).mean()
+    noise = 0.5 * np.sqrt(2 / np.pi * mean * (1 - mean) / samples).sum()
+    return max(0.0, float(distance - noise))
+
+
+def gradient_ratio(points: Sequence[TracePoint]) -> float:
+    """Median gradient norm of the last player (it samples), late over early; NaN without gradients."""
+    norms = [list(point.gradient_norms.values())[-1] for point in points if point.gradient_norms]
+    if not norms:
+        return math.nan
+    early = float(np.median(norms[: max(1, round(EARLY * len(norms)))]))
+    return float(np.median(_late(norms))) / early if early > 0 else math.nan
+
+
+def _late(values: Sequence[T]) -> Sequence[T]:
+    return values[len(values) - math.ceil(LATE * len(values)) :]

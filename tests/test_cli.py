@@ -56,10 +56,16 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     sweep = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in config.hydra.sweeper.params.items()])
     values = {override.key_or_group: list(override.sweep_string_iterator()) if override.is_sweep_override()
               else [str(override.value())] for override in sweep}  # fmt: skip
-    assert set(values) == {"family", "source", "seed"}
+    probes = {"stability": {"learning_rate_factor"}, "gan_failures": {"+broken", "broken", "source.sigma"}}
+    assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
-    assert set(values["family"]) == {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
-    assert len(values["seed"]) == {"smoke": 1, "quick": 3, "standard": 5}[suite]
+    families = {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
+    assert set(values["family"]) == ({"gan"} if suite == "gan_failures" else families)
+    assert len(values["seed"]) == {"smoke": 1, "standard": 5}.get(suite, 3)
+    if suite == "gan_failures":
+        assert set(values.get("broken", values.get("+broken"))) == {p.stem for p in (CONF / "broken").glob("*.yaml")}
+    if suite == "stability":
+        assert [float(value) for value in values["learning_rate_factor"]] == [0.25, 1.0, 4.0]
 
 
 def job(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -106,9 +112,9 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
         ("-m family=gan,vea seed=0,1", "no family 'vea'; did you mean vae?"),
         ("+suite=qick", "no suite 'qick'; did you mean quick?"),
         ("+suit=quick", "no key or group 'suit'; did you mean suite?"),
-        ("suite=quick", "suite: add one with +suite=quick"),
+        ("suite=quick", "suite: add one with +suite="),
         ("family=gan family.latnt=3", "no key or group 'family.latnt'; did you mean family.latent?"),
-        ("learning_rate=1", "did you mean family.optimisation.learning_rate?"),
+        ("learning_rate=1", "did you mean learning_rate_factor or family.optimisation.learning_rate?"),
         ("hydra.launcher.wrkers=1", "did you mean hydra.launcher.workers?"),
         ("seed=0,1", "seed=0,1: add -m for a multirun"),
         ("+budget=quick", "budget is chosen by default: write budget=... without the +"),

@@ -16,7 +16,7 @@ from genfam.types import Outcome
 
 TIMES = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "peak_memory")
 TINY = ("budget=smoke", "budget.train_flops=3e9", "budget.parameters=8000", "curve.points=4", "curve.samples=200",
-        "evaluation.samples=400", "metrics.divergence.noise=1",
+        "trace.points=4", "trace.samples=50", "evaluation.samples=400", "metrics.divergence.noise=1",
         "metrics.divergence.least_samples=2000", "metrics.divergence.likelihood_events=40",
         "metrics.likelihood.events=40")  # fmt: skip
 

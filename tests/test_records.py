@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from genfam.records import FRAME_COLUMNS, Store, load_published, publish, publishable, role_of, strip_paths, to_frame
+from genfam.records import (
+    FRAME_COLUMNS,
+    REPORT_FILES,
+    Store,
+    load_published,
+    publish,
+    publishable,
+    role_of,
+    strip_paths,
+    to_frame,
+)
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
 from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record
 
@@ -213,7 +223,7 @@ def fill(tmp_path: Path, *records: Record) -> Path:
         store.write(record)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "figures" / "headline.png").write_bytes(b"png")
-    for name in ("scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv"):
+    for name in REPORT_FILES:
         write_atomically(folder / name, "made by the report")
     return folder
 
@@ -227,8 +237,8 @@ def test_publish_writes_everything_and_loads_again(tmp_path):
     assert target == tmp_path / "results" / "quick"
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert names == {
-        "records.jsonl", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "provenance.json",
-        "figures/headline.png",
+        "records.jsonl", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "stability.csv",
+        "aggregate.csv", "provenance.json", "figures/headline.png",
     }  # fmt: skip
     assert [record.run_id for record in load_published(target)] == ["r0", "r1", "r2"]
     assert load_published(target)[0] == make("r0", seed=0)

@@ -130,7 +130,7 @@ def test_finish_writes_and_says_all(reported):
     drawn = [f"curves_{source}.png" for source in sources]
     drawn += [f"samples_{source}.png" for source in ("grid", "digits", "stacked")]
     drawn += [f"modes_{source}.png" for source in ("grid", "stacked", "die")]
-    assert names == {"headline.png", *drawn}
+    assert names == {"headline.png", "profile.png", *drawn}
     for name in names:
         picture = imread(suite / "figures" / name)
         assert picture.shape[0] > 100, name
@@ -153,6 +153,12 @@ def test_markdown_tables_are_whole(reported):
     suite, _ = reported
     page = (suite / "scorecard.md").read_text()
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+    stability = [lines for lines in tables if lines[0].startswith("| family | diverged (share of runs) |")]
+    assert len(stability) == 4
+    for lines in stability:
+        assert [line.split(" | ")[0] for line in lines[2:]] == ["| alpha", "| beta"]  # contestants only: no curves
+        assert len({line.count("|") for line in lines}) == 1
+    tables = [lines for lines in tables if lines not in stability]
     assert len(tables) == 4
     for lines in tables:
         assert len(lines) == 2 + len(ROLES)
@@ -225,8 +231,9 @@ def test_hostile_names_break_nothing(tmp_path):
     assert "<script" not in page
     assert "\x1b" not in page
     assert not re.search(r"(?<!\\)`", page)
-    header, _, row = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(re.findall(r"(?<!\\)\|", header)) == len(re.findall(r"(?<!\\)\|", row))
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    for header, _, row in (lines[:3], lines[3:]):  # the scorecard's table and the stability's
+        assert len(re.findall(r"(?<!\\)\|", header)) == len(re.findall(r"(?<!\\)\|", row))
     assert "http:" not in page
     assert not re.search(r"(?<!\\)\[l", page)
     assert sum(line.startswith("## ") for line in page.splitlines()) == 2  # the source and the provenance

@@ -46,6 +46,14 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
     ("evaluations_per_sample", "1", False, False),
     ("seconds_per_sample", "s", False, True),
 )
+REPORT_FILES = (
+    "scorecard.csv",
+    "scorecard.md",
+    "comparisons.csv",
+    "metric_trial.csv",
+    "stability.csv",
+    "aggregate.csv",
+)
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
 
@@ -84,15 +92,15 @@ class Store:
         return _in_order(record for _, record in self._read())
 
     def current(self) -> list[Record]:
-        """As `load`, but the newest record only where a (source, family, seed) cell has several.
+        """As `load`, but the newest record only where a (source, family, seed, learning rate) cell has several.
 
         A changed configuration gives a run a new id, and the old run stays in the store; counting both would
         give one seed two votes. What is left out is named in a warning.
         """
-        newest: dict[tuple[str, str, str, int], tuple[Path, Record]] = {}
+        newest: dict[tuple[str, str, str, int, float], tuple[Path, Record]] = {}
         superseded = []
         for path, record in sorted(self._read(), key=lambda pair: (pair[0].stat().st_mtime_ns, pair[1].run_id)):
-            cell = (record.suite, record.source, record.family, record.seed)
+            cell = (record.suite, record.source, record.family, record.seed, learning_rate_factor(record))
             if cell in newest:
                 superseded.append(newest[cell][1].run_id)
             newest[cell] = (path, record)
@@ -157,6 +165,16 @@ def role_of(record: Record) -> str:
     if role not in ROLES:
         raise ValueError(f"run {record.run_id}: expected role to be one of {ROLES}, got {role!r}")
     return str(role)
+
+
+def learning_rate_factor(record: Record) -> float:
+    """What the run's learning rates were multiplied by: 1 as tuned, else a probe of sensitivity."""
+    return float(record.config.get("learning_rate_factor", 1.0))
+
+
+def as_tuned(records: Iterable[Record]) -> list[Record]:
+    """The runs at their tuned learning rate: what a scorecard compares. The others speak of stability only."""
+    return [record for record in records if learning_rate_factor(record) == 1.0]
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -226,7 +244,7 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     store = Store(store_dir)
     records = store.current()
     check_publishable(store, records, allow_mixed=allow_mixed)
-    files = [store.folder / name for name in ("scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv")]
+    files = [store.folder / name for name in REPORT_FILES]
     newest = max(store.directory(record.run_id).joinpath("record.json").stat().st_mtime_ns for record in records)
     stale = [file.name for file in files if not file.exists() or file.stat().st_mtime_ns < newest]
     if stale:

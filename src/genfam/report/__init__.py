@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,46 @@ from rich.text import Text
 
 from genfam import records as store_of_records
 from genfam.metric_trial import metric_trial
-from genfam.records import Store, load_published, provenance, role_of, to_frame
+from genfam.records import Store, as_tuned, load_published, provenance, role_of, to_frame
 from genfam.report.markdown import Figure, render
 from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import curves_figure, headline_figure, trial_figure
+from genfam.report.stability_plots import cycles_figure, learning_rates_figure, profile_figure
 from genfam.report.style import Look, looks, slug
-from genfam.report.tables import summarise
+from genfam.report.tables import Summary, summarise
 from genfam.report.terminal import print_agreement, print_summary
 from genfam.scorecard import agreement, comparisons, one_machine, plain_csv, scorecard, to_csv
 from genfam.serialisation import write_atomically
+from genfam.stability_card import aggregate, final_skills, stability_card
 from genfam.types import Outcome, Record
 
 __all__ = ["finish", "publish", "write_report"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All tables of a suite; see the functions of the same names."""
+
+    frame: pd.DataFrame
+    card: pd.DataFrame
+    comparisons: pd.DataFrame
+    metric_trial: pd.DataFrame
+    stability: pd.DataFrame
+    aggregate: pd.DataFrame
+
+    def summary(self, facts: dict[str, str]) -> Summary:
+        """What the pages show."""
+        return summarise(
+            self.card, self.frame, self.comparisons, self.metric_trial, self.stability, self.aggregate, facts
+        )
+
+
+def findings(records: Sequence[Record]) -> Findings:
+    """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
+    frame = one_machine(to_frame(as_tuned(records)))
+    return Findings(
+        frame, scorecard(frame), comparisons(frame), metric_trial(frame), stability_card(records), aggregate(records)
+    )
 
 
 def finish(
@@ -32,7 +61,8 @@ def finish(
 ) -> None:
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
-    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `scorecard.md` and `figures/*.png`. A suite with runs
+    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`, `scorecard.md` and
+    `figures/*.png`. A suite with runs
     missing or failed is reported as far as it goes; an empty one is said to be empty. A folder of published records
     is printed, and left as it is.
 
@@ -49,8 +79,7 @@ def finish(
     folder = Path(suite_dir)
     records = Store(folder).current()
     if not records and (folder / "records.jsonl").exists():
-        frame = one_machine(to_frame(load_published(folder)))
-        print_summary(console, summarise(scorecard(frame), frame, comparisons(frame), metric_trial(frame)))
+        print_summary(console, findings(load_published(folder)).summary({}))
         console.print(Text(f"These are the published records of {folder}; nothing was written."))
         return
     if not records:
@@ -63,7 +92,8 @@ def finish(
         published = Path(results_dir) / suite
         found = None
         if (published / "records.jsonl").exists():
-            found = agreement(card[card["suite"] == suite], scorecard(one_machine(to_frame(load_published(published)))))
+            theirs = scorecard(one_machine(to_frame(as_tuned(load_published(published)))))
+            found = agreement(card[card["suite"] == suite], theirs)
         print_agreement(console, found, published, suite)
 
 
@@ -84,15 +114,10 @@ def write_report(
     folder: Path, records: Sequence[Record], command: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any, list[Path]]:
     """Write the report's files; returns (scorecard, frame, summary, paths: CSV and Markdown first)."""
-    frame = one_machine(to_frame(records))
-    card, pairs, trial = scorecard(frame), comparisons(frame), metric_trial(frame)
+    found = findings(records)
     facts = provenance(list(records), command)
     machine = facts["machine"]
-    summary = summarise(
-        card,
-        frame,
-        pairs,
-        trial,
+    summary = found.summary(
         {
             "command": facts["command"],
             "code": ", ".join(facts["code_versions"]),
@@ -100,24 +125,28 @@ def write_report(
             f"{machine['memory'] / 2**30:.1f} GiB, {machine['system']}, Python {facts['python']}",
             "devices of the runs": "; ".join(facts["devices"]),
             "date": facts["date"],
-        },
+        }
     )
-    figures = _draw(folder, records, card, frame)
-    if trial_figure(trial, folder / "figures" / "metric_trial.png"):
+    figures = _draw(folder, as_tuned(records), found.card, found.frame)
+    if profile_figure(final_skills(records), looks(_roles(records)), folder / "figures" / "profile.png"):
+        figures.append(Figure("profile.png", "Share of runs above a skill (performance profile)"))
+    if learning_rates_figure(records, looks(_roles(records)), folder / "figures" / "learning_rates.png"):
+        figures.append(Figure("learning_rates.png", "Skill at a quarter, once and four times the learning rate"))
+    if trial_figure(found.metric_trial, folder / "figures" / "metric_trial.png"):
         figures.append(Figure("metric_trial.png", "Which metric orders runs as the exact divergence does"))
     for old in (folder / "figures").glob("*.png"):
         if old.name not in {figure.name for figure in figures}:
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
-    write_atomically(csv, to_csv(card))
-    write_atomically(folder / "comparisons.csv", plain_csv(pairs))
-    write_atomically(folder / "metric_trial.csv", plain_csv(trial))
+    write_atomically(csv, to_csv(found.card))
+    for name in ("comparisons", "metric_trial", "stability", "aggregate"):
+        write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
     write_atomically(markdown, render(summary, figures))
-    return card, frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]
+    return found.card, found.frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]
 
 
 def _draw(folder: Path, records: Sequence[Record], card: pd.DataFrame, frame: pd.DataFrame) -> list[Figure]:
-    families = looks({record.family: role_of(record) for record in records})
+    families = looks(_roles(records))
     target = folder / "figures"
     made: list[Figure] = []
     if headline_figure(card, frame, families, target / "headline.png"):
@@ -130,6 +159,8 @@ def _draw(folder: Path, records: Sequence[Record], card: pd.DataFrame, frame: pd
             made.append(Figure(f"samples{end}", f"{source}: samples beside real data", source))
         if drawn and modes_figure(drawn, families, target / f"modes{end}", source):
             made.append(Figure(f"modes{end}", f"{source}: mass per mode, model against truth", source))
+        if cycles_figure(runs, families, target / f"trace{end}", source):
+            made.append(Figure(f"trace{end}", f"{source}: mode masses of the live players over training", source))
         if curves_figure(runs, families, target / f"curves{end}", source):
             made.append(Figure(f"curves{end}", f"{source}: learning curves", source))
     return made
@@ -148,6 +179,10 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
                 found[family] = drawn
                 break
     return found
+
+
+def _roles(records: Sequence[Record]) -> dict[str, str]:
+    return {record.family: role_of(record) for record in records}
 
 
 def _command_line() -> str:

@@ -52,7 +52,8 @@ class Row:
 class Table:
     """A source's table; `columns` are metric names with an arrow for their direction.
 
-    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth.
+    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth;
+    `stability` is a table of its own, by the metric `judge`.
     """
 
     source: str
@@ -60,6 +61,8 @@ class Table:
     rows: list[Row]
     ties: list[str] = field(default_factory=list)
     trial: list[str] = field(default_factory=list)
+    stability: Table | None = None
+    judge: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Summary:
     tables: list[Table]
     outcomes: dict[str, int]
     seeds: list[int]
+    aggregate: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -78,6 +82,8 @@ def summarise(
     frame: pd.DataFrame,
     pairs: pd.DataFrame | None = None,
     trial: pd.DataFrame | None = None,
+    stability: pd.DataFrame | None = None,
+    aggregate: pd.DataFrame | None = None,
     facts: dict[str, str] | None = None,
 ) -> Summary:
     """Scorecard and measurements -> tables and counts.
@@ -87,6 +93,8 @@ def summarise(
         frame: as `genfam.records.to_frame` gives it, of the same records.
         pairs: as `genfam.scorecard.comparisons` gives it.
         trial: as `genfam.metric_trial.metric_trial` gives it.
+        stability: as `genfam.stability_card.stability_card` gives it.
+        aggregate: as `genfam.stability_card.aggregate` gives it.
         facts: lines for the foot of the page (command, commit, machine).
     """
     runs = frame.drop_duplicates("run_id")
@@ -94,11 +102,18 @@ def summarise(
     return Summary(
         suite=", ".join(sorted(set(frame["suite"]))),
         tables=[
-            replace(table(source, card, frame), ties=ties(source, card, pairs), trial=verdicts(source, trial))
+            replace(
+                table(source, card, frame),
+                ties=ties(source, card, pairs),
+                trial=verdicts(source, trial),
+                stability=stability_table(source, stability),
+                judge=_judge(source, stability),
+            )
             for source in sorted(set(frame["source"]))
         ],
         outcomes={outcome.value: counted[outcome.value] for outcome in Outcome},
         seeds=sorted({int(seed) for seed in runs["seed"]}),
+        aggregate=together(aggregate),
         facts=facts or {},
     )
 
@@ -137,6 +152,41 @@ def verdicts(source: str, trial: pd.DataFrame | None) -> list[str]:
         f"{row['n_runs']} runs"
         for row in own.to_dict("records")
     ]
+
+
+def stability_table(source: str, stability: pd.DataFrame | None) -> Table | None:
+    """One source's stability: a row per contestant, a column per entry with its unit; None where nothing is known."""
+    if stability is None or not (stability["source"] == source).any():
+        return None
+    own = stability[stability["source"] == source]
+    entries = {str(row["entry"]): str(row["unit"]) for row in own.to_dict("records")}
+    rows = []
+    for family in own["family"].unique():
+        known = {row["entry"]: row for row in own[own["family"] == family].to_dict("records")}
+        cells = [Cell(bracketed(known[entry]) if entry in known else "–") for entry in entries]
+        noise = "diverged" not in known  # only contestants are counted; the oracle's row is the noise of the curves
+        rows.append(Row(f"{family}, noise alone" if noise else str(family), "oracle" if noise else "contestant", cells))
+    return Table(source, [f"{entry} ({unit})" for entry, unit in entries.items()], rows)
+
+
+def bracketed(row: dict[Any, Any]) -> str:
+    """Value [low, high], for intervals that lie unevenly about their value."""
+    value, low, high = float(row["value"]), float(row["ci_low"]), float(row["ci_high"])
+    return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.2g}, {high:.2g}]"
+
+
+def together(aggregate: pd.DataFrame | None) -> list[str]:
+    """A line per family on all sources together, the best first."""
+    if aggregate is None:
+        return []
+    rows = aggregate.sort_values("value", ascending=False).to_dict("records")
+    return [f"{row['family']}: {bracketed(row)} over {row['n']} runs on {row['sources']} sources" for row in rows]
+
+
+def _judge(source: str, stability: pd.DataFrame | None) -> str:
+    if stability is None:
+        return ""
+    return next((str(name) for name in stability.loc[stability["source"] == source, "judge"]), "")
 
 
 def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:

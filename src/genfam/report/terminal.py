@@ -17,7 +17,12 @@ def print_summary(console: Console, summary: Summary) -> None:
     for table in summary.tables:
         for block in blocks(table, console.width):
             console.print(_render(block))
+        if table.stability is not None:
+            for block in blocks(table.stability, console.width):
+                console.print(_render(block, f"{table.source}: stability by {table.judge}"))
         console.print()
+    for line in summary.aggregate:
+        console.print(Text(f"All sources, interquartile mean of skill: {clean(line)}"))
     for line in LEGEND:
         console.print(Text(line, style="dim"))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
@@ -74,8 +79,8 @@ def _head(column: str) -> list[str]:
     return [column[:middle], column[middle:]]
 
 
-def _render(table: Table) -> rich.table.Table:
-    shown = rich.table.Table(title=Text(clean(table.source), style="bold"), title_justify="left")
+def _render(table: Table, title: str = "") -> rich.table.Table:
+    shown = rich.table.Table(title=Text(clean(title or table.source), style="bold"), title_justify="left")
     shown.add_column("family", no_wrap=True)
     for column in table.columns:
         shown.add_column(Text("\n".join(_head(column))), justify="right", no_wrap=True)

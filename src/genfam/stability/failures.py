@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 
 from genfam.types import Trace, TracePoint
 
-LATE = 0.5  # share of the trace, at its end, that is judged: by then a healthy run has found its modes
-EARLY = 0.25
-FEWEST_POINTS = 8  # judged; of fewer nothing is said
+LATE = 0.25  # share of the trace, at its end, that is judged: by then a healthy run has found its modes
+EARLY = 0.25  # the share at its beginning that gradients are compared with
+CYCLE = 0.5  # the share at its end in which a cycle is looked for
+FEWEST_POINTS = 4  # judged; of fewer nothing is said
+FEWEST_OF_A_CYCLE = 8
 
 T = TypeVar("T")
 
+TROUGH = -0.1  # a mass that goes round K modes, one at a time, falls to −1/(K − 1) only
 FAILURES = ("mode_collapse", "critic_wins", "exploiting_the_critic", "cycling")
 
 
@@ -38,13 +41,13 @@ class Thresholds:
     """Where a symptom begins.
 
     Attributes:
-        lost: share of the modes (that as many real events show) without a sample.
+        lost: share of the modes (that as many real events show) without a sample. Chance alone leaves few out.
         fooled: critic accuracy up to which the critic is fooled.
         winning: critic accuracy from which it wins.
         starving: generator's gradient norm, late over early, below which it starves.
         poor: quality relative to the oracle's below which it is low.
-        swing: autocorrelation of the mode masses, down to −swing and back up to +swing, that is a cycle.
-        moving: share of the samples that change their mode over the late trace, beyond sampling noise, without which
+        recovery: the autocorrelation of the mode masses that a cycle comes back to, after it was below `TROUGH`.
+        moving: share of the samples that change their mode over the later half, beyond sampling noise, without which
             an autocorrelation says nothing.
     """
 
@@ -52,8 +55,8 @@ class Thresholds:
     fooled: float = 0.75
     winning: float = 0.95
     starving: float = 0.1
-    poor: float = 0.5
-    swing: float = 0.25
+    poor: float = 0.25
+    recovery: float = 0.3
     moving: float = 0.1
 
 
@@ -62,13 +65,15 @@ class Symptoms:
     """What the late trace shows; NaN where it cannot be said.
 
     Attributes:
-        modes_lost: median share of the oracle's modes without a sample.
+        modes_lost: median share of modes without a sample, of those that as many real events as lie on modes show: a
+            generator that hits modes seldom, but all alike, has lost none.
         quality: median, relative to the oracle's.
         critic_accuracy: median P(real scored above generated).
         gradient_ratio: median gradient norm of the player that samples, late over early.
-        masses_moved: mean total variation between a point's mode masses and their mean over the late trace, less what
+        masses_moved: mean total variation between a point's mode masses and their mean over the later half, less what
             counting so few samples explains.
-        trough, recovery: lowest autocorrelation of the mode masses over lags, and the highest after it.
+        trough, recovery: lowest autocorrelation of the mode masses over lags, and the highest after it first fell
+            below `TROUGH`.
     """
 
     modes_lost: float
@@ -82,19 +87,19 @@ class Symptoms:
 
 def symptoms(trace: Trace) -> Symptoms | None:
     """Measure the late trace; None where it has fewer than `FEWEST_POINTS` points."""
-    late = _late(trace.points)
+    late = _end(trace.points, LATE)
     if len(late) < FEWEST_POINTS:
         return None
-    lost = 1.0 - float(np.median([point.modes for point in late])) / trace.oracle_modes if trace.oracle_modes else 0.0
     accuracies = [point.critic_accuracy for point in late if point.critic_accuracy is not None]
     quality = float(np.median([p.quality for p in late])) / trace.oracle_quality if trace.oracle_quality else math.nan
     moved, (trough, recovery) = 0.0, (math.nan, math.nan)
-    if len(late[0].mode_counts) > 1:
-        counts = np.asarray([point.mode_counts for point in late], dtype=np.float64)
+    later = _end(trace.points, CYCLE)
+    if len(later[0].mode_counts) > 1 and len(later) >= FEWEST_OF_A_CYCLE:
+        counts = np.asarray([point.mode_counts for point in later], dtype=np.float64)
         moved = masses_moved(counts, trace.samples)
         trough, recovery = swing(autocorrelation(counts / trace.samples))
     return Symptoms(
-        max(0.0, lost),
+        float(np.median([modes_lost(point, trace.oracle_modes) for point in late])),
         quality,
         float(np.median(accuracies)) if accuracies else math.nan,
         gradient_ratio(trace.points),
@@ -114,7 +119,7 @@ def failures(found: Symptoms, at: Thresholds | None = None) -> dict[str, bool]:
     """
     at = at or Thresholds()
     poor = found.quality < at.poor
-    cycling = found.masses_moved > at.moving and found.trough < -at.swing and found.recovery > at.swing
+    cycling = found.masses_moved > at.moving and found.trough < TROUGH and found.recovery > at.recovery
     named = {"mode_collapse": found.modes_lost > at.lost and not poor, "cycling": cycling}
     if math.isnan(found.critic_accuracy):
         return named
@@ -143,10 +148,11 @@ def autocorrelation(masses: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def swing(correlation: NDArray[np.float64]) -> tuple[float, float]:
-    """Lowest value, and the highest at any later lag (the lowest itself where it is the last)."""
-    lowest = int(np.argmin(correlation))
-    return float(correlation[lowest]), float(correlation[lowest:].max())
+def swing(correlation: NDArray[np.float64], below: float = TROUGH) -> tuple[float, float]:
+    """Lowest value, and the highest at any lag after the first one below `below` (the lowest where there is none)."""
+    lowest = float(correlation.min())
+    after = correlation[int(np.argmax(correlation < below)) :]
+    return lowest, float(after.max()) if lowest < below else lowest
 
 
 def masses_moved(counts: NDArray[np.float64], samples: int) -> float:
@@ -167,8 +173,20 @@ def gradient_ratio(points: Sequence[TracePoint]) -> float:
     if not norms:
         return math.nan
     early = float(np.median(norms[: max(1, round(EARLY * len(norms)))]))
-    return float(np.median(_late(norms))) / early if early > 0 else math.nan
+    return float(np.median(_end(norms, LATE))) / early if early > 0 else math.nan
 
 
-def _late(values: Sequence[T]) -> Sequence[T]:
-    return values[len(values) - math.ceil(LATE * len(values)) :]
+def modes_lost(point: TracePoint, oracle_modes: float) -> float:
+    """1 − modes reached / modes expected, in [0, 1]; 1 where no sample lies on any mode.
+
+    Where modes were counted, M = `oracle_modes` equal modes and the N samples that lie on any let one expect
+    M (1 − (1 − 1/M)^N); where they are too many to be counted, the oracle's own number, of as many samples.
+    """
+    expected = oracle_modes
+    if point.mode_counts and oracle_modes > 0:
+        expected = oracle_modes * (1.0 - (1.0 - 1.0 / oracle_modes) ** sum(point.mode_counts))
+    return max(0.0, 1.0 - point.modes / expected) if expected > 0 else float(oracle_modes > 0)
+
+
+def _end(values: Sequence[T], share: float) -> Sequence[T]:
+    return values[len(values) - math.ceil(share * len(values)) :]

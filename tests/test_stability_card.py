@@ -1,0 +1,167 @@
+"""The stability scorecard on suites made by hand: every entry with a planted positive and negative control."""
+
+import math
+
+import numpy as np
+import pytest
+
+from genfam.records import as_tuned, to_frame
+from genfam.scorecard import scorecard
+from genfam.stability.traces import first_reached, oscillation, skill
+from genfam.stability_card import aggregate, final_skills, run_skills, share, spread_interval, stability_card
+from genfam.statistics import interquartile_mean, performance_profile, seed_spread, stratified_interquartile_mean
+from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
+
+STEADY = (8.0, 6.0, 4.0, 3.0)
+
+
+def make(family, seed, final, curve=STEADY, role="contestant", factor=1.0, source="s", outcome=Outcome.OK,
+         trace=None, judge=None, **metrics) -> Record:  # fmt: skip
+    values = {"fd_net": final} | metrics
+    return Record(
+        run_id=f"{family}-{source}-{seed}-{factor}", outcome=outcome, reason="", suite="x", family=family,
+        source=source, seed=seed, config={"family": {"role": role}, "learning_rate_factor": factor, "judge": judge},
+        code_version="c", package_versions={}, device="cpu", threads=1, trace=trace,
+        curve=[CurvePoint(float(i + 1), "fd_net", value) for i, value in enumerate(curve)],
+        metrics=[Measurement(name, "1", name != "fd_net" or False, Estimate(value, None, 9), "f")
+                 for name, value in values.items()] if outcome is Outcome.OK else [],
+    )  # fmt: skip
+
+
+def yardsticks(source="s", noise=0.0, **metrics) -> list[Record]:
+    """A floor of 10 and an oracle of 0: skill is 1 − distance / 10."""
+    return [
+        make("gaussian", seed, 10.0, (10.0,), "floor", source=source, **{k: v[0] for k, v in metrics.items()})
+        for seed in range(3)
+    ] + [
+        make("oracle", seed, 0.0, (noise * (seed - 1),), "oracle", source=source,
+             **{k: v[1] for k, v in metrics.items()})
+        for seed in range(3)
+    ]  # fmt: skip
+
+
+def entries(records, family="a") -> dict[str, float]:
+    card = stability_card(records)
+    own = card[card["family"] == family]
+    return dict(zip(own["entry"], own["value"], strict=True))
+
+
+def test_steady_runs_have_nothing_to_show():
+    found = entries(yardsticks() + [make("a", seed, 3.0) for seed in range(5)])
+    assert found == {
+        "diverged": 0.0, "seed_spread": 0.0, "oscillation": 0.0, "regret": 0.0, "reached": 1.0,
+        "budget_to_reach": 0.75, "stays": 1.0,
+    }  # fmt: skip
+
+
+def test_each_entry_notices_what_it_is_for():
+    base = yardsticks()
+    worse = [make("a", 0, 11.0), make("a", 1, 3.0), make("a", 2, 0.0, outcome=Outcome.DIVERGED), make("a", 3, 2.0)]
+    assert entries(base + worse)["diverged"] == 0.5  # one worse than the Gaussian, one not finite
+    assert entries(base + [make("a", i, v) for i, v in enumerate((2.0, 3.0, 6.0))])["seed_spread"] == pytest.approx(
+        2 / 3
+    )
+    swinging = [make("a", 0, 6.0, (8.0, 2.0, 8.0, 6.0))]
+    found = entries(base + swinging)
+    assert found["oscillation"] == pytest.approx(1.2)  # skill .2 .8 .2 .4: 1.4 of movement for a gain of .2
+    assert found["regret"] == pytest.approx(0.4) and found["stays"] == 0.0
+    assert found["budget_to_reach"] == pytest.approx(0.5)
+    never = entries([*base, make("a", 0, 9.0, (9.5, 9.0, 9.0, 9.0))])
+    assert never["reached"] == 0.0 and "budget_to_reach" not in never and "stays" not in never
+
+
+def test_sensitivity_is_the_share_of_learning_rates_within_a_fifth_of_the_best():
+    runs = [
+        make("a", seed, value, factor=factor)
+        for seed in range(3)
+        for factor, value in ((0.25, 3.5), (1.0, 2.0), (4.0, 9.0 if seed else 11.0))
+    ]
+    assert entries(yardsticks() + runs)["sensitivity"] == pytest.approx(2 / 3)
+    flat = [make("a", seed, 2.0, factor=factor) for seed in range(3) for factor in (0.25, 1.0, 4.0)]
+    assert entries(yardsticks() + flat)["sensitivity"] == 1.0
+    lost = [make("a", 0, 2.0), make("a", 0, 0.0, factor=4.0, outcome=Outcome.DIVERGED)]
+    assert entries(yardsticks() + lost)["sensitivity"] == 0.5
+    assert "sensitivity" not in entries([*yardsticks(), make("a", 0, 2.0)])
+
+
+def test_other_learning_rates_have_no_say_in_the_scorecard_and_the_other_entries():
+    records = [*yardsticks(), make("a", 0, 2.0), make("a", 0, 50.0, factor=4.0)]
+    assert entries(records)["diverged"] == 0.0
+    card = scorecard(to_frame(as_tuned(records)))
+    assert float(card[(card["family"] == "a") & (card["metric"] == "fd_net")]["mean"].iloc[0]) == 2.0
+    assert final_skills(records) == {"a": {"s": [0.8]}}
+    assert run_skills(records) == [("s", "a", 1.0, 0.8), ("s", "a", 4.0, -4.0)]
+
+
+def test_the_source_may_name_its_judge():
+    records = [*yardsticks(coverage=(0.0, 0.8)), make("a", 0, 99.0, judge="coverage", coverage=0.6)]
+    assert stability_card(records)["judge"].unique().tolist() == ["coverage"]
+    assert run_skills(records)[0][3] == pytest.approx(0.75)
+
+
+def test_without_yardsticks_only_what_needs_none_is_said():
+    collapsed = TracePoint(1, 1, 1.0, (100, 0, 0, 0), 0.6, {"critic": 1.0, "generator": 1.0})
+    runs = [make("a", seed, 3.0, trace=Trace(100, 4.0, 1.0, (collapsed,) * 32)) for seed in range(3)]
+    found = entries(runs)
+    assert found["mode_collapse"] == 1.0 and found["cycling"] == found["critic_wins"] == 0.0
+    assert "regret" not in found and found["seed_spread"] == 0.0
+
+
+def test_the_noise_of_the_curves_is_what_simulation_finds():
+    # The oracle's values are −1, 0, 1 in a gap of 10: a spread of 0.1 in skill. Curves of 4 points.
+    found = entries([*yardsticks(noise=1.0), make("a", 0, 3.0)], family="oracle")
+    curves = np.random.default_rng(0).normal(scale=0.1, size=(20_000, 4))
+    assert found["oscillation"] == pytest.approx(np.mean([oscillation(curve) for curve in curves]), rel=0.02)
+    assert found["regret"] == pytest.approx((curves.max(axis=1) - curves[:, -1]).mean(), rel=0.02)
+
+
+def test_the_words_of_one_run():
+    assert [skill(v, 10.0, 2.0) for v in (10.0, 2.0, 12.0, 6.0)] == [0.0, 1.0, -0.25, 0.5]
+    assert skill(0.3, 0.1, 0.9) == pytest.approx(0.25) and math.isnan(skill(1.0, 2.0, 2.0))
+    assert oscillation([0.0, 1.0, 3.0]) == 0.0 and oscillation([0.0, 2.0, 1.0]) == 2.0 and oscillation([1.0]) == 0.0
+    assert first_reached([0.1, 0.5, 0.2], 0.5) == 1 and first_reached([0.1], 0.5) is None
+
+
+def test_wilsons_interval_of_a_share():
+    # Wilson (1927) for 0 of 5: upper limit z² / (n + z²).
+    n, value, (low, high) = share(0, 5)
+    assert (n, value, low) == (5, 0.0, 0.0) and high == pytest.approx(1.959964**2 / (5 + 1.959964**2), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_real_coverage_of_the_spreads_interval(n):
+    # 2,000 normal samples (mean 10, σ 1), whose population has IQR / median 0.1349; 95 % ± 3 σ of 0.5 % each.
+    rng = np.random.default_rng(0)
+    bounds = [spread_interval(seed_spread(rng.normal(10, 1, n)), n) for _ in range(2000)]
+    assert 0.93 < np.mean([low <= 0.13490 <= high for low, high in bounds]) < 0.97
+
+
+def test_all_sources_together():
+    records = []
+    for source in ("s", "t"):
+        records += yardsticks(source)
+        records += [make("a", seed, 2.0 + seed, source=source) for seed in range(4)]
+    records += [make("b", seed, 1.0, source="s") for seed in range(4)]  # b is not on t: no part in the comparison
+    table = aggregate(records)
+    assert table["family"].tolist() == ["a"]
+    assert table["value"].iloc[0] == pytest.approx(interquartile_mean([0.8, 0.7, 0.6, 0.5] * 2)) == pytest.approx(0.65)
+    assert table["ci_low"].iloc[0] < 0.65 < table["ci_high"].iloc[0]
+
+
+def test_interquartile_mean_and_profile_at_known_values():
+    assert interquartile_mean([0, 1, 2, 100]) == 1.5 and interquartile_mean([-50, 1, 2, 3, 4, 5, 6, 70]) == 3.5
+    assert performance_profile([[0.1, 0.5], [0.9, 0.9, 0.9]], [0.0, 0.3, 0.6, 1.0]) == [1.0, 0.75, 0.5, 0.0]
+    value, low, high = stratified_interquartile_mean([[0.5], [0.7]])
+    assert value == 0.6 and math.isnan(low) and math.isnan(high)
+
+
+def test_real_coverage_of_the_stratified_interval():
+    # Three sources of very different level, ten seeds each: 95 % asked, 200 simulations, so ± 4.5 % for 3 σ.
+    rng = np.random.default_rng(0)
+    levels = (0.2, 0.5, 0.9)
+    truth = interquartile_mean(np.concatenate([rng.normal(m, 0.05, 200_000) for m in levels]).tolist())
+    hits = 0
+    for _ in range(200):
+        _, low, high = stratified_interquartile_mean([rng.normal(m, 0.05, 10).tolist() for m in levels])
+        hits += low <= truth <= high
+    assert hits / 200 > 0.87

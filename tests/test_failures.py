@@ -4,30 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from stability_controls import MODES, POINTS, SAMPLES, fade, planted_trace, three, uniform, wave
 
 from genfam import experiment
 from genfam.stability.failures import autocorrelation, failures, gradient_ratio, masses_moved, swing, symptoms
-from genfam.types import Outcome, Trace, TracePoint
-
-SAMPLES, MODES, POINTS = 200, 8, 64
-
-
-def trace(masses, quality=1.0, accuracy=None, gradients=None, seed=0, samples=SAMPLES) -> Trace:
-    """A trace whose samples fall as `masses(t)` (K,) says, `quality` of them on modes; drawn, not idealised."""
-    rng = np.random.default_rng(seed)
-    points = []
-    for t in range(POINTS):
-        p = quality * np.asarray(masses(t), dtype=float)
-        counts = rng.multinomial(samples, [*p, max(0.0, 1 - p.sum())])[:-1]
-        norms = {} if gradients is None else {"critic": 1.0, "generator": gradients(t)}
-        points.append(
-            TracePoint(t + 1, int((counts > 0).sum()), counts.sum() / samples, tuple(counts.tolist()), accuracy, norms)
-        )
-    return Trace(samples, float(MODES), 0.99, tuple(points))
-
-
-def uniform(t, modes=MODES):
-    return np.full(modes, 1 / modes)
+from genfam.types import Outcome, Trace
 
 
 def named(found: Trace) -> set[str]:
@@ -39,24 +20,21 @@ def rotating(t, period=12):
 
 
 def test_every_planted_failure_is_called_by_its_name_and_by_no_other():
-    three = lambda t: np.array([0.4, 0.3, 0.3, 0, 0, 0, 0, 0])  # noqa: E731  (a table)
-    assert named(trace(uniform, accuracy=0.55)) == set()
-    assert named(trace(three, accuracy=0.6)) == {"mode_collapse"}
-    assert named(trace(three)) == {"mode_collapse"}  # a family without a critic
-    assert named(trace(uniform, quality=0.05, accuracy=0.4)) == {"exploiting_the_critic"}
-    assert named(trace(uniform, quality=0.05)) == set()  # bad, but nobody is fooled
-    assert named(trace(uniform, quality=0.05, accuracy=0.99, gradients=lambda t: 10.0 ** (-t / 16))) == {"critic_wins"}
-    assert gradient_ratio(trace(uniform, gradients=lambda t: 1.0 if t < 16 else 1e-3).points) == pytest.approx(1e-3)
-    assert named(trace(uniform, quality=0.05, accuracy=0.99, gradients=lambda t: 1.0)) == set()  # it wins, none starves
-    assert named(trace(rotating, accuracy=0.6)) == {"mode_collapse", "cycling"}  # one mode at a time
+    assert named(planted_trace(uniform, accuracy=0.55)) == set()
+    assert named(planted_trace(three, accuracy=0.6)) == {"mode_collapse"}
+    assert named(planted_trace(three)) == {"mode_collapse"}  # a family without a critic
+    assert named(planted_trace(uniform, quality=0.05, accuracy=0.4)) == {"exploiting_the_critic"}
+    assert named(planted_trace(uniform, quality=0.05)) == set()  # bad, but nobody is fooled
+    assert named(planted_trace(uniform, quality=0.05, accuracy=0.99, gradients=fade)) == {"critic_wins"}
+    fed = planted_trace(uniform, quality=0.05, accuracy=0.99, gradients=lambda t: 1.0)
+    assert named(fed) == set()  # the critic wins, but nobody starves
+    starved = planted_trace(uniform, gradients=lambda t: 1.0 if t < 16 else 1e-3)
+    assert gradient_ratio(starved.points) == pytest.approx(1e-3)
+    assert named(planted_trace(rotating, accuracy=0.6)) == {"mode_collapse", "cycling"}  # one mode at a time
 
 
 def test_a_cycle_among_all_modes_is_a_cycle_and_no_collapse():
-    def wave(t):
-        p = 1 + 0.95 * np.cos(2 * np.pi * (np.arange(MODES) / MODES - t / 10))
-        return p / p.sum()
-
-    assert named(trace(wave, accuracy=0.5)) == {"cycling"}
+    assert named(planted_trace(wave, accuracy=0.5)) == {"cycling"}
 
 
 def test_drift_and_settling_are_no_cycles():
@@ -64,21 +42,21 @@ def test_drift_and_settling_are_no_cycles():
         p = np.where(np.arange(MODES) < 4, 1 - 0.9 * t / POINTS, 0.1 + 0.9 * t / POINTS)
         return p / p.sum()
 
-    assert "cycling" not in named(trace(drift))
-    assert "cycling" not in named(trace(lambda t: rotating(t) if t < POINTS // 2 else uniform(t)))
+    assert "cycling" not in named(planted_trace(drift))
+    assert "cycling" not in named(planted_trace(lambda t: rotating(t) if t < POINTS // 2 else uniform(t)))
 
 
 def test_false_alarms_on_healthy_traces_are_rare():
     # 1,000 traces of a generator that is right but for sampling noise: not one alarm of any kind, so that by the rule
     # of three the rate is below 0.3 % (95 %). With 40 % of the samples off the modes, likewise.
-    assert not [seed for seed in range(1000) if named(trace(uniform, accuracy=0.6, seed=seed))]
-    assert not [seed for seed in range(300) if named(trace(uniform, quality=0.6, accuracy=0.6, seed=seed))]
+    assert not [seed for seed in range(1000) if named(planted_trace(uniform, accuracy=0.6, seed=seed))]
+    assert not [seed for seed in range(300) if named(planted_trace(uniform, quality=0.6, accuracy=0.6, seed=seed))]
 
 
 def test_a_generator_that_hits_seldom_has_lost_no_modes():
     # Two of a hundred samples hit: the four modes that these show are no collapse.
-    assert symptoms(trace(uniform, quality=0.02)).modes_lost < 0.35
-    assert symptoms(trace(lambda t: np.eye(MODES)[0], quality=0.02)).modes_lost > 0.5
+    assert symptoms(planted_trace(uniform, quality=0.02)).modes_lost < 0.35
+    assert symptoms(planted_trace(lambda t: np.eye(MODES)[0], quality=0.02)).modes_lost > 0.5
 
 
 def test_autocorrelation_of_a_cosine_is_a_cosine_and_of_noise_is_small():
@@ -111,7 +89,7 @@ def test_moved_masses_are_those_that_sampling_does_not_explain():
 
 
 def test_too_short_a_trace_says_nothing():
-    points = trace(uniform).points
+    points = planted_trace(uniform).points
     assert symptoms(Trace(SAMPLES, 8.0, 1.0, points[:12])) is None  # its last quarter has three points
     assert symptoms(Trace(SAMPLES, 8.0, 1.0, ())) is None
     short = symptoms(Trace(SAMPLES, 8.0, 1.0, points[:14]))
@@ -123,14 +101,14 @@ def test_too_short_a_trace_says_nothing():
 @pytest.mark.parametrize("broken", ["none", "mode_collapse", "critic_wins", "exploiting_the_critic", "cycling"])
 def test_gans_broken_on_purpose_are_told_apart(configure, broken):
     """The suite `gan_failures`, two of its seeds: each failure is found, and the healthy GAN shows none."""
-    for seed in (0, 2):
+    for seed in (0, 1):
         record = experiment.run(
             configure(
                 "family=gan",
                 "source=ring",
                 "source.sigma=0.1",
                 f"+broken={broken}",
-                "budget.train_flops=3e10",
+                "budget.train_flops=1.5e10",
                 "budget.parameters=5000",
                 f"seed={seed}",
             )

@@ -4,40 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from pages import ROOT
+from stability_controls import make, matrix, yardsticks
 
 from genfam.records import as_tuned, to_frame
 from genfam.scorecard import scorecard
 from genfam.stability.traces import first_reached, oscillation, skill
 from genfam.stability_card import aggregate, final_skills, run_skills, share, spread_interval, stability_card
 from genfam.statistics import interquartile_mean, performance_profile, seed_spread, stratified_interquartile_mean
-from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
-
-STEADY = (8.0, 6.0, 4.0, 3.0)
-
-
-def make(family, seed, final, curve=STEADY, role="contestant", factor=1.0, source="s", outcome=Outcome.OK,
-         trace=None, judge=None, **metrics) -> Record:  # fmt: skip
-    values = {"fd_net": final} | metrics
-    return Record(
-        run_id=f"{family}-{source}-{seed}-{factor}", outcome=outcome, reason="", suite="x", family=family,
-        source=source, seed=seed, config={"family": {"role": role}, "learning_rate_factor": factor, "judge": judge},
-        code_version="c", package_versions={}, device="cpu", threads=1, trace=trace,
-        curve=[CurvePoint(float(i + 1), "fd_net", value) for i, value in enumerate(curve)],
-        metrics=[Measurement(name, "1", name != "fd_net" or False, Estimate(value, None, 9), "f")
-                 for name, value in values.items()] if outcome is Outcome.OK else [],
-    )  # fmt: skip
-
-
-def yardsticks(source="s", noise=0.0, **metrics) -> list[Record]:
-    """A floor of 10 and an oracle of 0: skill is 1 − distance / 10."""
-    return [
-        make("gaussian", seed, 10.0, (10.0,), "floor", source=source, **{k: v[0] for k, v in metrics.items()})
-        for seed in range(3)
-    ] + [
-        make("oracle", seed, 0.0, (noise * (seed - 1),), "oracle", source=source,
-             **{k: v[1] for k, v in metrics.items()})
-        for seed in range(3)
-    ]  # fmt: skip
+from genfam.types import Outcome, Trace, TracePoint
 
 
 def entries(records, family="a") -> dict[str, float]:
@@ -165,3 +140,8 @@ def test_real_coverage_of_the_stratified_interval():
         _, low, high = stratified_interquartile_mean([rng.normal(m, 0.05, 10).tolist() for m in levels])
         hits += low <= truth <= high
     assert hits / 200 > 0.87
+
+
+def test_the_page_of_controls_is_what_the_code_says():
+    page = (ROOT / "docs" / "stability.md").read_text()
+    assert matrix() in page

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from genfam.metrics import extractors, inception
+from genfam.metrics import extractors, inception, pretrained
 from genfam.metrics.extractors import Classifier, Identity, shifted
 from genfam.metrics.frechet import Frechet, distance_name
 from genfam.metrics.modes import Modes
@@ -196,3 +196,44 @@ def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
     assert "levels=17" in ours.fingerprint
     with pytest.raises(ValueError, match="uint8"):
         ours.features(x.float())
+
+
+def test_clip_and_dinov2_say_offline_what_to_put_where(monkeypatch):
+    from torch_fidelity import feature_extractor_clip
+
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(feature_extractor_clip, "load_state_dict_from_url", offline)
+    monkeypatch.setattr(torch.hub, "load", offline)
+    with pytest.raises(FileNotFoundError, match=r"no network.*ViT-B-32\.pt.*clip-vit-b-32-40d365.*weights_path"):
+        pretrained.Pretrained("clip")
+    with pytest.raises(FileNotFoundError, match=r"no network.*dinov2_vitb14"):
+        pretrained.Pretrained("dinov2", architecture="dinov2-vit-b-14")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        pretrained.Pretrained("clip", weights_path="nowhere.pt")
+    with pytest.raises(ValueError, match=r"expected one of clip-rn50.*got 'clap'"):
+        pretrained.Pretrained("clip", architecture="clap")
+
+
+def test_dinov2_is_torch_fidelitys_with_its_own_name(monkeypatch):
+    class Patches(nn.Module):
+        """As torch.hub would give it: (N, 3, 224, 224) normalised floats to features."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            assert x.shape[1:] == (3, 224, 224)
+            return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1) * self.weight
+
+    monkeypatch.setattr(torch.hub, "load", lambda *args, **kwargs: Patches())
+    data = SimpleNamespace(event=Event((1, 8, 8), 17))
+    ours = pretrained.Pretrained("dinov2", data=data, architecture="dinov2-vit-b-14", batch_size=2)
+    white = torch.full((3, 1, 8, 8), 16, dtype=torch.uint8)
+    features = ours.features(white)
+    # White is (1 − mean) / std of ImageNet's channels.
+    expected = [(1 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    assert features.shape == (3, 6) and features[0, :3].tolist() == pytest.approx(expected, rel=1e-4)
+    assert distance_name(ours) == "fd_dinov2" and "levels=17" in ours.fingerprint

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from genfam.metrics.base import Extractor, blocks
+from genfam.metrics.pretrained import ImageNetwork
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
 
-class Inception(Extractor):
+class Inception(ImageNetwork):
     """2048 pooled Inception-v3 features of 8-bit images; grey images are repeated to three channels."""
 
     distance_name = "fid"
+    resize = "layer=2048|resize=tf1 bilinear 299"
 
     def __init__(
         self,
@@ -51,37 +51,15 @@ class Inception(Extractor):
             FileNotFoundError: no weights and no way to download them.
             ValueError: the source's events are not such images.
         """
-        self.name = name
-        self._batch_size = batch_size
-        event = getattr(data, "event", None)
-        if event is not None and not (event.is_discrete and event.is_image and event.shape[0] in (1, 3)):
-            raise ValueError(f"extractor {name}: expected discrete images of 1 or 3 channels, got {event}")
-        self._levels = 256 if event is None else int(event.levels)
+        super().__init__(name, data, batch_size)
         self.path = find_weights(weights_path, cache_dir)
-        self._network = load_network(self.path)
+        self.network = load_network(self.path)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Name, hash of the weights' file, resize and how levels become 8 bits."""
+    def weights_hash(self) -> str:
+        """Of the weights' file."""
         with open(self.path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        levels = f"levels={self._levels}->256 rounded"
-        return f"{self.name}|weights={digest[:12]}|layer=2048|resize=tf1 bilinear 299|grey=repeated|{levels}"
-
-    @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """(N, 1 or 3, H, W) uint8 levels -> (N, 2048) float64.
-
-        Raises:
-            ValueError: other shapes or types.
-        """
-        if x.dtype != torch.uint8 or x.dim() != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"expected (N, 1 or 3, H, W) uint8 images, got {tuple(x.shape)} {x.dtype}")
-        parts = []
-        for rows in blocks(len(x), self._batch_size):
-            images = (x[rows].float() * (255.0 / (self._levels - 1))).round().to(torch.uint8)
-            parts.append(self._network(images.expand(-1, 3, -1, -1))[0].double())
-        return torch.cat(parts)
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def find_weights(weights_path: str | Path | None, cache_dir: str | Path | None) -> Path:

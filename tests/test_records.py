@@ -238,7 +238,7 @@ def test_publish_writes_everything_and_loads_again(tmp_path):
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert names == {
         "records.jsonl", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "stability.csv",
-        "aggregate.csv", "provenance.json", "figures/headline.png",
+        "aggregate.csv", "variance.csv", "provenance.json", "figures/headline.png",
     }  # fmt: skip
     assert [record.run_id for record in load_published(target)] == ["r0", "r1", "r2"]
     assert load_published(target)[0] == make("r0", seed=0)

@@ -46,14 +46,8 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
     ("evaluations_per_sample", "1", False, False),
     ("seconds_per_sample", "s", False, True),
 )
-REPORT_FILES = (
-    "scorecard.csv",
-    "scorecard.md",
-    "comparisons.csv",
-    "metric_trial.csv",
-    "stability.csv",
-    "aggregate.csv",
-)
+TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
+REPORT_FILES = (*(f"{name}.csv" for name in TABLES), "scorecard.md")
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
 

@@ -26,6 +26,7 @@ from genfam.scorecard import agreement, comparisons, one_machine, plain_csv, sco
 from genfam.serialisation import write_atomically
 from genfam.stability_card import aggregate, final_skills, stability_card
 from genfam.types import Outcome, Record
+from genfam.variance import variance_components
 
 __all__ = ["finish", "publish", "write_report"]
 
@@ -40,11 +41,19 @@ class Findings:
     metric_trial: pd.DataFrame
     stability: pd.DataFrame
     aggregate: pd.DataFrame
+    variance: pd.DataFrame
 
     def summary(self, facts: dict[str, str]) -> Summary:
         """What the pages show."""
         return summarise(
-            self.card, self.frame, self.comparisons, self.metric_trial, self.stability, self.aggregate, facts
+            self.card,
+            self.frame,
+            self.comparisons,
+            self.metric_trial,
+            self.stability,
+            self.aggregate,
+            self.variance,
+            facts,
         )
 
 
@@ -52,7 +61,13 @@ def findings(records: Sequence[Record]) -> Findings:
     """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
     frame = one_machine(to_frame(as_tuned(records)))
     return Findings(
-        frame, scorecard(frame), comparisons(frame), metric_trial(frame), stability_card(records), aggregate(records)
+        frame,
+        scorecard(frame),
+        comparisons(frame),
+        metric_trial(frame),
+        stability_card(records),
+        aggregate(records),
+        variance_components(frame),
     )
 
 
@@ -61,8 +76,8 @@ def finish(
 ) -> None:
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
-    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`, `scorecard.md` and
-    `figures/*.png`. A suite with runs
+    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`, `variance.csv`,
+    `scorecard.md` and `figures/*.png`. A suite with runs
     missing or failed is reported as far as it goes; an empty one is said to be empty. A folder of published records
     is printed, and left as it is.
 
@@ -139,7 +154,7 @@ def write_report(
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(found.card))
-    for name in ("comparisons", "metric_trial", "stability", "aggregate"):
+    for name in store_of_records.TABLES[1:]:
         write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
     write_atomically(markdown, render(summary, figures))
     return found.card, found.frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]

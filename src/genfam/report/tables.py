@@ -52,8 +52,9 @@ class Row:
 class Table:
     """A source's table; `columns` are metric names with an arrow for their direction.
 
-    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth;
-    `stability` is a table of its own, by the metric `judge`.
+    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth,
+    `scatter` on whether training or evaluation makes the seeds differ; `stability` is a table of its own, by the
+    metric `judge`.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Table:
     rows: list[Row]
     ties: list[str] = field(default_factory=list)
     trial: list[str] = field(default_factory=list)
+    scatter: list[str] = field(default_factory=list)
     stability: Table | None = None
     judge: str = ""
 
@@ -84,6 +86,7 @@ def summarise(
     trial: pd.DataFrame | None = None,
     stability: pd.DataFrame | None = None,
     aggregate: pd.DataFrame | None = None,
+    variance: pd.DataFrame | None = None,
     facts: dict[str, str] | None = None,
 ) -> Summary:
     """Scorecard and measurements -> tables and counts.
@@ -95,6 +98,7 @@ def summarise(
         trial: as `genfam.metric_trial.metric_trial` gives it.
         stability: as `genfam.stability_card.stability_card` gives it.
         aggregate: as `genfam.stability_card.aggregate` gives it.
+        variance: as `genfam.variance.variance_components` gives it.
         facts: lines for the foot of the page (command, commit, machine).
     """
     runs = frame.drop_duplicates("run_id")
@@ -106,6 +110,7 @@ def summarise(
                 table(source, card, frame),
                 ties=ties(source, card, pairs),
                 trial=verdicts(source, trial),
+                scatter=scatter(source, card, variance),
                 stability=stability_table(source, stability),
                 judge=_judge(source, stability),
             )
@@ -151,6 +156,21 @@ def verdicts(source: str, trial: pd.DataFrame | None) -> list[str]:
         f"{row['metric']}: τ = {row['tau']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}] with {row['truth']} over "
         f"{row['n_runs']} runs"
         for row in own.to_dict("records")
+    ]
+
+
+def scatter(source: str, card: pd.DataFrame, variance: pd.DataFrame | None) -> list[str]:
+    """A line per family: how much of the headline metric's variance over seeds is training's."""
+    leading = headline(card, source)
+    if variance is None or leading is None:
+        return []
+    own = variance[(variance["source"] == source) & (variance["metric"] == leading)]
+    return [
+        f"{row['family']}: {100 * row['training_share']:.0f} % of the variance of {leading} over {row['n']} seeds is "
+        f"training's, the rest the draw of samples (standard deviations {row['training_std']:.2g} and "
+        f"{row['evaluation_std']:.2g})"
+        for row in own.to_dict("records")
+        if math.isfinite(row["training_share"])
     ]
 
 

@@ -27,6 +27,7 @@ from genfam.build import build
 from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
 from genfam.metrics.extractors import Identity
 from genfam.metrics.frechet import Frechet
+from genfam.metrics.frechet_infinity import FrechetInfinity
 from genfam.metrics.kernel import Kernel
 from genfam.metrics.memorisation import Memorisation
 from genfam.metrics.modes import Modes
@@ -38,7 +39,8 @@ from genfam.types import Likelihood
 
 DRAWS, MOVED = 20, 5.0
 METRICS: dict[str, Metric] = {
-    "frechet": Frechet(), "kernel": Kernel(), "neighbours": NearestNeighbours(), "modes": Modes(),
+    "frechet": Frechet(), "frechet_infinity": FrechetInfinity(), "kernel": Kernel(),
+    "neighbours": NearestNeighbours(), "modes": Modes(),
     "sliced": SlicedWasserstein(), "memorisation": Memorisation(),
 }  # fmt: skip
 Failure = Callable[[Tensor, Any, Generator], Tensor]

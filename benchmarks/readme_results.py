@@ -11,11 +11,13 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pages import ROOT, keep_block
 
 SUITES = ("standard", "quick")  # the first that is published
+STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
 METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "mode_reverse_kl", "total_variation", "nll_nats")
 
 
@@ -34,6 +36,13 @@ def cell(row: pd.Series | None) -> str:
     return f"**{text}**" if row["rank"] == 1 else text
 
 
+def bracketed(row: dict[Any, Any]) -> str:
+    """Value with its interval."""
+    if math.isnan(row["ci_low"]):
+        return number(row["value"])
+    return f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
 def block(results: Path) -> str:
     """The Markdown between the markers, from a folder of `results`."""
     card = pd.read_csv(results / "scorecard.csv")
@@ -49,13 +58,30 @@ def block(results: Path) -> str:
         "| source | metric | " + " | ".join(families) + " |",
         "|---|---|" + "---|" * len(families),
     ]
+    stability = pd.read_csv(results / "stability.csv")
     for (source, metric), rows in card.groupby(["source", "metric"], sort=False):
-        if not metric.startswith(METRICS):
+        if not metric.startswith(METRICS) or metric == "fd_infinity":
             continue
         by_family = {row["family"]: row for _, row in rows.iterrows()}
         arrow = "↑" if bool(rows["higher_is_better"].iloc[0]) else "↓"
         cells = [cell(by_family.get(family)) for family in families]
         lines.append(f"| {source} | {metric} {arrow} | " + " | ".join(cells) + " |")
+    lines += ["", "And how surely they get there:", ""]
+    contestants = [family for family in families if family in set(stability["family"]) and family != "oracle"]
+    lines += ["| source | stability | " + " | ".join(contestants) + " |", "|---|---|" + "---|" * len(contestants)]
+    for (source, entry), rows in stability.groupby(["source", "entry"], sort=False):
+        if entry in STABILITY:
+            found = {row["family"]: bracketed(row) for row in rows.to_dict("records")}
+            unit = rows["unit"].iloc[0]
+            cells = " | ".join(found.get(family, "–") for family in contestants)
+            lines.append(f"| {source} | {entry} ({unit}) ↓ | {cells} |")
+    together = pd.read_csv(results / "aggregate.csv").sort_values("value", ascending=False)
+    lines += [
+        "",
+        "All sources together, interquartile mean of skill (0 as the fitted Gaussian, 1 as the oracle): "
+        + ", ".join(f"{row['family']} {bracketed(row)}" for row in together.to_dict("records"))
+        + ".",
+    ]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import pytest
 EXPECTED = {
     "drops 1 mode in 5": {
         "modes_covered": -1, "mode_reverse_kl": 1, "recall": -1, "coverage": -1, "fd_identity": 1,
-        "sliced_wasserstein": 1,
+        "fd_infinity": 1, "sliced_wasserstein": 1,
     },
     "collapses within modes": {"recall": -1, "coverage": -1},
     "over-concentrates": {"recall": -1, "coverage": -1, "density": 1, "data_copying": -1},
@@ -23,13 +23,13 @@ EXPECTED = {
 }  # fmt: skip
 UNMOVED = {
     "drops 1 mode in 5": ("precision", "high_quality_share"),
-    "collapses within modes": ("fd_identity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
-    "over-concentrates": ("fd_identity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
+    "collapses within modes": ("fd_identity", "fd_infinity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
+    "over-concentrates": ("fd_identity", "fd_infinity", "modes_covered", "mode_reverse_kl", "sliced_wasserstein"),
     "adds noise": ("fd_identity", "modes_covered", "mode_reverse_kl"),
     "copies the training set": ("fd_identity", "modes_covered", "precision", "high_quality_share"),
     "mirrors": (
-        "fd_identity", "precision", "recall", "density", "coverage", "modes_covered", "high_quality_share",
-        "mode_reverse_kl", "sliced_wasserstein", "data_copying", "authenticity",
+        "fd_identity", "fd_infinity", "precision", "recall", "density", "coverage", "modes_covered",
+        "high_quality_share", "mode_reverse_kl", "sliced_wasserstein", "data_copying", "authenticity",
     ),
     "5 % junk": ("fd_identity", "modes_covered", "mode_reverse_kl"),
 }  # fmt: skip

@@ -20,12 +20,6 @@ SUITES = ("standard", "quick")  # the first that is published
 STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
 # what the README shows; the rest stands in results/*/scorecard.md
 METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "total_variation")
-    "fd_",
-    "coverage",
-    "modes_covered",
-    "high_quality_share",
-    "total_variation",
-)  # the rest: results/*/scorecard.md
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ from genfam.variance import COLUMNS, variance_components
 
 def frame(values, errors, **same) -> pd.DataFrame:
     common = {"suite": "s", "source": "x", "family": "a", "metric": "fd", "status": "ok", "outcome": "ok"} | same
-    return pd.DataFrame([common | {"value": v, "stderr": e} for v, e in zip(values, errors, strict=True)])
+    return pd.DataFrame([common | {"value": v, "draw_stderr": e} for v, e in zip(values, errors, strict=True)])
 
 
 def test_by_hand():

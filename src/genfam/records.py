@@ -31,7 +31,7 @@ from genfam.types import CurvePoint, Outcome, Record, Status
 ROLES = ("contestant", "oracle", "floor")
 FRAME_COLUMNS = (
     "suite", "source", "family", "seed", "run_id", "outcome", "metric", "unit", "higher_is_better", "value", "stderr",
-    "n", "fingerprint", "status", "reason", "role", "likelihood",
+    "draw_stderr", "n", "fingerprint", "status", "reason", "role", "likelihood",
 )  # fmt: skip
 
 # What a run cost: field of the record, unit, whether higher is better (None: the budget sets it, so it is no
@@ -188,22 +188,30 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
         def add(
             metric: str, unit: str, direction: bool | None, value: float, fingerprint: str,
-            stderr: float | None = None, n: int = 1, status: str = Status.OK.value, reason: str = "",
+            stderr: float | None = None, draw_stderr: float | None = None, n: int = 1,
+            status: str = Status.OK.value, reason: str = "",
             common: dict[str, Any] = common,
         ) -> None:  # fmt: skip
             rows.append(
                 common
                 | {"metric": metric, "unit": unit, "higher_is_better": direction, "value": float(value), "n": n}
                 | {"stderr": math.nan if stderr is None else stderr, "fingerprint": fingerprint}
+                | {"draw_stderr": math.nan if draw_stderr is None else draw_stderr}
                 | {"status": status, "reason": reason}
             )
 
         for m in record.metrics:
             if m.estimate is None:
-                add(m.name, m.unit, m.higher_is_better, math.nan, m.fingerprint, None, 0, m.status.value, m.reason)
+                add(
+                    m.name, m.unit, m.higher_is_better, math.nan, m.fingerprint,
+                    n=0, status=m.status.value, reason=m.reason,
+                )  # fmt: skip
             else:
                 e = m.estimate
-                add(m.name, m.unit, m.higher_is_better, e.value, m.fingerprint, e.stderr, e.n, m.status.value, m.reason)
+                add(
+                    m.name, m.unit, m.higher_is_better, e.value, m.fingerprint, e.stderr, e.draw_stderr, e.n,
+                    m.status.value, m.reason,
+                )  # fmt: skip
         for name, unit, direction, of_machine in COSTS:
             fingerprint = f"cost|device={record.device}|threads={record.threads}" if of_machine else "cost"
             add(name, unit, direction, getattr(record, name), fingerprint)

@@ -205,6 +205,7 @@ def _measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
         "value": None if estimate is None else _number(estimate.value),
         "stderr": None if estimate is None or estimate.stderr is None else _number(estimate.stderr),
         "n": None if estimate is None else int(estimate.n),
+        "draw_stderr": None if estimate is None or estimate.draw_stderr is None else _number(estimate.draw_stderr),
         "fingerprint": measurement.fingerprint,
         "status": Status(measurement.status).value,
         "reason": measurement.reason,
@@ -214,8 +215,13 @@ def _measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
 def _measurement_from_plain(entry: dict[str, Any]) -> Measurement:
     estimate = None
     if entry["value"] is not None:
-        stderr = entry["stderr"]
-        estimate = Estimate(float(entry["value"]), None if stderr is None else float(stderr), int(entry["n"]))
+        stderr, draw = entry["stderr"], entry.get("draw_stderr")
+        estimate = Estimate(
+            float(entry["value"]),
+            None if stderr is None else float(stderr),
+            int(entry["n"]),
+            None if draw is None else float(draw),
+        )
     return Measurement(
         entry["name"], entry["unit"], entry["higher_is_better"], estimate, entry["fingerprint"],
         Status(entry["status"]), entry["reason"],

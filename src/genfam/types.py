@@ -85,11 +85,17 @@ class Event:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error (None where it has none, as a count of parameters) and sample size."""
+    """A number with its standard error (None where it has none, as a count of parameters) and sample size.
+
+    Attributes:
+        draw_stderr: the part of the error that another draw of samples would show, against the same reference: what
+            makes seeds differ beside training. None where it was not measured.
+    """
 
     value: float
     stderr: float | None
     n: int
+    draw_stderr: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,20 @@ COLUMNS = (
 
 
 def variance_components(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per (suite, source, family, metric) with standard errors and at least three seeds.
+    """One row per (suite, source, family, metric) whose runs know their error of drawing, and at least three seeds.
 
-    Each run's value is its model's true value plus an evaluation error, whose variance the run's own standard error
-    estimates; so the variance over seeds is that of training plus the mean of the squared errors, and training's part
-    is the difference, cut off at zero. Errors of distances come from a jackknife that also leaves out reference
-    events, which all runs share: `evaluation_std` is then too large, and `training_std` too small.
+    Each run's value is its model's true value plus the error of one draw of samples, whose variance the run's own
+    `draw_stderr` estimates (a jackknife over samples, against the same reference that all runs share); so the variance
+    over seeds is that of training plus the mean of the squared errors, and training's part is the difference, cut off
+    at zero.
 
     Args:
         frame: a row per measurement, as `genfam.records.to_frame` gives it.
     """
-    known = frame[(frame["status"] == "ok") & (frame["outcome"] == "ok") & frame["stderr"].notna()]
+    known = frame[(frame["status"] == "ok") & (frame["outcome"] == "ok") & frame["draw_stderr"].notna()]
     rows = []
     for key, cell in known.groupby(["suite", "source", "family", "metric"], sort=True):
-        values, errors = cell["value"].to_numpy(dtype=float), cell["stderr"].to_numpy(dtype=float)
+        values, errors = cell["value"].to_numpy(dtype=float), cell["draw_stderr"].to_numpy(dtype=float)
         if len(values) < 3 or not (np.isfinite(values).all() and np.isfinite(errors).all()):
             continue
         total, evaluation = float(values.var(ddof=1)), float((errors**2).mean())

@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 
 from genfam.metrics.extractors import Identity
-from genfam.metrics.frechet import Frechet, Moments, frechet, frechet_distance
+from genfam.metrics.frechet import Frechet, Moments, draw_error, frechet, frechet_distance
 from genfam.types import Status
 
 
@@ -85,6 +85,14 @@ def test_standard_error_is_the_spread_over_repetitions(normal):
     found = [frechet(normal(400, 5, 2 * s) * 1.3 + 0.3, normal(300, 5, 2 * s + 1)) for s in range(60)]
     spread = float(np.std([value for value, _ in found], ddof=1))
     assert float(np.mean([stderr for _, stderr in found])) == pytest.approx(spread, rel=0.25)
+
+
+def test_the_error_of_drawing_is_the_spread_over_samples_alone(normal):
+    reference = normal(300, 5, 999)
+    samples = [normal(400, 5, s) * 1.3 + 0.3 for s in range(60)]
+    spread = float(np.std([frechet(x, reference)[0] for x in samples], ddof=1))
+    assert float(np.mean([draw_error(x, reference) for x in samples])) == pytest.approx(spread, rel=0.25)
+    assert float(np.mean([frechet(x, reference)[1] for x in samples])) > 1.2 * spread  # which also has the reference's
 
 
 def test_named_fid_only_where_the_extractor_says_so(normal, evaluate):

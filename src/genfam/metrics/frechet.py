@@ -93,18 +93,27 @@ def frechet(x: Tensor, y: Tensor, groups: int = 10) -> tuple[float, float | None
         y: (M, d) features.
         groups: of the jackknife; without an error (None) where a set has fewer than two rows per group.
     """
+    return _between(Moments.of(x), Moments.of(y)), _error(x, y, groups, reference_too=True)
+
+
+def draw_error(x: Tensor, y: Tensor, groups: int = 10) -> float | None:
+    """As the error of `frechet`, but groups of x alone are left out: what another draw of samples would show."""
+    return _error(x, y, groups, reference_too=False)
+
+
+def _between(a: Moments, b: Moments) -> float:
+    return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+
+
+def _error(x: Tensor, y: Tensor, groups: int, *, reference_too: bool) -> float | None:
+    if min(len(x), len(y)) < 2 * groups:
+        return None
     all_x, all_y = Moments.of(x), Moments.of(y)
 
-    def between(a: Moments, b: Moments) -> float:
-        return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+    def rest(z: Tensor, moments: Moments, g: int) -> Moments:
+        return moments.without(Moments.of(z[split(len(z), groups)[g]], moments.shift))
 
-    def without(g: int) -> float:
-        rest_x = all_x.without(Moments.of(x[split(len(x), groups)[g]], all_x.shift))
-        rest_y = all_y.without(Moments.of(y[split(len(y), groups)[g]], all_y.shift))
-        return between(rest_x, rest_y)
-
-    enough = min(len(x), len(y)) >= 2 * groups
-    return between(all_x, all_y), jackknife(without, groups) if enough else None
+    return jackknife(lambda g: _between(rest(x, all_x, g), rest(y, all_y, g) if reference_too else all_y), groups)
 
 
 def distance_name(extractor: Extractor) -> str:
@@ -127,6 +136,7 @@ class Frechet(Metric):
         reason = refusal(evaluation)
         if reason:
             return [Measurement.not_applicable(name, reason)]
-        value, stderr = frechet(evaluation.sample_features, evaluation.reference_features, self.groups)
-        estimate = Estimate(value, stderr, len(evaluation.samples))
+        x, y = evaluation.sample_features, evaluation.reference_features
+        value, stderr = frechet(x, y, self.groups)
+        estimate = Estimate(value, stderr, len(evaluation.samples), draw_error(x, y, self.groups))
         return [Measurement(name, "1", False, estimate, f"{evaluation.fingerprint}|frechet")]

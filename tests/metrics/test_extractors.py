@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from genfam.metrics import extractors, inception, pretrained
-from genfam.metrics.extractors import Classifier, Identity, shifted
+from genfam.metrics.classifier_networks import shifted
+from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.frechet import Frechet, distance_name
 from genfam.metrics.modes import Modes
 from genfam.types import Event

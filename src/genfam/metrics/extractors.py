@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from genfam.metrics.base import Extractor, blocks
+from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, train_classifier
 from genfam.types import Event
 
 # Part of the cache key: raise it whenever the network or its training below changes.
@@ -58,66 +59,6 @@ class LabelledImages(Protocol):
         ...
 
 
-class ClassifierNetwork(nn.Module):
-    """3×3 convolutions with halving until at most 4 pixels a side, then `features` units and one logit per class."""
-
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, width: int, features: int) -> None:
-        """For (B, channels, *size) images."""
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-        height, breadth = size
-        while max(height, breadth) > 4 and min(height, breadth) > 1:
-            layers += [nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-            width, height, breadth = 2 * width, height // 2, breadth // 2
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * height * breadth, features), nn.ReLU())
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, classes) logits."""
-        logits: Tensor = self.head(self.trunk(x))
-        return logits
-
-
-def shifted(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> the same, each image moved by −1, 0 or 1 pixels each way, zeros moving in."""
-    padded = nn.functional.pad(x, (1, 1, 1, 1))
-    batch, _, height, width = x.shape
-    rows = torch.randint(0, 3, (batch, 1, 1, 1)) + torch.arange(height)[None, None, :, None]
-    columns = torch.randint(0, 3, (batch, 1, 1, 1)) + torch.arange(width)[None, None, None, :]
-    images, channels = torch.arange(batch)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None]
-    return padded[images, channels, rows, columns]
-
-
-def train_classifier(
-    network: ClassifierNetwork, x: Tensor, y: Tensor, *, epochs: int, batch_size: int, learning_rate: float
-) -> None:
-    """AdamW with a one-cycle learning rate, cross-entropy with label smoothing 0.1, shifts by a pixel.
-
-    Args:
-        network: trained in place, left in evaluation mode.
-        x: (N, C, H, W) in [0, 1].
-        y: (N,) int64 classes.
-        epochs: passes over the images.
-        batch_size: images per step.
-        learning_rate: peak.
-    """
-    network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2, fused=True)
-    steps = epochs * -(-len(x) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-    for _ in range(epochs):
-        order = torch.randperm(len(x))
-        for rows in blocks(len(x), batch_size):
-            batch = order[rows]
-            logits = network(shifted(x[batch]))
-            loss = nn.functional.cross_entropy(logits, y[batch], label_smoothing=0.1)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
-            optimiser.step()
-            schedule.step()
-    network.eval()
-
-
 class Classifier(Extractor):
     """Penultimate activations of a small classifier of single images, trained once and kept in a cache.
 
@@ -139,6 +80,9 @@ class Classifier(Extractor):
         batch_size: int = 64,
         learning_rate: float = 4e-3,
         seed: int = 0,
+        body: str = "plain",
+        flip: bool = False,
+        threads: int = 1,
     ) -> None:
         """Train, or load what an equal classifier left in `cache_dir`.
 
@@ -148,14 +92,17 @@ class Classifier(Extractor):
             cache_dir: created if need be; safe to share between processes.
             epochs: passes over the training images.
             width: channels of the first convolution; doubled with each halving.
-            features: penultimate units per image.
+            features: penultimate units per image (`plain`; `residual` has 2·width).
             batch_size: images per step.
             learning_rate: peak.
             seed: of initialisation, order and shifts.
+            body: `plain` convolutions, or `residual` with batch normalisation for sets of tens of thousands.
+            flip: mirror images in training, where left and right mean nothing.
+            threads: to train on; the weights depend on them in the last digits.
 
         Raises:
             TypeError: the source has no `classifier_images`.
-            ValueError: images of the classifier do not fit the source's events.
+            ValueError: images of the classifier do not fit the source's events, or there is no such body.
         """
         if not isinstance(data, LabelledImages):
             raise TypeError(
@@ -175,13 +122,21 @@ class Classifier(Extractor):
         self.n_classes = self.classes**self.images_per_event
         self._scale = 1.0 / (data.event.levels - 1)
         self._image_shape = (channels, height, breadth)
+        if body not in BODIES:
+            raise ValueError(f"extractor.body: expected one of {list(BODIES)}, got {body!r}")
         self._training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        self._seed = seed
+        self._seed, self._threads, self._flip = seed, threads, flip
         # Without initial weights, which would be drawn from the global random state: `_load_or_train` fills them in.
         with torch.device("meta"):
-            network = ClassifierNetwork(channels, (height, breadth), self.classes, width, features)
-        self.network: ClassifierNetwork = network.to_empty(device="cpu")
+            network = (
+                ClassifierNetwork(channels, (height, breadth), self.classes, width, features)
+                if body == "plain"
+                else ResidualNetwork(channels, (height, breadth), self.classes, width)
+            )
+        self.network: Any = network.to_empty(device="cpu")
         options = self._training | {"width": width, "features": features, "seed": seed, "scale": self._scale}
+        if body != "plain":
+            options |= {"body": body, "flip": flip, "threads": threads}
         self.recipe = content_hash(images, options | {"version": CLASSIFIER_VERSION})
         self.path = Path(cache_dir) / f"{name}-{self.recipe}.safetensors"
         self.test_accuracy = self._load_or_train(images)
@@ -228,17 +183,17 @@ class Classifier(Extractor):
         return accuracy
 
     def _train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
-        """Train from the seed, on one thread so that the weights do not depend on how many there are."""
+        """Train from the seed, on as many threads as the recipe says, whatever the run has."""
         train_x, train_y, test_x, test_y = images
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(self._threads)
         try:
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 torch.manual_seed(self._seed)
                 for module in self.network.modules():
-                    if isinstance(module, nn.Conv2d | nn.Linear):
+                    if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                         module.reset_parameters()
-                train_classifier(self.network, train_x.float() * self._scale, train_y, **self._training)
+                train_classifier(self.network, train_x, train_y, **self._training, scale=self._scale, flip=self._flip)
             with torch.no_grad():
                 logits = [self.network(test_x[rows].float() * self._scale) for rows in blocks(len(test_x), 1000)]
         finally:

@@ -1,0 +1,164 @@
+"""Full-size image sets through torchvision: read from `data_dir`, downloaded on request, checked by content.
+
+References:
+    Y. LeCun et al. (1998). Gradient-based learning applied to document recognition (MNIST). Proc. IEEE 86.
+    H. Xiao, K. Rasul & R. Vollgraf (2017). Fashion-MNIST. https://arxiv.org/abs/1708.07747
+    T. Clanuwat et al. (2018). Deep Learning for Classical Japanese Literature (KMNIST). https://arxiv.org/abs/1812.01718
+    A. Krizhevsky (2009). Learning Multiple Layers of Features from Tiny Images (CIFAR-10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from genfam.sources.base import Source
+from genfam.sources.images import draw
+from genfam.types import Event
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One of torchvision's sets.
+
+    Attributes:
+        loader: class in `torchvision.datasets`.
+        place: file or folder below `data_dir` whose absence means that the set is not there.
+        shape: (C, H, W).
+        contents: SHA-256 of pixels and labels of the training and the test split; None where torchvision itself
+            checks the files each time they are read.
+    """
+
+    loader: str
+    place: str
+    shape: tuple[int, int, int]
+    contents: tuple[str, str] | None = None
+
+
+DATASETS = {
+    "mnist": Dataset(
+        "MNIST", "MNIST/raw/train-images-idx3-ubyte", (1, 28, 28),
+        ("d18cfd466eb143ac1097fde604dba9eec4116885869d04cc648b510949f9e88c",
+         "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891"),
+    ),
+    "fashion_mnist": Dataset(
+        "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (1, 28, 28),
+        ("1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a",
+         "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e"),
+    ),
+    "kmnist": Dataset("KMNIST", "KMNIST/raw/train-images-idx3-ubyte", (1, 28, 28)),
+    "cifar10": Dataset("CIFAR10", "cifar-10-batches-py", (3, 32, 32)),
+}  # fmt: skip
+Split = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64
+
+
+def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bool, check: bool = True) -> Split:
+    """Images and labels of one split, verified.
+
+    Args:
+        dataset: a key of `DATASETS`.
+        data_dir: torchvision's root.
+        download: fetch the set there if it is not.
+        train: which split.
+        check: compare the contents with what is known of them.
+
+    Raises:
+        FileNotFoundError: no `data_dir`, no such set in it, or no network to download it by.
+        ValueError: an unknown set, or contents other than known.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"source.dataset: expected one of {sorted(DATASETS)}, got {dataset!r}")
+    known = DATASETS[dataset]
+    if data_dir is None:
+        raise FileNotFoundError(
+            f"source {dataset}: expected data_dir=FOLDER with {known.place} in it "
+            "(source.download=true fetches it there)"
+        )
+    root = Path(data_dir).expanduser()
+    if not download and not (root / known.place).exists():
+        raise FileNotFoundError(
+            f"source {dataset}: expected {root / known.place}, found none; put torchvision's files there, or let them "
+            "be fetched with source.download=true"
+        )
+    import torchvision  # takes a second, and most sources do not need it
+
+    try:
+        found = getattr(torchvision.datasets, known.loader)(str(root), train=train, download=download)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"source {dataset}: {'cannot be downloaded to' if download else 'cannot be read from'} {root} ({error}); "
+            f"expected {known.place} there"
+        ) from error
+    images = torch.as_tensor(found.data)
+    images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2)
+    labels = torch.as_tensor(found.targets).long()
+    if check and known.contents is not None:
+        digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        if digest != known.contents[0 if train else 1]:
+            raise ValueError(
+                f"source {dataset}: expected contents {known.contents[0 if train else 1][:12]}… in the "
+                f"{'training' if train else 'test'} split below {root}, got {digest[:12]}…: fetch the files again"
+            )
+    return images.contiguous(), labels
+
+
+class ImageSet(Source):
+    """One of torchvision's labelled sets, in memory; the oracle draws from the training split.
+
+    Args:
+        dataset: `mnist`, `fashion_mnist`, `kmnist` or `cifar10`.
+        data_dir: torchvision's root.
+        download: fetch the set there if it is not.
+        pad: zeros on every side (2 makes 28×28 images 32×32).
+        check: compare the contents with what is known of them.
+        name: of the source.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        data_dir: str | Path | None = None,
+        download: bool = False,
+        pad: int = 0,
+        check: bool = True,
+        name: str | None = None,
+    ) -> None:
+        if dataset not in DATASETS:
+            raise ValueError(f"source.dataset: expected one of {sorted(DATASETS)}, got {dataset!r}")
+        self.name = name or dataset
+        self.dataset, self.data_dir, self.download, self.pad, self.check = dataset, data_dir, download, pad, check
+        channels, height, width = DATASETS[dataset].shape
+        self.event = Event((channels, height + 2 * pad, width + 2 * pad), 256)
+
+    @cached_property
+    def splits(self) -> tuple[Split, Split]:
+        """Training and test images with their labels."""
+        found = []
+        for train in (True, False):
+            images, labels = load(self.dataset, self.data_dir, self.download, train=train, check=self.check)
+            found.append((F.pad(images, (self.pad,) * 4) if self.pad else images, labels))
+        return found[0], found[1]
+
+    @property
+    def train(self) -> Tensor:
+        """(N, C, H, W) uint8."""
+        return self.splits[0][0]
+
+    @property
+    def test(self) -> Tensor:
+        """(M, C, H, W) uint8."""
+        return self.splits[1][0]
+
+    def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Train images and labels, test images and labels, for an extractor to learn classes from."""
+        return (*self.splits[0], *self.splits[1])
+
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """(n, C, H, W) real images of the training split, without repetition as long as they last."""
+        return draw(self.train, n, generator)

@@ -1,0 +1,98 @@
+"""Images of a folder, and CelebA.
+
+Reference:
+    Z. Liu et al. (2015). Deep Learning Face Attributes in the Wild (CelebA). https://arxiv.org/abs/1411.7766
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from genfam.sources.base import Source
+from genfam.sources.images import draw
+from genfam.types import Event
+
+
+class ImageFolder(Source):
+    """Images of a folder (and the folders in it), cropped to a square and resized; one in ten is for testing.
+
+    An image belongs to the test split if the hash of its path below the folder says so: adding images moves none.
+    CelebA: `source=celeba`, which reads torchvision's `celeba/img_align_celeba`.
+
+    Args:
+        folder: below `data_dir`, or absolute.
+        data_dir: where `folder` lies.
+        size: pixels per side.
+        grey: one channel in place of three.
+        limit: most images to read, the first by name; None = all.
+        name: of the source.
+
+    Raises:
+        FileNotFoundError: no such folder, or fewer than ten images in it.
+    """
+
+    SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+    def __init__(
+        self,
+        folder: str,
+        data_dir: str | Path | None = None,
+        size: int = 64,
+        grey: bool = False,
+        limit: int | None = None,
+        name: str = "image_folder",
+    ) -> None:
+        self.folder = Path(data_dir or ".").expanduser() / Path(folder).expanduser()
+        self.name, self.size, self.grey, self.limit = name, size, grey, limit
+        self.event = Event((1 if grey else 3, size, size), 256)
+
+    @cached_property
+    def _splits(self) -> tuple[Tensor, Tensor]:
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"source {self.name}: expected a folder of images at {self.folder} (data_dir=…), found none"
+            )
+        files = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in self.SUFFIXES)[: self.limit]
+        names = [path.relative_to(self.folder).as_posix() for path in files]
+        held_out = [hashlib.sha256(name.encode()).digest()[0] < 26 for name in names]
+        if len(files) < 10 or not any(held_out) or all(held_out):
+            raise FileNotFoundError(
+                f"source {self.name}: expected at least ten images ({', '.join(self.SUFFIXES)}) below {self.folder}, "
+                f"got {len(files)}"
+            )
+        images = torch.stack([self._read(path) for path in files])
+        mask = torch.tensor(held_out)
+        return images[~mask], images[mask]
+
+    def _read(self, path: Path) -> Tensor:
+        """(C, size, size) uint8: the middle square, resized with antialiasing (Pillow's Lanczos)."""
+        from PIL import Image
+
+        with Image.open(path) as opened:
+            image = opened.convert("L" if self.grey else "RGB")
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            square = image.crop((left, top, left + side, top + side))
+            resized: Any = np.asarray(square.resize((self.size, self.size), Image.Resampling.LANCZOS))
+        return torch.from_numpy(resized.copy()).reshape(self.size, self.size, -1).permute(2, 0, 1)
+
+    @property
+    def train(self) -> Tensor:
+        """(N, C, size, size) uint8."""
+        return self._splits[0]
+
+    @property
+    def test(self) -> Tensor:
+        """(M, C, size, size) uint8."""
+        return self._splits[1]
+
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """(n, C, size, size) images of the training split, without repetition as long as they last."""
+        return draw(self.train, n, generator)

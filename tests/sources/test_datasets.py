@@ -1,0 +1,180 @@
+"""Full-size sets on small files of the same format that the test writes; real ones where they are on the machine."""
+
+import hashlib
+import pickle
+import re
+import struct
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genfam.sources import datasets
+from genfam.sources.batches import BatchStream
+from genfam.sources.datasets import DATASETS, ImageSet
+from genfam.sources.folders import ImageFolder
+from genfam.sources.made_of_images import BinarisedImages, StackedImages
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    """LeCun's format: magic number, sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def root(tmp_path):
+    """60 training and 40 test images in the layouts of MNIST, Fashion-MNIST and KMNIST; all ten classes."""
+    rng = np.random.default_rng(0)
+    for folder in ("MNIST", "FashionMNIST", "KMNIST"):
+        for part, n in (("train", 60), ("t10k", 40)):
+            idx(tmp_path / folder / "raw" / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (n, 28, 28)))
+            idx(tmp_path / folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n) % 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "kmnist"])
+def test_idx_files_come_back_as_they_were_written(root, dataset):
+    source = ImageSet(dataset, root, check=False)
+    place = root / DATASETS[dataset].place
+    assert source.train.shape == (60, 1, 28, 28) and source.test.shape == (40, 1, 28, 28)
+    assert source.train.numpy().tobytes() == place.read_bytes()[16:]
+    assert source.classifier_images()[1].tolist() == [i % 10 for i in range(60)]
+    padded = ImageSet(dataset, root, check=False, pad=2)
+    assert padded.event.shape == (1, 32, 32) and torch.equal(padded.train[:, :, 2:-2, 2:-2], source.train)
+    assert int(padded.train[:, :, :2].sum()) == 0
+    drawn = source.sample(60, generator=torch.Generator().manual_seed(0))
+    assert len({image.numpy().tobytes() for image in drawn}) == 60  # without repetition as long as they last
+
+
+def test_cifar_batches_come_back_channels_first(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels = {}
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def batch(name: str) -> list[str]:
+        pixels[name] = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
+        return write(name, {"data": pixels[name], "labels": list(range(10))})
+
+    names = [f"data_batch_{i}" for i in range(1, 6)]
+    monkeypatch.setattr(CIFAR10, "train_list", [batch(name) for name in names])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])
+    meta = write("batches.meta", {"label_names": [str(i) for i in range(10)]})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    source = ImageSet("cifar10", tmp_path)
+    assert source.train.shape == (50, 3, 32, 32) and source.test.shape == (10, 3, 32, 32)
+    assert source.train[10:20].numpy().tobytes() == pixels["data_batch_2"].tobytes()
+    (folder / "test_batch").write_bytes(b"changed")
+    with pytest.raises(FileNotFoundError, match="cannot be read from"):
+        ImageSet("cifar10", tmp_path).test  # noqa: B018  (read when asked for)
+
+
+def test_what_is_not_there_is_named(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"expected data_dir=FOLDER with MNIST/raw/train-images"):
+        ImageSet("mnist").train  # noqa: B018
+    with pytest.raises(FileNotFoundError, match=rf"{re.escape(str(tmp_path))}.*source\.download=true"):
+        ImageSet("fashion_mnist", tmp_path).train  # noqa: B018
+    with pytest.raises(ValueError, match=r"expected one of \['cifar10'.*got 'emnist'"):
+        ImageSet("emnist", tmp_path)
+
+    from torchvision.datasets import MNIST
+
+    def offline(self):
+        raise URLError("no network")
+
+    monkeypatch.setattr(MNIST, "download", offline)
+    with pytest.raises(FileNotFoundError, match=r"cannot be downloaded to .*no network.*MNIST/raw"):
+        ImageSet("mnist", tmp_path, download=True).train  # noqa: B018
+
+
+def test_other_contents_are_refused(root):
+    with pytest.raises(ValueError, match=r"source mnist: expected contents d18cfd466eb1… in the training split.*got"):
+        ImageSet("mnist", root).train  # noqa: B018
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real sets lie beside the project's checkout only")
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+def test_the_real_sets_have_the_contents_that_are_known(dataset):
+    source = ImageSet(dataset, REAL)
+    assert source.train.shape == (60_000, 1, 28, 28) and source.test.shape == (10_000, 1, 28, 28)
+
+
+def test_stacks_are_made_on_the_fly_of_images_of_their_split(root, monkeypatch):
+    source = StackedImages("mnist", root, channels=3, train_size=500, test_size=100, check=False)
+    train = source.train
+    assert len(train) == 500 and not torch.is_tensor(train)
+    stacks = train[torch.tensor([3, 7, 3])]
+    assert (
+        stacks.shape == (3, 3, 28, 28) and torch.equal(stacks[0], stacks[2]) and torch.equal(train[3:4][0], stacks[0])
+    )
+    known = {image.numpy().tobytes() for image in source.images.train}
+    assert all(channel.numpy().tobytes() in known for channel in stacks.flatten(0, 1))
+    held_out = {image.numpy().tobytes() for image in source.images.test}
+    assert all(channel.numpy().tobytes() in held_out for channel in source.test[:5].flatten(0, 1))
+    assert len(source.mode_masses) == 1000 and float(source.mode_masses.sum()) == pytest.approx(1.0)
+    assert StackedImages("mnist", root, channels=4, check=False).mode_masses.shape == (10_000,)
+    batches = [BatchStream(train, 50, 0, start, 4).batch(2) for start in (0, 2)]
+    assert torch.equal(batches[0], batches[1])  # a resumed run sees the same
+    with pytest.raises(ValueError, match="grey"):
+        StackedImages("cifar10", root)
+
+
+def test_modes_of_stacks_have_equal_mass_whatever_the_class_sizes(root):
+    idx(root / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.minimum(np.arange(60), 9))  # 51 of 60 are nines
+    source = StackedImages("mnist", root, channels=3, train_size=20_000, check=False)
+    labels = source.images.splits[0][1][source._tables[0]]
+    counts = labels.flatten().bincount()
+    # 60,000 draws of ten classes: 6,000 each, standard deviation 73; five of them
+    assert int((counts - 6000).abs().max()) < 370
+
+
+def test_binarised_pixels_follow_their_intensity_and_are_new_each_epoch(root):
+    grey = np.full((60, 28, 28), 51)  # one fifth
+    idx(root / "MNIST" / "raw" / "train-images-idx3-ubyte", grey)
+    source = BinarisedImages("mnist", root, check=False)
+    x = source.train[torch.arange(60)]
+    # 47,040 pixels of probability 0.2: a standard deviation of 0.0018, four of them
+    assert x.max() == 1 and float(x.double().mean()) == pytest.approx(0.2, abs=0.0075)
+    assert torch.equal(x, source.train[torch.arange(60)])  # the same look, the same noise
+    assert not torch.equal(x[1:], source.train[torch.arange(1, 60)])
+    fixed = BinarisedImages("mnist", root, dynamic=False, check=False)
+    assert torch.equal(fixed.train[1:3], fixed.train[torch.tensor([1, 2])])
+    assert source.event.levels == 2 and torch.equal(source.test, BinarisedImages("mnist", root, check=False).test)
+
+
+def test_images_of_a_folder_are_cropped_resized_and_split_by_name(tmp_path):
+    for number in range(60):
+        pixels = np.zeros((20, 40, 3), dtype=np.uint8)
+        pixels[:, 10:30, 0] = 255  # the middle square is red
+        Image.fromarray(pixels).save(tmp_path / f"{number:02}.png")
+    source = ImageFolder(".", tmp_path, size=8)
+    assert source.train.shape[1:] == (3, 8, 8) and len(source.train) + len(source.test) == 60
+    assert torch.equal(source.test[0], torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 8, 8))
+    before = len(source.test)
+    Image.fromarray(np.zeros((20, 40, 3), dtype=np.uint8)).save(tmp_path / "sub.png")
+    assert len(ImageFolder(".", tmp_path, size=8).test) in (before, before + 1)  # a new image moves no other
+    assert ImageFolder(".", tmp_path, size=4, grey=True, limit=50).train.shape[1:] == (1, 4, 4)
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*data_dir"):
+        ImageFolder("nowhere", tmp_path).train  # noqa: B018
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="at least ten images"):
+        ImageFolder("empty", tmp_path).train  # noqa: B018
+
+
+def test_every_set_names_a_loader_that_torchvision_has():
+    import torchvision
+
+    assert all(hasattr(torchvision.datasets, known.loader) for known in datasets.DATASETS.values())

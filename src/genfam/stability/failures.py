@@ -29,10 +29,11 @@ EARLY = 0.25  # the share at its beginning that gradients are compared with
 CYCLE = 0.5  # the share at its end in which a cycle is looked for
 FEWEST_POINTS = 4  # judged; of fewer nothing is said
 FEWEST_OF_A_CYCLE = 8
+CHANCE = 3.5  # standard deviations of an autocorrelation of pure noise
 
 T = TypeVar("T")
 
-TROUGH = -0.1  # a mass that goes round K modes, one at a time, falls to −1/(K − 1) only
+TROUGH = -0.05  # a mass that goes round K modes, one at a time, falls to −1/(K − 1) only, less where it is between them
 FAILURES = ("mode_collapse", "critic_wins", "exploiting_the_critic", "cycling")
 
 
@@ -44,9 +45,10 @@ class Thresholds:
         lost: share of the modes (that as many real events show) without a sample. Chance alone leaves few out.
         fooled: critic accuracy up to which the critic is fooled.
         winning: critic accuracy from which it wins.
-        starving: generator's gradient norm, late over early, below which it starves.
+        starving: generator's gradient norm, late over its early best, below which it starves.
         poor: quality relative to the oracle's below which it is low.
-        recovery: the autocorrelation of the mode masses that a cycle comes back to, after it was below `TROUGH`.
+        recovery: the autocorrelation of the mode masses that a cycle comes back to, after it was below `TROUGH`; at
+            least what chance reaches, too.
         moving: share of the samples that change their mode over the later half, beyond sampling noise, without which
             an autocorrelation says nothing.
     """
@@ -56,7 +58,7 @@ class Thresholds:
     winning: float = 0.95
     starving: float = 0.1
     poor: float = 0.25
-    recovery: float = 0.3
+    recovery: float = 0.2
     moving: float = 0.1
 
 
@@ -69,11 +71,12 @@ class Symptoms:
             generator that hits modes seldom, but all alike, has lost none.
         quality: median, relative to the oracle's.
         critic_accuracy: median P(real scored above generated).
-        gradient_ratio: median gradient norm of the player that samples, late over early.
+        gradient_ratio: median gradient norm of the player that samples, late over its early best.
         masses_moved: mean total variation between a point's mode masses and their mean over the later half, less what
             counting so few samples explains.
         trough, recovery: lowest autocorrelation of the mode masses over lags, and the highest after it first fell
             below `TROUGH`.
+        chance: 3.5 standard deviations of the autocorrelation of masses that are new at every look.
     """
 
     modes_lost: float
@@ -83,6 +86,7 @@ class Symptoms:
     masses_moved: float
     trough: float
     recovery: float
+    chance: float = 1.0
 
 
 def symptoms(trace: Trace) -> Symptoms | None:
@@ -92,12 +96,14 @@ def symptoms(trace: Trace) -> Symptoms | None:
         return None
     accuracies = [point.critic_accuracy for point in late if point.critic_accuracy is not None]
     quality = float(np.median([p.quality for p in late])) / trace.oracle_quality if trace.oracle_quality else math.nan
-    moved, (trough, recovery) = 0.0, (math.nan, math.nan)
+    moved, (trough, recovery), chance = 0.0, (math.nan, math.nan), 1.0
     later = _end(trace.points, CYCLE)
     if len(later[0].mode_counts) > 1 and len(later) >= FEWEST_OF_A_CYCLE:
         counts = np.asarray([point.mode_counts for point in later], dtype=np.float64)
         moved = masses_moved(counts, trace.samples)
         trough, recovery = swing(autocorrelation(counts / trace.samples))
+        pairs = counts.shape[0] / 2.0  # at the longest lag
+        chance = CHANCE / math.sqrt(pairs * (counts.shape[1] - 1))
     return Symptoms(
         float(np.median([modes_lost(point, trace.oracle_modes) for point in late])),
         quality,
@@ -106,6 +112,7 @@ def symptoms(trace: Trace) -> Symptoms | None:
         moved,
         trough,
         recovery,
+        chance,
     )
 
 
@@ -119,7 +126,8 @@ def failures(found: Symptoms, at: Thresholds | None = None) -> dict[str, bool]:
     """
     at = at or Thresholds()
     poor = found.quality < at.poor
-    cycling = found.masses_moved > at.moving and found.trough < TROUGH and found.recovery > at.recovery
+    returns = found.recovery > max(at.recovery, found.chance)
+    cycling = found.masses_moved > at.moving and found.trough < TROUGH and returns
     named = {"mode_collapse": found.modes_lost > at.lost and not poor, "cycling": cycling}
     if math.isnan(found.critic_accuracy):
         return named
@@ -168,11 +176,14 @@ def masses_moved(counts: NDArray[np.float64], samples: int) -> float:
 
 
 def gradient_ratio(points: Sequence[TracePoint]) -> float:
-    """Median gradient norm of the last player (it samples), late over early; NaN without gradients."""
+    """Median gradient norm of the last player (it samples), late, over its highest early one; NaN without gradients.
+
+    The highest, because a critic may win within the first few updates.
+    """
     norms = [list(point.gradient_norms.values())[-1] for point in points if point.gradient_norms]
     if not norms:
         return math.nan
-    early = float(np.median(norms[: max(1, round(EARLY * len(norms)))]))
+    early = max(norms[: max(1, round(EARLY * len(norms)))])
     return float(np.median(_end(norms, LATE))) / early if early > 0 else math.nan
 
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
 
-.PHONY: help install benchmark report publish test test-all lint format types lock clean
+.PHONY: help install benchmark report compare publish test test-all lint format types lock clean
 
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|stability|gan_failures]\n"} \
@@ -27,6 +27,9 @@ benchmark: $(STAMP)  ## Train and compare all families: SUITE=smoke | quick (def
 
 report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
+
+compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol
+	@$(BIN)/python benchmarks/compare.py
 
 publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/
 	@$(BIN)/genfam-publish --suite $(SUITE)

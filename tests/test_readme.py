@@ -23,7 +23,9 @@ def test_the_table_of_published_numbers_is_the_one_that_make_compare_writes():
 def test_published_numbers_name_their_protocol_and_a_metric_of_ours():
     for file in compare.PUBLISHED.glob("*.csv"):
         rows = pd.read_csv(file)
-        assert not rows[["source", "model", "family", "metric", "value", "unit", "protocol", "paper"]].isna().any(None)
+        assert (
+            not rows[["source", "model", "family", "metric", "value", "unit", "protocol", "paper"]].isna().any().any()
+        )
         assert set(rows["family"]) <= {"gan", "vae", "autoregressive", "flow_matching"}
         assert not rows.duplicated(["source", "model", "metric"]).any()
 

@@ -1,6 +1,10 @@
 """genfam: which family of generative model, with this data and this much compute, and how sure are we?"""
 
 import importlib
+import warnings
+
+# lightning 2.6 uses a name that torch 2.14 has deprecated, and tells everybody who imports it
+warnings.filterwarnings("ignore", message=".*LeafSpec.*", module=r"lightning\.")
 
 __version__ = "0.1.0"
 

@@ -108,7 +108,7 @@ class Conductor(Callback):
         family: Family = pl_module
         done, total = family.updates, family.total_updates
         if is_due(done, total, self.trace_points):
-            self.trace(family)
+            self.trace(family, trainer)
         if is_due(done, total, self.points):
             self.pause(family, trainer)
         if self.stop_requested():
@@ -120,13 +120,19 @@ class Conductor(Callback):
             self.reported = now
             self.report(done / total, f"update {done} of {total}")
 
-    def trace(self, family: Family) -> None:
+    def trace(self, family: Family, trainer: Trainer) -> None:
         """One point of the trace; its time does not count as training."""
         self._stop_clock()
         family.eval()
         since = self.progress.trace[-1].updates if self.progress.trace else 0
         norms = {player: float(np.median(values[since:])) for player, values in family.grad_norms.items()}
-        self.progress.trace.append(replace(self.look(family), gradient_norms=norms))
+        point = replace(self.look(family), gradient_norms=norms)
+        self.progress.trace.append(point)
+        seen = {"live_modes": float(point.modes), "live_quality": point.quality}
+        if point.critic_accuracy is not None:
+            seen["critic_accuracy"] = point.critic_accuracy
+        for logger in trainer.loggers:
+            logger.log_metrics(seen, step=family.updates)
         family.train()
         self.started = time.perf_counter()
 

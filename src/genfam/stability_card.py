@@ -174,7 +174,7 @@ def _of_curves(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[
     reached = [(curve, index) for curve, index in zip(curves, when, strict=True) if index is not None]
     found["reached"] = share(len(reached), len(curves))
     if reached:
-        found["budget_to_reach"] = _mean([(index + 1) / len(curve) for curve, index in reached])
+        found["budget_to_reach"] = _mean_share([(index + 1) / len(curve) for curve, index in reached])
         found["stays"] = share(sum(min(curve[index:]) >= HALFWAY for curve, index in reached), len(reached))
     return found
 
@@ -227,7 +227,7 @@ def _of_learning_rates(runs: Sequence[Record], judge: str, scale: Scale | None) 
         by_seed.setdefault(record.seed, {})[learning_rate_factor(record)] = nan_to_worst(value)
     whole = [list(values.values()) for values in by_seed.values() if values.keys() == factors]
     near = [np.mean([v >= max(values) - NEAR for v in values]) for values in whole if max(values) > -math.inf]
-    return {"sensitivity": _mean([float(value) for value in near])} if near else {}
+    return {"sensitivity": _mean_share([float(value) for value in near])} if near else {}
 
 
 def share(hits: int, of: int) -> Entry:
@@ -258,6 +258,12 @@ def _pivot(n: int) -> tuple[float, float]:
 
 def _mean(values: Sequence[float]) -> Entry:
     return len(values), float(np.mean(values)), interval(list(values))
+
+
+def _mean_share(values: Sequence[float]) -> Entry:
+    """As `_mean`, the interval cut off at 0 and 1, between which a mean of shares lies."""
+    n, value, (low, high) = _mean(values)
+    return n, value, (low, high) if math.isnan(low) else (max(0.0, low), min(1.0, high))
 
 
 def _judge(records: Sequence[Record]) -> str:

@@ -61,7 +61,7 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     assert set(values["source"]) <= set(SOURCES)
     families = {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
     assert set(values["family"]) == ({"gan"} if suite == "gan_failures" else families)
-    assert len(values["seed"]) == {"smoke": 1, "standard": 5}.get(suite, 3)
+    assert len(values["seed"]) == {"smoke": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
         assert set(values.get("broken", values.get("+broken"))) == {p.stem for p in (CONF / "broken").glob("*.yaml")}
     if suite == "stability":

@@ -110,14 +110,14 @@ def test_too_short_a_trace_says_nothing():
 @pytest.mark.parametrize("broken", ["none", "mode_collapse", "critic_wins", "exploiting_the_critic", "cycling"])
 def test_gans_broken_on_purpose_are_told_apart(configure, broken):
     """The suite `gan_failures`, two of its seeds: each failure is found, and the healthy GAN shows none."""
-    for seed in (0, 1):
+    for seed in (10, 11):
         record = experiment.run(
             configure(
                 "family=gan",
                 "source=ring",
                 "source.sigma=0.1",
                 f"+broken={broken}",
-                "budget.train_flops=1.5e10",
+                "budget.train_flops=1e10",
                 "budget.parameters=5000",
                 f"seed={seed}",
             )

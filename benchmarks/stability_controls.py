@@ -9,13 +9,17 @@ one family. The first is steady: the negative control of every entry. `tests/tes
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pages import ROOT, keep_block
 
+from genfam.report.tables import bracketed
+from genfam.stability.failures import FAILURES
 from genfam.stability_card import UNITS, stability_card
 from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
 
@@ -129,5 +133,22 @@ def matrix() -> str:
     return "\n".join([*lines, ""])
 
 
+def broken() -> str:
+    """The GANs broken on purpose, as published: share of runs that show each failure."""
+    folder = ROOT / "results" / "gan_failures"
+    if not folder.exists():
+        return "\n(not published yet)\n"
+    card = pd.read_csv(folder / "stability.csv")
+    seeds = json.loads((folder / "provenance.json").read_text())["seeds"]
+    lines = ["", f"Seeds {seeds[0]} to {seeds[-1]}, share of runs with Wilson's 95 % interval:", ""]
+    lines += ["| configuration | " + " | ".join(FAILURES) + " |", "|---|" + "--:|" * len(FAILURES)]
+    for family, rows in card.groupby("family"):
+        known = {row["entry"]: bracketed(row) for row in rows.to_dict("records")}
+        cells = [f"**{known[name]}**" if family == f"gan_{name}" else known[name] for name in FAILURES]
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", "![Mode masses](../results/gan_failures/figures/trace_ring.png)", ""])
+
+
 if __name__ == "__main__":
-    sys.exit(keep_block(ROOT / "docs" / "stability.md", "controls", matrix, __doc__))
+    page = ROOT / "docs" / "stability.md"
+    sys.exit(keep_block(page, "controls", matrix, __doc__) | keep_block(page, "broken", broken, __doc__))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from pages import ROOT
-from stability_controls import make, matrix, yardsticks
+from stability_controls import broken, make, matrix, yardsticks
 
 from genfam.records import as_tuned, to_frame
 from genfam.scorecard import scorecard
@@ -144,4 +144,4 @@ def test_real_coverage_of_the_stratified_interval():
 
 def test_the_page_of_controls_is_what_the_code_says():
     page = (ROOT / "docs" / "stability.md").read_text()
-    assert matrix() in page
+    assert matrix() in page and broken() in page

@@ -125,7 +125,7 @@ def test_gans_broken_on_purpose_are_told_apart(configure, broken):
                 "budget.parameters=5000",
                 "trace.points=160",
                 f"seed={seed}",
-            )  # fmt: skip
+            )
         )
         assert record.outcome is Outcome.OK, record.reason
         found.append(named(record.trace))

@@ -11,6 +11,7 @@ import torch
 
 import genfam
 from genfam import experiment, training
+from genfam.families.base import Diverged, Family
 from genfam.serialisation import record_to_json
 from genfam.types import Outcome
 
@@ -98,6 +99,22 @@ def test_divergence_is_a_result(configure):
     assert record.outcome is Outcome.DIVERGED
     assert "at update" in record.reason
     assert record.metrics == []
+    assert record.trace is not None  # what it did before is kept
+
+
+def test_what_a_run_did_before_it_diverged_is_kept(configure, monkeypatch):
+    config = configure("family=vae", "source=ring", *TINY)
+    plain = Family.update
+
+    def until(self, *arguments):
+        if self.progress > 0.6:
+            raise Diverged("planted")
+        plain(self, *arguments)
+
+    monkeypatch.setattr(Family, "update", until)
+    record = experiment.run(config)
+    assert record.outcome is Outcome.DIVERGED and record.train_seconds > 0
+    assert len({point.train_flops for point in record.curve}) == 2 and len(record.trace.points) == 2
 
 
 def test_a_failure_is_recorded_with_its_reason_and_run_again(configure, monkeypatch):

@@ -1,5 +1,6 @@
 """README and docs say what results/ says."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,12 @@ def test_published_numbers_name_their_protocol_and_a_metric_of_ours():
         assert not rows.duplicated(["source", "model", "metric"]).any()
 
 
-def test_another_number_of_samples_is_another_protocol():
-    row = pd.Series({"samples": 2500.0})
-    assert "2500 samples" not in compare.differences(row, pd.Series({"fingerprint": "grid|n=2500|ref=test:10000"}))
-    assert "4000 samples for 2500" in compare.differences(row, pd.Series({"fingerprint": "grid|n=4000|ref=test:10000"}))
+def test_only_what_was_checked_is_called_the_same_measurement():
+    def said(fingerprint, samples=2500.0, source="grid"):
+        row = pd.Series({"samples": samples, "source": source})
+        return compare.same_measurement(row, pd.Series({"fingerprint": fingerprint}))
+
+    assert said("grid|n=2500|ref=test:10000") == "yes"
+    assert said("grid|n=4000|ref=test:10000") == "no: 4000 samples for 2500"
+    assert said("cifar10|n=50000|ref=test:10000", 50_000.0, "cifar10") == "not checked"
+    assert said("binarised_mnist|n=10000", math.nan, "binarised_mnist") == "not checked"

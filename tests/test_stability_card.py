@@ -145,3 +145,30 @@ def test_real_coverage_of_the_stratified_interval():
 def test_the_page_of_controls_is_what_the_code_says():
     page = (ROOT / "docs" / "stability.md").read_text()
     assert matrix() in page and broken() in page
+
+
+def test_a_scale_of_noise_or_upside_down_is_no_scale():
+    swapped = [
+        make("gaussian", seed, 1.0, (1.0,), "floor") for seed in range(3)
+    ] + [make("oracle", seed, 1.2, (1.2,), "oracle") for seed in range(3)]  # fmt: skip
+    assert set(entries(swapped + [make("a", seed, 50.0, (60.0, 50.0)) for seed in range(3)])) == {
+        "diverged", "seed_spread",
+    }  # fmt: skip
+    # better by 0.1 with a standard deviation of 1 over three seeds: noise
+    unclear = [make("gaussian", seed, 10.0, (10.0 + seed - 1,), "floor") for seed in range(3)]
+    unclear += [make("oracle", seed, 0.0, (9.9 + seed - 1,), "oracle") for seed in range(3)]
+    found = entries([*unclear, make("a", 0, 3.0)])
+    assert "regret" not in found and found["diverged"] == 0.0  # the ends are clear, the curves are not
+
+
+def test_diverged_runs_stay_in_the_denominators():
+    lost = [make("a", seed, 0.0, (8.0, 4.0), outcome=Outcome.DIVERGED) for seed in range(1, 4)]
+    found = entries([*yardsticks(), make("a", 0, 3.0), *lost, make("a", 4, 0.0, (), outcome=Outcome.DIVERGED)])
+    assert found["diverged"] == 0.8 and found["reached"] == 0.8  # three were half way when they diverged, one never
+    assert found["stays"] == 0.25 and found["regret"] == 0.0
+
+
+def test_a_seed_that_diverges_at_every_rate_is_sensitive():
+    runs = [make("a", 0, 2.0, factor=f) for f in (0.25, 1.0, 4.0)]
+    runs += [make("a", 1, 0.0, factor=f, outcome=Outcome.DIVERGED) for f in (0.25, 1.0, 4.0)]
+    assert entries(yardsticks() + runs)["sensitivity"] == 0.5

@@ -32,7 +32,7 @@ from genfam.serialisation import record_from_json, record_to_json, write_atomica
 from genfam.sources.base import Source
 from genfam.stability.traces import gradient_norm_quantiles, last_minus_best
 from genfam.tracing import Tracer
-from genfam.training import Interrupted, plan, train, weights_are_finite
+from genfam.training import Interrupted, Progress, plan, train, weights_are_finite
 from genfam.types import CurvePoint, KnownModes, Outcome, Record
 
 Report = Callable[[float, str], None]
@@ -100,11 +100,11 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     logger = tracking.make_logger(config, record.run_id, directory)
     checkpoint = directory / "checkpoint.pt"
     measure = curve_measure(source, extractor, metrics, config)
+    trained, tracer = Progress(), Tracer(source, extractor, config["trace"]["samples"], config["seed"])
     with stop_on_interrupt() as stop_requested:
         try:
             if family.trains:
-                tracer = Tracer(source, extractor, config["trace"]["samples"], config["seed"])
-                trained = train(
+                train(
                     family,
                     source,
                     config["seed"],
@@ -116,10 +116,9 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
                     loggers=[logger] if logger else [],
                     report=lambda share, text: report(TRAINING_SHARE * share, text),
                     stop_requested=stop_requested,
+                    progress=trained,
                     device=config["device"],
                 )
-                record.curve, record.train_seconds = trained.curve, trained.train_seconds
-                record.trace = tracer.trace(trained.trace)
                 if not weights_are_finite(family):
                     raise Diverged("weights are not finite at the end of training")
             else:  # a yardstick's one point says what the curves of the others should leave and reach
@@ -134,6 +133,9 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
             record.outcome, record.reason = Outcome.INTERRUPTED, str(event)
         except Exception:
             record.outcome, record.reason = Outcome.FAILED, traceback.format_exc(limit=-8)
+    if family.trains:  # also what a run did before it diverged
+        record.curve, record.train_seconds = trained.curve, trained.train_seconds
+        record.trace = tracer.trace(trained.trace)
     fill_counters(record, family)
     tracking.log_record(logger, record, {})
     write_atomically(directory / "record.json", record_to_json(record, indent=1))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from genfam.records import as_tuned, learning_rate_factor, role_of
@@ -27,6 +28,7 @@ from genfam.types import Outcome, Record
 COLUMNS = ("suite", "source", "family", "entry", "unit", "judge", "n", "value", "ci_low", "ci_high")
 HALFWAY = 0.5  # the skill whose first reaching is timed
 PIVOT_DRAWS = 20_000
+CLEARLY = 2.0  # standard errors that the oracle must be better than the Gaussian by, for skill to mean anything
 NEAR = 0.2  # of skill below the best: within it, a learning rate does
 UNITS = {
     "diverged": "share of runs",
@@ -162,20 +164,29 @@ def _of_seeds(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[s
 
 def _of_curves(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[str, Entry]:
     """What happened on the way."""
-    curves = [_curve(record, judge, scale) for record in runs] if scale is not None else []
-    curves = [curve for curve in curves if len(curve) > 1 and all(math.isfinite(value) for value in curve)]
-    if not curves:
+    if scale is None:
         return {}
-    found = {
-        "oscillation": _mean([oscillation(curve) for curve in curves]),
-        "regret": _mean([max(curve) - curve[-1] for curve in curves]),
-    }
-    when = [first_reached(curve, HALFWAY) for curve in curves]
-    reached = [(curve, index) for curve, index in zip(curves, when, strict=True) if index is not None]
-    found["reached"] = share(len(reached), len(curves))
+    whole = [
+        curve for record in runs if record.outcome is Outcome.OK and len(curve := _curve(record, judge, scale)) > 1
+    ]
+    lost = sum(record.outcome is Outcome.DIVERGED for record in runs)
+    if not whole and not lost:
+        return {}
+    found: dict[str, Entry] = {}
+    if whole:
+        found["oscillation"] = _mean([oscillation(curve) for curve in whole])
+        found["regret"] = _mean([max(curve) - curve[-1] for curve in whole])
+    # A run that diverged may have been half way before; it counts as one that reached, and did not stay.
+    cut = [_curve(record, judge, scale) for record in runs if record.outcome is Outcome.DIVERGED]
+    when = [(curve, first_reached(curve, HALFWAY)) for curve in whole]
+    reached = [(curve, index) for curve, index in when if index is not None]
+    cut_reached = sum(first_reached(curve, HALFWAY) is not None for curve in cut)
+    found["reached"] = share(len(reached) + cut_reached, len(whole) + lost)
     if reached:
         found["budget_to_reach"] = _mean_share([(index + 1) / len(curve) for curve, index in reached])
-        found["stays"] = share(sum(min(curve[index:]) >= HALFWAY for curve, index in reached), len(reached))
+    if len(reached) + cut_reached:
+        stayed = sum(min(curve[index:]) >= HALFWAY for curve, index in reached)
+        found["stays"] = share(stayed, len(reached) + cut_reached)
     return found
 
 
@@ -226,7 +237,8 @@ def _of_learning_rates(runs: Sequence[Record], judge: str, scale: Scale | None) 
         value = scale.skill(_final(record, judge)) if record.outcome is Outcome.OK else -math.inf
         by_seed.setdefault(record.seed, {})[learning_rate_factor(record)] = nan_to_worst(value)
     whole = [list(values.values()) for values in by_seed.values() if values.keys() == factors]
-    near = [np.mean([v >= max(values) - NEAR for v in values]) for values in whole if max(values) > -math.inf]
+    # -∞ is nowhere near anything: a seed that diverged at every rate counts as 0
+    near = [np.mean([v > -math.inf and v >= max(values) - NEAR for v in values]) for values in whole]
     return {"sensitivity": _mean_share([float(value) for value in near])} if near else {}
 
 
@@ -289,18 +301,25 @@ def _curve(record: Record, judge: str, scale: Scale) -> list[float]:
 
 
 def _scale(records: Sequence[Record], judge: str, *, final: bool) -> Scale | None:
-    """From the yardsticks' ends, or from their one point under the curve's protocol; None where one is missing."""
-    means: Mapping[str, float] = {
-        role: float(np.mean(values))
-        for role in ("floor", "oracle")
-        if (
-            values := [
-                value
-                for record in records
-                if role_of(record) == role and record.outcome is Outcome.OK
-                for value in ([_final(record, judge)] if final else _values(record, judge))
-                if math.isfinite(value)
-            ]
-        )
-    }
-    return Scale(means["floor"], means["oracle"]) if len(means) == 2 else None
+    """From the yardsticks' ends, or from their one point under the curve's protocol.
+
+    None where one is missing, or where the oracle is not better than the Gaussian by `CLEARLY` standard errors (the
+    curve's few samples may not tell them apart, and a scale made of noise may even point the wrong way).
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    for role in ("floor", "oracle"):
+        own = [record for record in records if role_of(record) == role and record.outcome is Outcome.OK]
+        values = [v for r in own for v in ([_final(r, judge)] if final else _values(r, judge)) if math.isfinite(v)]
+        if not values:
+            return None
+        found[role] = np.asarray(values)
+    direction = next(
+        (m.higher_is_better for record in records for m in record.metrics if m.name == judge and m.estimate), None
+    )
+    if direction is None:
+        return None
+    gap = float(found["oracle"].mean() - found["floor"].mean()) * (1.0 if direction else -1.0)
+    error = math.sqrt(sum(float(v.var(ddof=1)) / len(v) for v in found.values() if len(v) > 1))
+    if not gap > CLEARLY * error:
+        return None
+    return Scale(float(found["floor"].mean()), float(found["oracle"].mean()))

@@ -79,7 +79,7 @@ def manifold(extractor: Extractor, real: Tensor) -> Callable[[Tensor], Tensor]:
     features = extractor.features(real)
     centre = features.mean(dim=0)
     features = features - centre
-    radii = squared_radii(features, NEIGHBOURS, 1000)
+    radii = squared_radii(features, min(NEIGHBOURS, len(features) - 1), 1000)
 
     def inside(samples: Tensor) -> Tensor:
         distances, slack = squared_distances(extractor.features(samples) - centre, features)

@@ -206,15 +206,15 @@ def train(
     loggers: list[Any],
     report: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
+    progress: Progress,
     device: str = "cpu",
-) -> Progress:
-    """Spend the planned updates, from the checkpoint on if there is one.
+) -> None:
+    """Spend the planned updates, from the checkpoint on if there is one; `progress` is filled on the way.
 
     Raises:
         Diverged: a loss or gradient is not finite.
         Interrupted: `stop_requested` said so; the checkpoint is written.
     """
-    progress = Progress()
     callbacks: list[Callback] = []
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -247,7 +247,6 @@ def train(
         # a stream over tensors in memory is no DataLoader and needs no workers
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         trainer.fit(family, train_dataloaders=stream)
-    return progress
 
 
 def weights_are_finite(family: Family) -> bool:

@@ -52,3 +52,10 @@ def test_too_few_events_are_refused_with_their_number():
     data = SimpleNamespace(name="points", event=Event((2,)), train=x, test=x)
     (found,) = FrechetInfinity().measure(Evaluation(data, x, x, Identity(), None, 0))
     assert found.estimate is None and "expected at least 100 events, got 20" in found.reason
+
+
+def test_too_few_events_for_the_features_are_refused():
+    x = torch.randn(300, 256, generator=torch.Generator().manual_seed(0))
+    data = SimpleNamespace(name="points", event=Event((256,)), train=x, test=x)
+    (found,) = FrechetInfinity().measure(Evaluation(data, x, x, Identity(), None, 0))
+    assert found.estimate is None and "at least 1024 events for 256 features, got 300" in found.reason

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from genfam.metrics.memorisation import Memorisation, authentic, data_copying, nearest, z_u
+from genfam.sources.made_of_images import View
 from genfam.types import Event, Status
 
 CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], dtype=torch.float64)
@@ -99,3 +100,13 @@ def test_refuses_with_a_reason(judge):
     found = judge(draw(50, 3), most=300)
     assert {m.status for m in found.values()} == {Status.NOT_APPLICABLE}
     assert "400 training events are more than 300" in found["authenticity"].reason
+
+
+def test_a_training_split_that_is_made_when_looked_at_serves_too(evaluate, by_name):
+    train = draw(400, 0)
+    view = View(400, lambda chosen: train[chosen])
+    found = [
+        by_name(Memorisation(cells=3), evaluate(draw(300, 2), draw(400, 1), data=data))["authenticity"].estimate
+        for data in (SimpleNamespace(name="toy", event=Event((2,)), train=split) for split in (train, view))
+    ]
+    assert found[0] == found[1]

@@ -125,7 +125,7 @@ class Memorisation(Metric):
             reason = f"expected at least {2 * self.cells} training events, got {size}"
         if reason:
             return [Measurement.not_applicable(name, reason) for name in NAMES]
-        train = evaluation.extractor.features(evaluation.data.train)
+        train = evaluation.extractor.features(evaluation.data.train[:])  # a view becomes a tensor
         generated, held_out = evaluation.sample_features, evaluation.reference_features
         seed = evaluation.generator(4).initial_seed() % 2**31
         copying, stderr = data_copying(train, held_out, generated, self.cells, self.least_share, seed)

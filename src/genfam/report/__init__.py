@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Findings:
     stability: pd.DataFrame
     aggregate: pd.DataFrame
     variance: pd.DataFrame
+    outcomes: Counter[str]
 
     def summary(self, facts: dict[str, str]) -> Summary:
         """What the pages show."""
@@ -54,6 +56,7 @@ class Findings:
             self.aggregate,
             self.variance,
             facts,
+            self.outcomes,
         )
 
 
@@ -68,6 +71,7 @@ def findings(records: Sequence[Record]) -> Findings:
         stability_card(records),
         aggregate(records),
         variance_components(frame),
+        Counter(record.outcome.value for record in records),
     )
 
 

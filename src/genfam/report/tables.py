@@ -88,6 +88,7 @@ def summarise(
     aggregate: pd.DataFrame | None = None,
     variance: pd.DataFrame | None = None,
     facts: dict[str, str] | None = None,
+    outcomes: Counter[str] | None = None,
 ) -> Summary:
     """Scorecard and measurements -> tables and counts.
 
@@ -100,9 +101,10 @@ def summarise(
         aggregate: as `genfam.stability_card.aggregate` gives it.
         variance: as `genfam.variance.variance_components` gives it.
         facts: lines for the foot of the page (command, commit, machine).
+        outcomes: of all runs, where the frame has not all of them.
     """
     runs = frame.drop_duplicates("run_id")
-    counted = Counter(runs["outcome"])
+    counted = outcomes if outcomes is not None else Counter(runs["outcome"])
     return Summary(
         suite=", ".join(sorted(set(frame["suite"]))),
         tables=[
@@ -166,12 +168,18 @@ def scatter(source: str, card: pd.DataFrame, variance: pd.DataFrame | None) -> l
         return []
     own = variance[(variance["source"] == source) & (variance["metric"] == leading)]
     return [
-        f"{row['family']}: {100 * row['training_share']:.0f} % of the variance of {leading} over {row['n']} seeds is "
-        f"training's, the rest the draw of samples (standard deviations {row['training_std']:.2g} and "
-        f"{row['evaluation_std']:.2g})"
+        f"{row['family']}: standard deviation {row['total_std']:.2g} over {row['n']} seeds, "
+        f"{row['evaluation_std']:.2g} by drawing samples anew; {_training(row)}"
         for row in own.to_dict("records")
         if math.isfinite(row["training_share"])
     ]
+
+
+def _training(row: dict[Any, Any]) -> str:
+    low, high = 100 * row["share_low"], 100 * row["share_high"]
+    if low == 0.0:
+        return f"training's part cannot be told from none (0 to {high:.0f} % of the variance)"
+    return f"{100 * row['training_share']:.0f} % of the variance is training's ({low:.0f} to {high:.0f} %)"
 
 
 def stability_table(source: str, stability: pd.DataFrame | None) -> Table | None:

@@ -31,8 +31,8 @@ class Dataset:
         loader: class in `torchvision.datasets`.
         place: file or folder below `data_dir` whose absence means that the set is not there.
         shape: (C, H, W).
-        contents: SHA-256 of pixels and labels of the training and the test split; None where torchvision itself
-            checks the files each time they are read.
+        contents: SHA-256 of pixels and labels of the training and the test split; None where they are not known to us:
+            CIFAR-10's files are checked by torchvision at every reading, KMNIST's only when they are fetched.
     """
 
     loader: str

@@ -19,6 +19,8 @@ from genfam.sources.base import Source
 from genfam.sources.images import draw
 from genfam.types import Event
 
+FEWEST_TEST = 10
+
 
 class ImageFolder(Source):
     """Images of a folder (and the folders in it), cropped to a square and resized; one in ten is for testing.
@@ -35,7 +37,7 @@ class ImageFolder(Source):
         name: of the source.
 
     Raises:
-        FileNotFoundError: no such folder, or fewer than ten images in it.
+        FileNotFoundError: no such folder, or too few images in it for a test split of ten.
     """
 
     SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -62,10 +64,11 @@ class ImageFolder(Source):
         files = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in self.SUFFIXES)[: self.limit]
         names = [path.relative_to(self.folder).as_posix() for path in files]
         held_out = [hashlib.sha256(name.encode()).digest()[0] < 26 for name in names]
-        if len(files) < 10 or not any(held_out) or all(held_out):
+        if sum(held_out) < FEWEST_TEST or len(files) < 2 * sum(held_out):
             raise FileNotFoundError(
-                f"source {self.name}: expected at least ten images ({', '.join(self.SUFFIXES)}) below {self.folder}, "
-                f"got {len(files)}"
+                f"source {self.name}: expected enough images ({', '.join(self.SUFFIXES)}) below {self.folder} for "
+                f"{FEWEST_TEST} to be held out (one in ten, by the hash of its name), got {len(files)} with "
+                f"{sum(held_out)} held out"
             )
         images = torch.stack([self._read(path) for path in files])
         mask = torch.tensor(held_out)

@@ -1,6 +1,7 @@
 """Fréchet distance: closed forms, independent implementations, degenerate features, honest errors."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -50,6 +51,17 @@ def test_agrees_with_scipy_and_torch_fidelity(normal, d):
         stats = [fid_features_to_statistics(z) for z in (x, y)]
         theirs = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
         assert frechet(x, y)[0] == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 16, 64])
+def test_agrees_with_pytorch_fid(normal, d):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that its imports and scipy have deprecated
+        from pytorch_fid.fid_score import calculate_frechet_distance
+
+        x, y = normal(400, d, 5) @ normal(d, d, 6), 0.3 + normal(500, d, 7) @ normal(d, d, 8)
+        theirs = calculate_frechet_distance(x.mean(0).numpy(), np.cov(x.T), y.mean(0).numpy(), np.cov(y.T))
+    assert frechet(x, y)[0] == pytest.approx(theirs, rel=1e-6)
 
 
 def test_symmetric_and_zero_on_itself(normal):

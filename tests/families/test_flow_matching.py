@@ -146,3 +146,21 @@ def test_learns_a_shifted_gaussian(prediction):
 def test_unknown_options_name_the_known_ones():
     with pytest.raises(ValueError, match=r"solver: expected one of .*heun.*got 'hein'"):
         make(solver="hein")
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (0.7, 1.3)])
+def test_logit_normal_times_have_their_mean_and_spread(mean, spread):
+    family = make(times="logit_normal", times_mean=mean, times_spread=spread)
+    seen = []
+
+    def spy(x, t):
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    family.model.forward = spy
+    torch.manual_seed(0)
+    family.loss(torch.zeros(20_000, *family.event.shape), "model")
+    logits = torch.logit(seen[0].double())
+    # 20,000 draws: standard errors spread / 141 and spread / 200, four of them
+    assert float(logits.mean()) == pytest.approx(mean, abs=4 * spread / 141)
+    assert float(logits.std()) == pytest.approx(spread, abs=4 * spread / 200)

@@ -77,7 +77,9 @@ class FlowMatching(Family):
         prediction: `velocity`, `data` or `noise`.
         coupling: `independent`, or `optimal_transport` within the minibatch (POT, extra `ot`; its work on the
             CPU is not matrix multiplication and so not in the counted FLOPs).
-        times: `uniform` or `logit_normal`.
+        times: `uniform` or `logit_normal` (Esser et al. 2024, section 3.1).
+        times_mean, times_spread: of the logit-normal's logit. A mean above 0 trains more near the data, where
+            neighbouring levels are told apart.
         solver: `euler`, `midpoint`, `heun`, `rk4`, or adaptive `dopri5`.
         steps: of a fixed solver.
         tolerance: absolute and relative, of dopri5.
@@ -103,6 +105,8 @@ class FlowMatching(Family):
         prediction: str = "velocity",
         coupling: str = "independent",
         times: str = "uniform",
+        times_mean: float = 0.0,
+        times_spread: float = 1.0,
         solver: str = "heun",
         steps: int = 25,
         tolerance: float = 1e-5,
@@ -120,6 +124,7 @@ class FlowMatching(Family):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
         self.prediction, self.coupling, self.times = prediction, coupling, times
+        self.times_mean, self.times_spread = times_mean, times_spread
         self.solver, self.steps, self.tolerance = solver, steps, tolerance
         self.likelihood_steps, self.exact_trace_up_to = likelihood_steps, exact_trace_up_to
         self.codec = Codec(event)
@@ -151,7 +156,7 @@ class FlowMatching(Family):
             x0 = couple(x0, x1)
         t = torch.rand(len(x1))
         if self.times == "logit_normal":
-            t = torch.sigmoid(torch.randn(len(x1)))
+            t = torch.sigmoid(self.times_mean + self.times_spread * torch.randn(len(x1)))
         output = self.model(path(x0, x1, t), t)
         target = {"velocity": x1 - x0, "data": x1, "noise": x0}[self.prediction]
         error: Tensor = (output - target).square().mean()

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/compare.py [--check]      (or: make compare)
 
-Prints the table, and writes its part for which we have runs into docs/published.md. Ours come from `results/`; a
-source that no published suite has shows a dash. `published/*.csv` hold what papers say, with their protocol.
+Prints the table, and writes it into docs/published.md. Ours come from `results/`; a source that no published suite of
+ours has shows a dash. `published/*.csv` hold what papers say, with their protocol.
 """
 
 from __future__ import annotations

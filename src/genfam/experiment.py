@@ -100,10 +100,11 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     logger = tracking.make_logger(config, record.run_id, directory)
     checkpoint = directory / "checkpoint.pt"
     measure = curve_measure(source, extractor, metrics, config)
-    trained, tracer = Progress(), Tracer(source, extractor, config["trace"]["samples"], config["seed"])
+    trained, tracer = Progress(), None
     with stop_on_interrupt() as stop_requested:
         try:
             if family.trains:
+                tracer = Tracer(source, extractor, config["trace"]["samples"], config["seed"])
                 train(
                     family,
                     source,
@@ -133,7 +134,7 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
             record.outcome, record.reason = Outcome.INTERRUPTED, str(event)
         except Exception:
             record.outcome, record.reason = Outcome.FAILED, traceback.format_exc(limit=-8)
-    if family.trains:  # also what a run did before it diverged
+    if tracer is not None:  # also what a run did before it diverged
         record.curve, record.train_seconds = trained.curve, trained.train_seconds
         record.trace = tracer.trace(trained.trace)
     fill_counters(record, family)

@@ -46,6 +46,8 @@ class Tracer:
             self.assign, self.modes = extractor.classify, extractor.n_classes
         if not isinstance(source, KnownModes):
             self.good = manifold(extractor, source.test[:REFERENCE])
+        fresh = source.sample(samples, generator=derived_generator(seed, source.name, "oracle"))
+        self.oracle_modes, self.oracle_quality, _ = self.seen(fresh)
 
     def look(self, family: Family) -> TracePoint:
         """The live players now; training's random state is left as it was."""
@@ -69,9 +71,7 @@ class Tracer:
 
     def trace(self, points: list[TracePoint]) -> Trace:
         """The points, beside what fresh real events show."""
-        fresh = self.source.sample(self.samples, generator=derived_generator(self.seed, self.source.name, "oracle"))
-        modes, quality, _ = self.seen(fresh)
-        return Trace(self.samples, float(modes), quality, tuple(points))
+        return Trace(self.samples, float(self.oracle_modes), self.oracle_quality, tuple(points))
 
 
 def manifold(extractor: Extractor, real: Tensor) -> Callable[[Tensor], Tensor]:

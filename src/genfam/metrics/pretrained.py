@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,9 +45,9 @@ class ImageNetwork(Extractor):
         self.network: Any = None
 
     @property
+    @abstractmethod
     def weights_hash(self) -> str:
         """Twelve digits that name the weights."""
-        raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install benchmark report compare publish test test-all lint format types lock clean
 
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|stability|gan_failures]\n"} \
+	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|modes|images|likelihood|...]\n"} \
 	  /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -22,8 +22,8 @@ $(STAMP): requirements.lock pyproject.toml
 
 install: $(STAMP)  ## Set up .venv from the lock file (done by the others when needed)
 
-benchmark: $(STAMP)  ## Train and compare all families: SUITE=smoke | quick (default) | standard | stability | gan_failures
-	@$(BIN)/genfam-benchmark --suite $(SUITE)
+benchmark: $(STAMP)  ## Train and compare all families: SUITE=quick (default) or a file of conf/suite; ARGS="key=value ..."
+	@$(BIN)/genfam-benchmark --suite $(SUITE) $(ARGS)
 
 report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)

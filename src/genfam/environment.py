@@ -61,6 +61,22 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether that kind of device has instructions for bfloat16 products; without them it is many times slower."""
+    if device != "cpu":
+        import torch
+
+        return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    try:
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
+        ).split()
+    except (OSError, StopIteration):
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

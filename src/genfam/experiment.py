@@ -190,8 +190,10 @@ def make_metrics(config: Mapping[str, Any]) -> dict[str, Metric]:
 
 def new_record(config: dict[str, Any], family: Family) -> Record:
     """A record that knows what is known before training."""
+    known = failed_record(config, "")
     return replace(
-        failed_record(config, ""),
+        known,
+        device=f"{known.device}, bfloat16" if family.bfloat16 else known.device,
         likelihood=family.likelihood_kind.value,
         measure=family.event.measure,
         parameters=count_parameters(family.sampling_network),

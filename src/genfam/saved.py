@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from genfam import environment
 from genfam.build import build
 from genfam.families.base import Family
 from genfam.seeds import derived_generator
@@ -87,8 +88,21 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
     family.learning_rate_factor = float(config["learning_rate_factor"])
+    family.bfloat16 = in_bfloat16(config.get("precision", "float32"), config["device"])
     family.prepare(source)
     return family
+
+
+def in_bfloat16(precision: str, device: str) -> bool:
+    """Whether to train in bfloat16: `auto` does where the device has instructions for it.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    choices = {"float32": False, "bfloat16": True, "auto": environment.multiplies_bfloat16(device)}
+    if precision not in choices:
+        raise ValueError(f"precision: expected one of {list(choices)}, got {precision!r}")
+    return choices[precision]
 
 
 def load_run(directory: str | Path) -> SavedRun:

@@ -13,8 +13,10 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from genfam.build import build
-from genfam.families.autoregressive import Autoregressive, Mixture, neighbours
+from genfam.families.autoregressive import Autoregressive
 from genfam.families.base import Optimisation
+from genfam.networks.conditionals import Mixture
+from genfam.networks.scalar_transformer import neighbours
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood
 
@@ -249,7 +251,7 @@ def test_samples_are_determined_by_the_generator_alone(event: Event) -> None:
 def test_samples_in_chunks_are_as_many_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     model = family(TINY)
     each = model.model.body.cache_bytes(4)
-    monkeypatch.setattr("genfam.families.autoregressive.CACHE_BYTES", 7 * each)
+    monkeypatch.setattr("genfam.families.autoregressive.DRAW_BYTES", 7 * each)
     sizes: list[int] = []
     draw = model.model.draw
 

@@ -150,3 +150,30 @@ def test_event_scale_changes_what_the_players_see_and_not_what_comes_out():
     x = torch.randn(50, 2, generator=derived_generator(0, "x"))
     large.loss(x, "critic")
     assert torch.allclose(seen[0][:50], 3.0 * x)
+
+
+def test_a_packed_critic_judges_events_of_one_kind_together():
+    gan = make(packing=4)
+    x = torch.randn(32, 2, generator=derived_generator(0, "x"))
+    assert torch.equal(gan.packed(x)[1], x[4:8].flatten())  # PacGAN, figure 1
+    assert gan.critic(gan.packed(x)).shape == (8, 1)
+    assert all(math.isfinite(gan.loss(x, player).item()) for player in gan.players)
+    assert 0 <= gan.diagnostics(x[:30])["critic_accuracy"] <= 1  # the two left over are in no pack
+    with pytest.raises(ValueError, match="divisor of the batch size 32, got 5"):
+        make(packing=5)
+    images = GAN(
+        Event((3, 8, 8), 17), 3000, Optimisation(ema=0.0), batch_size=8, latent=4, depth=1, body="conv", packing=2
+    )
+    picture = torch.randint(17, (8, 3, 8, 8), dtype=torch.uint8)
+    assert images.packed(picture).shape == (4, 6, 8, 8)
+    assert math.isfinite(images.loss(picture, "critic").item())
+
+
+def test_latent_bits_are_corners_of_the_cube():
+    gan = make(latent_bits=3)
+    z = gan.draw_latent(4000, derived_generator(0, "z"))
+    assert z.shape == (4000, 5)
+    assert z[:, 2:].abs().eq(1).all()
+    assert z[:, 2:].mean(dim=0).abs().max() < 4 / 4000**0.5  # false alarm below 2e-4
+    assert not z[:, :2].abs().eq(1).any()
+    assert gan.sample(7, generator=derived_generator(0, "s")).shape == (7, 2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genfam.build import build
 from genfam.families.base import Optimisation
-from genfam.families.vae import VAE, Decoder, Encoder, gaussian_divergence
+from genfam.families.vae import VAE, Decoder, Encoder, VampPrior, gaussian_divergence
 from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood
@@ -236,6 +236,47 @@ def test_beta_zero_lets_the_divergence_grow_and_a_large_beta_makes_it_vanish() -
         mean, log_std = family.model["encoder"](family.inputs(x))
         rates[beta] = float(gaussian_divergence(mean, log_std).sum(dim=1).mean().detach())
     assert rates[20.0] < 0.05 < 1.0 < rates[0.0]
+
+
+# ---- a learned prior -------------------------------------------------------------------------------------
+
+
+def test_a_vamp_prior_is_the_mixture_of_what_the_encoder_says_of_its_pseudo_inputs() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(nn.Linear(3, 4))
+    prior = VampPrior(torch.randn(5, 3))
+    mean, log_std = encoder(prior.pseudo_inputs)
+    parts = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(5)), parts)
+    z = 0.3 * torch.randn(7, 2, 2)
+    assert torch.allclose(prior.log_prob(z, encoder), mixture.log_prob(z), atol=1e-3)
+    with torch.no_grad():
+        drawn = prior.sample(40_000, encoder, generator())
+    error = 5 * mixture.stddev / 200  # five standard errors: false alarm below 1e-6
+    assert ((drawn.mean(dim=0) - mixture.mean).abs() < error).all()
+    assert torch.allclose(drawn.std(dim=0), mixture.stddev, rtol=0.05)
+
+
+def test_a_learned_prior_bounds_the_same_evidence_that_it_samples_from() -> None:
+    """By quadrature over a one-dimensional latent; and the training objective is the bound with one sample."""
+    x = events(DIE, 300) // 2
+    family = vae(DIE, latent=1, pseudo_inputs=4, importance_samples=2000)
+    assert family.average.module["prior"].pseudo_inputs.shape == (4, 6)
+    train(family, x, 100)
+    z = torch.linspace(-8, 8, 1601)[:, None]
+    networks = family.sampler
+    with torch.no_grad():
+        weights = family.log_prior(networks, z) + math.log(0.01)
+        exact = torch.stack([
+            torch.logsumexp(networks["decoder"].log_prob(e.expand(1601, 1), z) + weights, dim=0) for e in x[:40]
+        ])  # fmt: skip
+    assert float(family.log_prob(x[:40]).mean()) == pytest.approx(float(exact.mean()), abs=0.01)
+    shares = torch.bincount(family.sample(20_000, generator=generator()).flatten().long(), minlength=6) / 20_000
+    truth = torch.bincount(x.flatten().long(), minlength=6) / len(x)
+    assert 0.5 * float((shares - truth).abs().sum()) < 0.08
+    assert not torch.equal(family.model["prior"].pseudo_inputs[:, :6].detach(), family.inputs(x[:4]))  # it learns
+    with pytest.raises(ValueError, match="no free bits with them"):
+        vae(DIE, pseudo_inputs=4, free_bits=0.1)
 
 
 # ---- learning and sampling -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from torchdiffeq import odeint
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.sizing import fit_width
-from genfam.networks.velocity import VelocityMLP, VelocityUNet
+from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.types import Data, Event, Likelihood
 
 # our name -> torchdiffeq's name, network evaluations per step
@@ -36,6 +36,7 @@ PREDICTIONS = ("velocity", "data", "noise")
 # Of 1 − t and t where a prediction is divided by it: an error of the network is amplified by at most 20, also when a
 # solver evaluates the very end of the path (Li & He 2025, https://arxiv.org/abs/2511.13720, use the same bound).
 SMALLEST = 0.05
+CHUNK = 2**19  # scalars that are sampled at once: images stay in the processor's cache
 
 
 def path(x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
@@ -71,8 +72,10 @@ class FlowMatching(Family):
         parameters: budget of the velocity network.
         optimisation: see `Optimisation`.
         batch_size: events per update.
-        body: `mlp`, or `unet` for images.
-        depth: residual layers (mlp) or blocks at the lower resolution (unet).
+        body: `mlp`, or for images `unet` or `dit`.
+        depth: residual layers (mlp), blocks at the lower resolution (unet), or Transformer blocks (dit).
+        patch: pixels per side of the patches that unet and dit work on.
+        bottleneck: units of the unet's fully connected bottleneck; 0 = none.
         frequencies, frequency_scale: Fourier features of the state (mlp).
         prediction: `velocity`, `data` or `noise`.
         coupling: `independent`, or `optimal_transport` within the minibatch (POT, extra `ot`; its work on the
@@ -99,6 +102,8 @@ class FlowMatching(Family):
         batch_size: int,
         body: str = "mlp",
         depth: int = 4,
+        patch: int = 1,
+        bottleneck: int = 0,
         frequencies: int = 0,
         frequency_scale: float = 2.0,
         dropout: float = 0.0,
@@ -119,7 +124,7 @@ class FlowMatching(Family):
             ("coupling", coupling, ("independent", "optimal_transport")),
             ("times", times, ("uniform", "logit_normal")),
             ("solver", solver, (*SOLVERS, *ADAPTIVE)),
-            ("body", body, ("mlp", "unet")),
+            ("body", body, ("mlp", "unet", "dit")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
@@ -132,10 +137,12 @@ class FlowMatching(Family):
 
         def network(width: int) -> nn.Module:
             if body == "unet":
-                return VelocityUNet(event.shape, width, depth)
+                return VelocityUNet(event.shape, width, depth, patch, bottleneck)
+            if body == "dit":
+                return VelocityDiT(event.shape, width, depth, patch)
             return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout)
 
-        self.register_players(model=network(fit_width(network, parameters)))
+        self.register_players(model=network(fit_width(network, parameters, multiple=4 if body == "dit" else 1)))
 
     def prepare(self, data: Data) -> None:
         """Standardise continuous events by the training split."""
@@ -185,7 +192,7 @@ class FlowMatching(Family):
         """-> (n, *event): integrate the velocity from Gaussian noise."""
         chunks = [
             self.codec.decode(self.transport(torch.randn(size, *self.event.shape, generator=generator)))
-            for size in chunk_sizes(n, 10_000)
+            for size in chunk_sizes(n, min(10_000, max(1, CHUNK // self.event.dimensions)))
         ]
         return torch.cat(chunks)
 

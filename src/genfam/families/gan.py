@@ -12,6 +12,7 @@ References:
     Gulrajani, I. et al. 2017. WGAN-GP. https://arxiv.org/abs/1704.00028 (equation 3)
     Lim, J. & Ye, J. 2017. Geometric GAN (hinge). https://arxiv.org/abs/1705.02894
     Miyato, T. et al. 2018. Spectral normalisation. https://arxiv.org/abs/1802.05957
+    Lin, Z., Khetan, A., Fanti, G. & Oh, S. 2018. PacGAN. https://arxiv.org/abs/1712.04086 (section 2, packing)
     Karras, T. et al. 2020. StyleGAN2 (lazy penalties, section 3.1). https://arxiv.org/abs/1912.04958
 """
 
@@ -83,8 +84,12 @@ class GAN(Family):
         optimisation: see `Optimisation`.
         batch_size: events per update.
         latent: size of the generator's Gaussian input.
+        latent_bits: fair coin flips of ±1 beside it. A continuous generator of a connected latent must cross the gaps
+            between modes; from one corner of the cube to another it can jump.
         depth: residual layers (mlp) or blocks per resolution (conv).
         body: `mlp`, or `conv` for images.
+        patch: pixels per side of the patches that `conv` works on.
+        hidden: units of its fully connected layer at the lowest resolution; 0 = none.
         loss: `relativistic`, `non_saturating`, `minimax`, `hinge` or `wasserstein`.
         penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
         penalty_weight: γ at the start.
@@ -94,6 +99,8 @@ class GAN(Family):
         event_scale: both players work on encoded events times this. With the biases' spread fixed, larger events let
             the critic bend more often within them, which tight modes need.
         spectral_norm: divide the critic's weights by their largest singular value.
+        packing: events that the critic judges together, all real or all generated: it then sees a lack of variety
+            (PacGAN, section 2). A divisor of the batch size.
     """
 
     players: ClassVar[tuple[str, ...]] = ("critic", "generator")
@@ -109,8 +116,11 @@ class GAN(Family):
         optimisation: Optimisation,
         batch_size: int,
         latent: int = 16,
+        latent_bits: int = 0,
         depth: int = 4,
         body: str = "mlp",
+        patch: int = 1,
+        hidden: int = 0,
         loss: str = "relativistic",
         penalty: str = "r1_r2",
         penalty_weight: float = 0.1,
@@ -119,6 +129,7 @@ class GAN(Family):
         penalty_interval: int = 4,
         spectral_norm: bool = False,
         event_scale: float = 1.0,
+        packing: int = 1,
     ) -> None:
         super().__init__(event, optimisation, batch_size)
         for name, value, allowed in (
@@ -129,23 +140,28 @@ class GAN(Family):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
         self.loss_name, self.penalty = loss, penalty
-        self.latent = latent
+        self.latent, self.latent_bits = latent, latent_bits
+        inputs = latent + latent_bits
         self.penalty_weight, self.penalty_final = penalty_weight, penalty_final
         self.penalty_burn_in, self.penalty_interval = penalty_burn_in, penalty_interval
-        self.event_scale = event_scale
+        if packing < 1 or batch_size % packing:
+            raise ValueError(f"packing: expected a divisor of the batch size {batch_size}, got {packing}")
+        self.event_scale, self.packing = event_scale, packing
         self.flop_period = 1 if penalty == "none" else penalty_interval
         self.codec = Codec(event)
         shape, size = event.shape, event.dimensions
 
         def generator(width: int) -> nn.Module:
             if body == "conv":
-                return ImageDecoder(latent, shape[0], (shape[1], shape[2]), width, depth)
-            return Flattened(ResidualMLP(latent, size, width, depth, "leaky_relu", random_biases=True), shape)
+                return ImageDecoder(inputs, shape[0], (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden)
+            return Flattened(ResidualMLP(inputs, size, width, depth, "leaky_relu", random_biases=True), shape)
 
         def critic(width: int) -> nn.Module:
             if body == "conv":
-                return ImageEncoder(shape[0], 1, (shape[1], shape[2]), width, depth)
-            return Flattened(ResidualMLP(size, 1, width, depth, "leaky_relu", random_biases=True), None)
+                return ImageEncoder(
+                    packing * shape[0], 1, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden
+                )
+            return Flattened(ResidualMLP(packing * size, 1, width, depth, "leaky_relu", random_biases=True), None)
 
         width = fit_width(generator, parameters)
         judge = critic(width)
@@ -167,21 +183,33 @@ class GAN(Family):
 
     def loss(self, x: Tensor, player: str) -> Tensor:
         """The adversarial loss of `player`, for the critic with its penalty when one is due."""
-        real = self.event_scale * self.codec.encode(x)
-        z = torch.randn(len(x), self.latent)
+        real = self.packed(self.event_scale * self.codec.encode(x))
+        z = self.draw_latent(len(x))
         if player == "generator":
-            fake = self.generator(z)
+            fake = self.packed(self.generator(z))
             # the pair's real score is a constant of the generator's gradient, but it sets its weight
             with torch.no_grad():
                 real_score = self.critic(real).flatten()
             return adversarial_loss(self.loss_name, player, real_score, self.critic(fake).flatten())
         with torch.no_grad():
-            fake = self.generator(z)
+            fake = self.packed(self.generator(z))
         real_score, fake_score = self.critic(torch.cat([real, fake])).flatten().chunk(2)
         total = adversarial_loss(self.loss_name, player, real_score, fake_score)
         if self.penalty != "none" and self.updates % self.penalty_interval == 0:
             total = total + self.penalty_interval * self.gradient_penalty(real, fake)
         return total
+
+    def draw_latent(self, n: int, generator: Generator | None = None) -> Tensor:
+        """-> (n, latent + latent_bits): standard normal numbers, then coin flips of ±1."""
+        gaussian = torch.randn(n, self.latent, generator=generator)
+        if not self.latent_bits:
+            return gaussian
+        flips = torch.randint(2, (n, self.latent_bits), generator=generator)
+        return torch.cat([gaussian, flips * 2.0 - 1.0], dim=1)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """(B, C, …) encoded -> (B / packing, packing · C, …): what the critic judges at once."""
+        return x if self.packing == 1 else x.unflatten(0, (-1, self.packing)).flatten(1, 2)
 
     def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalty on this batch; (B, *event) encoded, twice -> scalar."""
@@ -201,12 +229,13 @@ class GAN(Family):
 
         0.5: the critic is fooled; 1: it tells every pair apart; below 0.5: it holds generated events for more real.
         """
-        real = self.critic(self.event_scale * self.codec.encode(x)).flatten()
-        fake = self.critic(self.generator(torch.randn(len(x), self.latent))).flatten()
+        x = x[: len(x) // self.packing * self.packing]
+        real = self.critic(self.packed(self.event_scale * self.codec.encode(x))).flatten()
+        fake = self.critic(self.packed(self.generator(self.draw_latent(len(x))))).flatten()
         margin = real[:, None] - fake[None, :]
         return {"critic_accuracy": float((margin > 0).double().mean() + 0.5 * (margin == 0).double().mean())}
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event): one pass through the averaged generator."""
-        return self.codec.decode(self.sampler(torch.randn(n, self.latent, generator=generator)) / self.event_scale)
+        return self.codec.decode(self.sampler(self.draw_latent(n, generator)) / self.event_scale)

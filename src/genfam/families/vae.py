@@ -11,6 +11,7 @@ References:
     Kingma, D. P. et al. 2016. Improving variational inference with inverse autoregressive flow, equation 16 (free
     bits). https://arxiv.org/abs/1606.04934
     Higgins, I. et al. 2017. β-VAE, equation 4. https://openreview.net/forum?id=Sy2fzU9gl
+    Tomczak, J. M. & Welling, M. 2018. VAE with a VampPrior, equation 9. https://arxiv.org/abs/1705.07120
     Rybkin, O., Daniilidis, K. & Levine, S. 2021. Simple and effective VAE training with calibrated decoders.
     https://arxiv.org/abs/2006.13202
 """
@@ -87,6 +88,38 @@ class Decoder(nn.Module):
         return self.observation.sample(self(z), generator)
 
 
+class VampPrior(nn.Module):
+    """p(z) = 1/K Σ_k q(z | u_k) with learned pseudo-inputs u_k (Tomczak & Welling 2018, equation 9).
+
+    The standard normal leaves holes where no event was encoded; the encoder's own average, which is the best prior,
+    is a mixture over all events, and K pseudo-inputs stand for them.
+
+    Args:
+        pseudo_inputs: (K, *encoder input) to start from.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+
+    def log_prob(self, z: Tensor, encoder: nn.Module) -> Tensor:
+        """(…, latent) -> (…) nats."""
+        mean, log_std = encoder(self.pseudo_inputs)
+        # ‖(z − μ) / σ‖² multiplied out: products of matrices, no array of (…, K, latent)
+        precision = torch.exp(-2.0 * log_std)
+        square = z.square() @ precision.T - 2.0 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
+        constant = log_std.sum(1) + 0.5 * mean.shape[1] * math.log(2.0 * math.pi)
+        return torch.logsumexp(-0.5 * square - constant, dim=-1) - math.log(len(mean))
+
+    def sample(self, n: int, encoder: nn.Module, generator: Generator) -> Tensor:
+        """-> (n, latent)."""
+        mean, log_std = encoder(self.pseudo_inputs)
+        chosen = torch.randint(len(mean), (n,), generator=generator)
+        noise = torch.randn(n, mean.shape[1], generator=generator)
+        drawn: Tensor = mean[chosen] + torch.exp(log_std[chosen]) * noise
+        return drawn
+
+
 class VAE(Family):
     """β-VAE with warm-up, free bits and a calibrated observation model.
 
@@ -102,6 +135,8 @@ class VAE(Family):
         latent: size of z; None = the event's dimensions, but at most 16.
         depth: residual layers of a perceptron.
         blocks: residual blocks per resolution of a convolutional network.
+        patch: pixels per side of the patches that it works on.
+        hidden: units of its fully connected layer next to z; 0 = none.
         body: `mlp`, or `conv` where the event is an image.
         activation: of both networks.
         dropout: on the perceptrons' residual branches.
@@ -112,6 +147,8 @@ class VAE(Family):
         beta: weight of the divergence KL(q(z | x) ‖ p(z)) (Higgins et al. 2017); 1 gives the evidence lower bound.
         beta_warmup: share of the updates over which the weight rises linearly from 0 to `beta`.
         free_bits: λ, nats per latent dimension below which the divergence is not reduced any further.
+        pseudo_inputs: of a VampPrior; 0 = the standard normal. What the decoder needs of it after training is a mixture
+            of that many Gaussians, which the budget's parameters do not count.
         importance_samples: K of the bound that `log_prob` returns.
         variance: of continuous events: `heteroscedastic`, `per_dimension` or `shared`.
         mixtures: logistic components per dimension where an event has more than 32 levels.
@@ -133,6 +170,8 @@ class VAE(Family):
         latent: int | None = None,
         depth: int = 4,
         blocks: int = 1,
+        patch: int = 1,
+        hidden: int = 0,
         body: str = "mlp",
         activation: str = "silu",
         dropout: float = 0.0,
@@ -142,6 +181,7 @@ class VAE(Family):
         beta: float = 1.0,
         beta_warmup: float = 0.5,
         free_bits: float = 0.0,
+        pseudo_inputs: int = 0,
         importance_samples: int = 64,
         variance: str = "heteroscedastic",
         mixtures: int = 5,
@@ -154,6 +194,11 @@ class VAE(Family):
             raise ValueError(
                 "expected beta ≥ 0, beta_warmup in [0, 1], free_bits ≥ 0, importance_samples ≥ 1 and latent ≥ 1, got "
                 f"{beta}, {beta_warmup}, {free_bits}, {importance_samples} and {latent}"
+            )
+        if pseudo_inputs < 0 or (pseudo_inputs and free_bits):
+            raise ValueError(
+                "expected pseudo_inputs ≥ 0, and no free bits with them (a mixture has no divergence per dimension), "
+                f"got {pseudo_inputs} and {free_bits}"
             )
         self.latent = latent
         self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
@@ -172,7 +217,7 @@ class VAE(Family):
         def encoder(width: int) -> nn.Module:
             if self.convolutional:
                 size = (event.shape[1], event.shape[2])
-                return Encoder(ImageEncoder(event.shape[0], 2 * latent, size, width, blocks, activation))
+                return Encoder(ImageEncoder(event.shape[0], 2 * latent, size, width, blocks, activation, patch, hidden))
             inputs = event.dimensions * (event.levels or 1 if self.one_hot else 1)
             return Encoder(perceptron(inputs, 2 * latent, width, frequency_scale))
 
@@ -181,16 +226,18 @@ class VAE(Family):
             outputs = observation.parameters_per_dimension
             if self.convolutional:
                 size = (event.shape[1], event.shape[2])
-                return Decoder(
-                    ImageDecoder(latent, outputs * event.shape[0], size, width, blocks, activation), observation
-                )
+                channels = outputs * event.shape[0]
+                network = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
+                return Decoder(network, observation)
             flat = outputs * event.dimensions
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 
         networks = {"encoder": encoder, "decoder": decoder}
-        self.register_players(
-            model=nn.ModuleDict({name: make(fit_width(make, parameters)) for name, make in networks.items()})
-        )
+        parts = {name: make(fit_width(make, parameters)) for name, make in networks.items()}
+        if pseudo_inputs:
+            shape = self.inputs(torch.zeros((1, *event.shape), dtype=torch.uint8)).shape[1:]
+            parts["prior"] = VampPrior(torch.zeros(pseudo_inputs, *shape))
+        self.register_players(model=nn.ModuleDict(parts))
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -198,8 +245,13 @@ class VAE(Family):
         return self.model["decoder"]
 
     def prepare(self, data: Data) -> None:
-        """Fit the standardisation of continuous events."""
+        """Fit the standardisation of continuous events; let pseudo-inputs start from events."""
         self.codec.fit(data)
+        if "prior" in self.model:
+            for networks in (self.model, self.average.module):
+                pseudo: nn.Parameter = networks["prior"].pseudo_inputs
+                with torch.no_grad():
+                    pseudo.copy_(self.inputs(data.train[: len(pseudo)]))
 
     def inputs(self, x: Tensor) -> Tensor:
         """(B, *event) events -> what the encoder takes: one-hot, grey values in [−1, 1], or standardised floats."""
@@ -230,6 +282,9 @@ class VAE(Family):
         z = mean + torch.exp(log_std) * torch.randn_like(mean)
         decoder = self.model["decoder"]
         distortion: Tensor = -decoder.log_prob(self.observed(x), z).mean()  # type: ignore[operator]  # a Decoder
+        if "prior" in self.model:  # one draw estimates the divergence
+            posterior = gaussian_log_prob(z, mean, log_std).sum(dim=1)
+            return distortion + self.beta_now * (posterior - self.log_prior(self.model, z)).mean()
         divergence = gaussian_divergence(mean, log_std).mean(dim=0)
         return distortion + self.beta_now * divergence.clamp(min=self.free_bits).sum()
 
@@ -240,16 +295,27 @@ class VAE(Family):
         The observation is drawn, not replaced by its mean: the model's distribution, whose likelihood `log_prob`
         bounds, is ∫ p(x | z) p(z) dz. Means would be another, sharper-looking model with no likelihood.
         """
-        decoder = self.sampler["decoder"].eval()
+        networks = self.sampler.eval()
         chunks = []
         for start in range(0, n, self._rows):
-            size = (min(self._rows, n - start), self.latent)
-            z = torch.randn(size, generator=generator, device=generator.device).to(self.device)
-            x = decoder.sample(z, generator)
+            size = min(self._rows, n - start)
+            if "prior" in networks:
+                z = networks["prior"].sample(size, networks["encoder"], generator)
+            else:
+                z = torch.randn((size, self.latent), generator=generator, device=generator.device).to(self.device)
+            x = networks["decoder"].sample(z, generator)
             chunks.append(x if self.event.is_discrete else self.codec.decode(x))
-        decoder.train(self.training)
+        networks.train(self.training)
         dtype = torch.uint8 if self.event.is_discrete else torch.float32
         return torch.cat(chunks) if chunks else torch.empty((0, *self.event.shape), dtype=dtype)
+
+    def log_prior(self, networks: nn.ModuleDict, z: Tensor) -> Tensor:
+        """(…, latent) -> (…) log p(z) in nats."""
+        if "prior" in networks:
+            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # a VampPrior
+            return log_prob
+        zero = torch.zeros(self.latent, device=z.device)
+        return gaussian_log_prob(z, zero, zero).sum(dim=-1)
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
@@ -274,7 +340,7 @@ class VAE(Family):
             k = min(max(1, self._rows // max(1, len(x))), self.importance_samples - done)
             noise = torch.randn((k, *mean.shape), generator=generator).to(mean)
             z = mean + torch.exp(log_std) * noise
-            prior = gaussian_log_prob(z, torch.zeros_like(mean), torch.zeros_like(mean)).sum(dim=-1)
+            prior = self.log_prior(networks, z)
             posterior = gaussian_log_prob(z, mean, log_std).sum(dim=-1)
             repeated = observed.expand(k, *observed.shape).flatten(0, 1)
             likelihood = networks["decoder"].log_prob(repeated, z.flatten(0, 1))  # type: ignore[operator]  # a Decoder

@@ -134,9 +134,11 @@ class Classifier(Extractor):
                 else ResidualNetwork(channels, (height, breadth), self.classes, width)
             )
         self.network: Any = network.to_empty(device="cpu")
+        if body != "plain":  # convolutions are a third faster so
+            self.network = self.network.to(memory_format=torch.channels_last)
         options = self._training | {"width": width, "features": features, "seed": seed, "scale": self._scale}
         if body != "plain":
-            options |= {"body": body, "flip": flip, "threads": threads}
+            options |= {"body": body, "flip": flip, "threads": threads, "layout": "channels_last"}
         self.recipe = content_hash(images, options | {"version": CLASSIFIER_VERSION})
         self.path = Path(cache_dir) / f"{name}-{self.recipe}.safetensors"
         self.test_accuracy = self._load_or_train(images)
@@ -179,7 +181,8 @@ class Classifier(Extractor):
             except (FileNotFoundError, SafetensorError):
                 # Not there, or not whole: it is a cache, so make it again.
                 accuracy = self._train(images)
-            write_atomically(self.path, self.network.state_dict(), {"test_accuracy": repr(accuracy)})
+            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            write_atomically(self.path, weights, {"test_accuracy": repr(accuracy)})
         return accuracy
 
     def _train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:

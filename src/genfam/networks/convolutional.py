@@ -3,6 +3,8 @@
 References:
     Huang, Y. et al. 2024. The GAN is dead; long live the GAN! A modern baseline GAN (R3GAN), section 3.
     https://arxiv.org/abs/2501.05441 (residual blocks, no normalisation, bilinear resampling)
+    Shi, W. et al. 2016. Real-time single image and video super-resolution (sub-pixel convolution).
+    https://arxiv.org/abs/1609.05158
 """
 
 from __future__ import annotations
@@ -20,6 +22,17 @@ def halvings(height: int, width: int, smallest: int = 4) -> int:
     while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= smallest:
         height, width, count = height // 2, width // 2, count + 1
     return count
+
+
+def patched(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """(H, W) in patches.
+
+    Raises:
+        ValueError: patches of that size do not tile the image.
+    """
+    if patch < 1 or size[0] % patch or size[1] % patch:
+        raise ValueError(f"patch: expected a divisor of {size[0]} and {size[1]}, got {patch}")
+    return size[0] // patch, size[1] // patch
 
 
 class ResidualBlock(nn.Module):
@@ -50,8 +63,12 @@ class ImageDecoder(nn.Module):
         latent: size of the flat input.
         outputs: channels of the output.
         size: (H, W) of the output.
-        width: channels at full resolution; doubled at each halving, at most twice.
+        width: channels at the highest resolution; doubled at each halving, at most twice.
         blocks: residual blocks per resolution.
+        patch: the highest resolution is the image's divided by this; patch × patch pixels come out of one position
+            (Shi et al. 2016). Convolutions at full resolution cost most and hold fewest parameters.
+        hidden: units of a fully connected layer between the input and the lowest resolution; 0 = none. It holds many
+            parameters per FLOP.
     """
 
     def __init__(
@@ -62,29 +79,37 @@ class ImageDecoder(nn.Module):
         width: int,
         blocks: int = 1,
         activation: str = "leaky_relu",
+        patch: int = 1,
+        hidden: int = 0,
     ) -> None:
         super().__init__()
         self.activation = activation_named(activation)
+        self.hidden = hidden
+        size = patched(size, patch)
         levels = halvings(*size)
         self.channels = [width * min(4, 2**level) for level in range(levels, -1, -1)]
         self.bottom = (size[0] >> levels, size[1] >> levels)
-        self.enter = nn.Linear(latent, self.channels[0] * self.bottom[0] * self.bottom[1])
+        if hidden:
+            self.first = nn.Linear(latent, hidden)
+        self.enter = nn.Linear(hidden or latent, self.channels[0] * self.bottom[0] * self.bottom[1])
         self.stages = nn.ModuleList(
             nn.ModuleList(ResidualBlock(channels, activation) for _ in range(blocks)) for channels in self.channels
         )
         self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.channels, self.channels[1:], strict=False))
-        self.exit = nn.Conv2d(self.channels[-1], outputs, 3, padding=1)
+        self.exit = nn.Conv2d(self.channels[-1], outputs * patch**2, 3, padding=1)
+        self.spread = nn.PixelShuffle(patch)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent) -> (B, outputs, H, W)."""
-        h = self.enter(z).unflatten(1, (self.channels[0], *self.bottom))
+        h = self.activation(self.first(z)) if self.hidden else z
+        h = self.enter(h).unflatten(1, (self.channels[0], *self.bottom))
         for index, stage in enumerate(self.stages):
             if index:
                 h = self.narrow[index - 1](h)
                 h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
                 h = block(h)
-        out: Tensor = self.exit(self.activation(h))
+        out: Tensor = self.spread(self.exit(self.activation(h)))
         return out
 
 
@@ -95,8 +120,10 @@ class ImageEncoder(nn.Module):
         inputs: channels of the input.
         outputs: size of the flat output.
         size: (H, W) of the input.
-        width: channels at full resolution.
+        width: channels at the highest resolution.
         blocks: residual blocks per resolution.
+        patch: pixels per side that go into one position at first.
+        hidden: units of a fully connected layer after the lowest resolution; 0 = none.
     """
 
     def __init__(
@@ -107,25 +134,34 @@ class ImageEncoder(nn.Module):
         width: int,
         blocks: int = 1,
         activation: str = "leaky_relu",
+        patch: int = 1,
+        hidden: int = 0,
     ) -> None:
         super().__init__()
         self.activation = activation_named(activation)
+        self.hidden = hidden
+        size = patched(size, patch)
         levels = halvings(*size)
         self.channels = [width * min(4, 2**level) for level in range(levels + 1)]
-        self.enter = nn.Conv2d(inputs, width, 3, padding=1)
+        self.gather = nn.PixelUnshuffle(patch)
+        self.enter = nn.Conv2d(inputs * patch**2, width, 3, padding=1)
         self.stages = nn.ModuleList(
             nn.ModuleList(ResidualBlock(channels, activation) for _ in range(blocks)) for channels in self.channels
         )
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.channels, self.channels[1:], strict=False))
-        self.exit = nn.Linear(self.channels[-1] * (size[0] >> levels) * (size[1] >> levels), outputs)
+        flat = self.channels[-1] * (size[0] >> levels) * (size[1] >> levels)
+        if hidden:
+            self.last = nn.Linear(flat, hidden)
+        self.exit = nn.Linear(hidden or flat, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs)."""
-        h = self.enter(x)
+        h = self.enter(self.gather(x))
         for index, stage in enumerate(self.stages):
             if index:
                 h = self.widen[index - 1](F.avg_pool2d(h, 2))
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
                 h = block(h)
-        out: Tensor = self.exit(torch.flatten(self.activation(h), 1))
+        h = torch.flatten(self.activation(h), 1)
+        out: Tensor = self.exit(self.activation(self.last(h)) if self.hidden else h)
         return out

@@ -1,0 +1,114 @@
+"""Gated PixelCNN: the conditionals of all pixels by convolutions that see only what comes before.
+
+References:
+    van den Oord, A. et al. 2016. Conditional image generation with PixelCNN decoders.
+    https://arxiv.org/abs/1606.05328 (section 2.1, equation 2: gated units; section 2.2, figure 2: a vertical stack
+    above the pixel and a horizontal one to its left, without a blind spot)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from genfam.networks.conditionals import AutoregressiveBody, softmax_draw, softmax_log_prob
+from genfam.types import Event
+
+FIRST = 3  # reach of the first layer, upwards and to the sides
+LATER = 1  # of the others
+
+
+def gated(h: Tensor) -> Tensor:
+    """(B, 2C, H, W) -> (B, C, H, W): tanh of one half times the logistic of the other (equation 2)."""
+    a, b = h.chunk(2, dim=1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GatedLayer(nn.Module):
+    """One layer of both stacks.
+
+    Args:
+        inputs: channels that come in.
+        width: channels that go out of each stack.
+        reach: how many pixels up and to each side the convolutions see.
+        first: whether the horizontal stack must not see the pixel itself.
+    """
+
+    def __init__(self, inputs: int, width: int, reach: int, first: bool) -> None:
+        super().__init__()
+        self.reach, self.first = reach, first
+        # rows up to and with the pixel's own; what goes to the horizontal stack is moved down by a row
+        self.vertical = nn.Conv2d(inputs, 2 * width, (reach + 1, 2 * reach + 1))
+        self.horizontal = nn.Conv2d(inputs, 2 * width, (1, reach if first else reach + 1))
+        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.exit = nn.Conv2d(width, width, 1)
+
+    def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inputs, H, W) of both stacks -> (B, width, H, W) of both."""
+        reach = self.reach
+        v = self.vertical(F.pad(above, (reach, reach, reach, 0)))
+        shifted = F.pad(v, (0, 0, 1, 0))[:, :, :-1]
+        if self.first:  # columns strictly to the left
+            h = self.horizontal(F.pad(left, (reach, 0, 0, 0))[..., :-1])
+        else:
+            h = self.horizontal(F.pad(left, (reach, 0, 0, 0)))
+        out = self.exit(gated(h + self.across(shifted)))
+        return gated(v), out if self.first else left + out
+
+
+class GatedPixelCNN(AutoregressiveBody):
+    """Vertical and horizontal stacks of gated convolutions over a single-channel image.
+
+    Sampling takes one pass per pixel over the rows that it depends on: exact, and slow. `patch_transformer.py` is the
+    cheaper body.
+
+    Args:
+        event: (1, H, W) with levels.
+        width: channels of each stack.
+        depth: layers; the first one sees 7 × 7 pixels, the others 3 × 3.
+
+    Raises:
+        ValueError: the event is no discrete single-channel image.
+    """
+
+    def __init__(self, event: Event, width: int, depth: int) -> None:
+        super().__init__()
+        if not event.is_image or event.levels is None or event.shape[0] != 1:
+            raise ValueError(f"body=pixelcnn: expected a single-channel image with discrete levels, got {event}")
+        self.levels, (_, self.height, self.breadth) = event.levels, event.shape
+        self.width = width
+        self.layers = nn.ModuleList(
+            GatedLayer(1 if index == 0 else width, width, FIRST if index == 0 else LATER, index == 0)
+            for index in range(depth)
+        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, self.levels, 1))
+        self.rows_seen = FIRST + LATER * (depth - 1) + 1  # up the vertical stack, and one row down to the other
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) levels -> (B, L, H, W) logits; each pixel's depend on those before it in raster order."""
+        above = left = x.float() * (2.0 / (self.levels - 1)) - 1.0
+        for layer in self.layers:
+            above, left = layer(above, left)
+        out: Tensor = self.head(left)
+        return out
+
+    def log_prob(self, values: Tensor, temperature: float) -> Tensor:
+        """(B, D) levels in raster order -> (B, D) nats."""
+        logits = self(values.view(-1, 1, self.height, self.breadth))
+        return softmax_log_prob(logits.flatten(2).transpose(1, 2), values, temperature)
+
+    @property
+    def draw_bytes(self) -> int:
+        """The widest arrays of a pass."""
+        return 4 * self.height * self.breadth * max(8 * self.width, self.levels)
+
+    def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
+        """-> (n, D): one pass per pixel, over the rows that reach it."""
+        x = torch.zeros(n, 1, self.height, self.breadth, dtype=torch.int64)
+        for row in range(self.height):
+            top = max(0, row - self.rows_seen)  # rows above are out of reach
+            for column in range(self.breadth):
+                logits = self(x[:, :, top : row + 1])[:, :, -1, column]
+                x[:, 0, row, column] = softmax_draw(logits, temperature, generator)
+        return x.flatten(1)

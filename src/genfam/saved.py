@@ -88,7 +88,7 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
     family.learning_rate_factor = float(config["learning_rate_factor"])
-    family.bfloat16 = in_bfloat16(config.get("precision", "float32"), config["device"])
+    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), config["device"])
     family.prepare(source)
     return family
 

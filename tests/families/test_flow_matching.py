@@ -164,3 +164,24 @@ def test_logit_normal_times_have_their_mean_and_spread(mean, spread):
     # 20,000 draws: standard errors spread / 141 and spread / 200, four of them
     assert float(logits.mean()) == pytest.approx(mean, abs=4 * spread / 141)
     assert float(logits.std()) == pytest.approx(spread, abs=4 * spread / 200)
+
+
+def test_the_error_of_a_velocity_weighs_late_times_more() -> None:
+    """From v = (x_1 − x_t) / (1 − t): an error of the data counts 1 / (1 − t)², at most 400 times."""
+    losses = {}
+    for loss_in in ("prediction", "velocity"):
+        torch.manual_seed(0)
+        family = FlowMatching(
+            Event((2,)), 2000, Optimisation(ema=0.0), batch_size=1, depth=1, prediction="data", loss_in=loss_in
+        )
+        for seed in range(20):
+            torch.manual_seed(seed)
+            losses[loss_in, seed] = float(family.loss(torch.ones(1, 2), "model").detach())
+    for seed in range(20):
+        torch.manual_seed(seed)
+        torch.randn(1, 2)
+        t = float(torch.rand(1))
+        ratio = losses["velocity", seed] / losses["prediction", seed]
+        assert ratio == pytest.approx(1 / max(1 - t, 0.05) ** 2, rel=1e-3)
+    with pytest.raises(ValueError, match=r"loss_in: expected one of \['prediction', 'velocity'\], got 'noise'"):
+        FlowMatching(Event((2,)), 2000, Optimisation(), batch_size=1, loss_in="noise")

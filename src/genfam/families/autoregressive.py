@@ -24,9 +24,9 @@ from genfam.networks.scalar_transformer import ScalarTransformer
 from genfam.networks.sizing import fit_width
 from genfam.types import Data, Event, Likelihood
 
-DRAW_BYTES = 64 * 2**20  # of one chunk of samples
+DRAW_BYTES = 64 * 2**20  # of one chunk of events
 BODIES = ("scalars", "patches", "pixelcnn")
-CHUNK = 1000  # events
+CHUNK = 1000  # events, at most
 BATCH_DIMENSIONS = 1024
 
 
@@ -119,7 +119,7 @@ class Autoregressive(Family):
         with _evaluating(self.sampler) as network:
             parts = [
                 network.log_prob(part, self.temperature).double().sum(dim=1)
-                for part in torch.split(values, max(1, DRAW_BYTES // network.draw_bytes))
+                for part in torch.split(values, max(1, DRAW_BYTES // network.pass_bytes))
             ]
         total = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         return total if self.event.is_discrete else total + self.codec.log_volume
@@ -128,7 +128,7 @@ class Autoregressive(Family):
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event), in chunks whose cache stays below `DRAW_BYTES`."""
         with _evaluating(self.sampler) as network:
-            size = max(1, DRAW_BYTES // network.draw_bytes)
+            size = max(1, min(CHUNK, DRAW_BYTES // network.draw_bytes))
             parts = [network.draw(min(size, n - start), self.temperature, generator) for start in range(0, n, size)]
         shape = self.event.shape
         values = torch.cat(parts).view(-1, *shape) if parts else torch.zeros(0, *shape)

@@ -209,7 +209,7 @@ class GAN(Family):
 
     def packed(self, x: Tensor) -> Tensor:
         """(B, C, …) encoded -> (B / packing, packing · C, …): what the critic judges at once."""
-        return x if self.packing == 1 else x.unflatten(0, (-1, self.packing)).flatten(1, 2)
+        return x if self.packing == 1 else x.reshape(-1, self.packing * x.shape[1], *x.shape[2:])
 
     def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalty on this batch; (B, *event) encoded, twice -> scalar."""

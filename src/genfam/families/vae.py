@@ -248,10 +248,10 @@ class VAE(Family):
         """Fit the standardisation of continuous events; let pseudo-inputs start from events."""
         self.codec.fit(data)
         if "prior" in self.model:
-            for networks in (self.model, self.average.module):
-                pseudo: nn.Parameter = networks["prior"].pseudo_inputs
-                with torch.no_grad():
-                    pseudo.copy_(self.inputs(data.train[: len(pseudo)]))
+            for name, parameter in [*self.model.named_parameters(), *self.average.module.named_parameters()]:
+                if name == "prior.pseudo_inputs":
+                    with torch.no_grad():
+                        parameter.copy_(self.inputs(data.train[: len(parameter)]))
 
     def inputs(self, x: Tensor) -> Tensor:
         """(B, *event) events -> what the encoder takes: one-hot, grey values in [−1, 1], or standardised floats."""

@@ -25,8 +25,12 @@ def softmax_log_prob(logits: Tensor, values: Tensor, temperature: float) -> Tens
 
 
 def softmax_draw(logits: Tensor, temperature: float, generator: Generator) -> Tensor:
-    """(B, L) logits -> (B,) int64 levels drawn from softmax(logits / temperature)."""
-    return torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)[:, 0]
+    """(B, L) logits -> (B,) int64 levels drawn from softmax(logits / temperature).
+
+    By inverting the cumulative distribution: one random number per draw, where `multinomial` takes one per level.
+    """
+    passed = torch.softmax(logits / temperature, dim=-1).cumsum(dim=-1)[:, :-1]
+    return (torch.rand(len(logits), 1, generator=generator) >= passed).sum(dim=-1)
 
 
 class AutoregressiveBody(nn.Module, ABC):
@@ -44,6 +48,11 @@ class AutoregressiveBody(nn.Module, ABC):
     @abstractmethod
     def draw_bytes(self) -> int:
         """Memory that drawing one event takes, in bytes."""
+
+    @property
+    @abstractmethod
+    def pass_bytes(self) -> int:
+        """Memory of the widest arrays when one event passes through, in bytes."""
 
     def prepare(self, values: Tensor) -> None:
         """Look once at the training split (N, D) before the first update."""

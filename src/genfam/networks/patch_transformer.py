@@ -111,8 +111,13 @@ class PatchTransformer(AutoregressiveBody):
 
     @property
     def draw_bytes(self) -> int:
-        """The cache, and the largest array within patches."""
-        return self.body.cache_bytes(self.tokens) + 4 * self.tokens * self.pixels * max(self.inner, self.levels)
+        """The cache, the levels, and their features."""
+        return self.body.cache_bytes(self.tokens) + self.tokens * self.pixels * (8 + 4 * self.earlier.shape[-1])
+
+    @property
+    def pass_bytes(self) -> int:
+        """The arrays within patches."""
+        return 4 * self.tokens * self.pixels * max(self.inner, self.levels)
 
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D): patch after patch, pixel after pixel."""

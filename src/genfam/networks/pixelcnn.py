@@ -100,7 +100,12 @@ class GatedPixelCNN(AutoregressiveBody):
 
     @property
     def draw_bytes(self) -> int:
-        """The widest arrays of a pass."""
+        """As a pass."""
+        return self.pass_bytes
+
+    @property
+    def pass_bytes(self) -> int:
+        """Both halves of both stacks, or the logits."""
         return 4 * self.height * self.breadth * max(8 * self.width, self.levels)
 
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:

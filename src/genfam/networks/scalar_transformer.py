@@ -89,6 +89,11 @@ class ScalarTransformer(AutoregressiveBody):
         """The cache of keys and values."""
         return self.body.cache_bytes(self.dimensions)
 
+    @property
+    def pass_bytes(self) -> int:
+        """The feed-forward layers, and the outputs."""
+        return 4 * self.dimensions * max(4 * self.exit.in_features, self.exit.out_features)
+
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D) values, decoded dimension by dimension with a key–value cache."""
         dtype = torch.int64 if isinstance(self.conditional, Levels) else torch.float32

@@ -120,6 +120,33 @@ def load_run(directory: str | Path) -> SavedRun:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     source = make_source(config)
     family = make_family(config, source)
-    family.load_state_dict(load_file(folder / "weights.safetensors"))
+    load_weights(family, load_file(folder / "weights.safetensors"))
     family.eval()
     return SavedRun(config, source, family)
+
+
+def sampling_weights(family: Family) -> dict[str, Tensor]:
+    """What samples and likelihoods need: no other players, and of the sampling one only its average."""
+    state = family.state_dict()
+    averaged = family.optimisation.ema > 0
+    dropped = [f"{player}." for player in (family.players if averaged else family.players[:-1])]
+    kept = {name: value for name, value in state.items() if not name.startswith(tuple(dropped))}
+    return {name: value.contiguous().clone() for name, value in kept.items()}
+
+
+def load_weights(family: Family, weights: dict[str, Tensor]) -> None:
+    """The inverse of `sampling_weights`; all of a run's weights are taken too.
+
+    Raises:
+        ValueError: weights of another network.
+    """
+    player = family.players[-1]
+    prefix = "average.module."
+    filled = {f"{player}.{name[len(prefix) :]}": value for name, value in weights.items() if name.startswith(prefix)}
+    found = family.load_state_dict(filled | weights, strict=False)
+    missing = [name for name in found.missing_keys if name.split(".")[0] not in family.players[:-1]]
+    if missing or found.unexpected_keys:
+        raise ValueError(
+            f"weights: expected those of {type(family).__name__}, got {len(missing)} missing "
+            f"({', '.join(missing[:3])}) and {len(found.unexpected_keys)} unknown ({', '.join(found.unexpected_keys[:3])})"
+        )

@@ -1,0 +1,52 @@
+"""What is kept of a run samples as the run does."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import genfam
+from genfam import experiment
+from genfam.saved import in_bfloat16, load_weights, sampling_weights
+
+TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "curve.points=1", "curve.samples=50",
+        "trace.points=1", "trace.samples=50", "evaluation.samples=100", "metrics.likelihood.events=20")  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching"])
+def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
+    config = configure(f"family={family}", "source=die", *TINY)
+    record = experiment.run(config)
+    assert record.outcome.finished, record.reason
+    folder = experiment.run_directory(config)
+    run = genfam.load_run(folder)
+    samples = run.sample(50, seed=3)
+    kept = sampling_weights(run.family)
+    whole = load_file(folder / "weights.safetensors")
+    assert sum(v.numel() for v in kept.values()) < 0.6 * sum(v.numel() for v in whole.values())
+    save_file(kept, folder / "weights.safetensors")
+    again = genfam.load_run(folder)
+    assert torch.equal(samples, again.sample(50, seed=3))
+    if family != "gan":
+        assert torch.equal(run.log_prob(samples), again.log_prob(samples))
+    with pytest.raises(ValueError, match=r"weights: expected those of .* missing .* unknown"):
+        load_weights(again.family, {"average.module.nothing": torch.zeros(1)})
+
+
+def test_precision_is_chosen_by_the_processor_only_where_that_is_asked(monkeypatch):
+    for has in (False, True):
+        monkeypatch.setattr("genfam.environment.multiplies_bfloat16", lambda device, has=has: has)
+        assert in_bfloat16("auto", "cpu") is has
+        assert in_bfloat16("bfloat16", "cpu") and not in_bfloat16("float32", "cpu")
+    with pytest.raises(ValueError, match=r"precision: expected one of .*got 'half'"):
+        in_bfloat16("half", "cpu")
+
+
+def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):
+    records = [
+        experiment.run(configure("family=autoregressive", "source=die", f"precision={precision}", *TINY))
+        for precision in ("float32", "bfloat16")
+    ]
+    assert records[1].device == f"{records[0].device}, bfloat16"
+    nats = [next(m.estimate.value for m in r.metrics if m.name == "nll_nats") for r in records]
+    assert nats[0] != nats[1]
+    assert nats[1] == pytest.approx(nats[0], abs=0.05)

@@ -292,7 +292,7 @@ def publishable(record: Record) -> Record:
     if len(reason) > PUBLISHED_REASON_LENGTH:
         reason = reason[: PUBLISHED_REASON_LENGTH - 1] + "…"
     metrics = [replace(m, reason=strip_paths(m.reason)[:PUBLISHED_REASON_LENGTH]) for m in record.metrics]
-    return replace(record, reason=reason, curve=curve, metrics=metrics, config=_without_paths(record.config))
+    return replace(record, reason=reason, curve=curve, metrics=metrics, config=without_paths(record.config))
 
 
 def strip_paths(text: str) -> str:
@@ -365,9 +365,10 @@ def _thin(points: list[CurvePoint], most: int) -> list[CurvePoint]:
     return [points[(index * (len(points) - 1)) // (most - 1)] for index in range(most)]
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
+    """`strip_paths` of every text in nested containers."""
     if isinstance(value, str):
         return strip_paths(value)
     if isinstance(value, Mapping):
-        return {key: _without_paths(entry) for key, entry in value.items()}
-    return [_without_paths(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: without_paths(entry) for key, entry in value.items()}
+    return [without_paths(entry) for entry in value] if isinstance(value, list | tuple) else value

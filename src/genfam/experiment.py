@@ -41,13 +41,16 @@ Report = Callable[[float, str], None]
 NOT_IDENTITY = (
     "output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge", "reuse_published",
 )  # fmt: skip
+# Keys that came after the first published runs: at these values a run keeps the id that it had without them.
+UNSAID: dict[str, Any] = {"split": "test"}
 KEPT_SAMPLES = 2000
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration can change the numbers."""
-    return {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    """What of a configuration can change the numbers; a key at its `UNSAID` value counts as absent."""
+    unsaid = {key for key, value in UNSAID.items() if config.get(key) == value}
+    return {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in unsaid}
 
 
 def run_id(config: Mapping[str, Any]) -> str:

@@ -112,6 +112,10 @@ def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
     capsys.readouterr()
     assert cli.main([*TINY, "seed=0", *places, "reuse_published=true"]) == 0
     assert "1 of 1 runs reused from what is published" in capsys.readouterr().out
+    pictures = {path.name for path in (results / "single/figures").iterdir()}
+    assert "modes_die.png" in pictures
+    assert commands.publish(places_of) == 0, capsys.readouterr().err
+    assert {path.name for path in (results / "single/figures").iterdir()} == pictures, "they cannot be made again"
     assert cli.main([*TINY, "seed=1", *places, "reuse_published=true"]) == 0
     assert "runs reused" not in capsys.readouterr().out
 
@@ -121,4 +125,3 @@ def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
     again = load_published(results / "single")
     assert [record.seed for record in again] == [0, 1]
     assert again[0] == replace(first, code_version="elsewhere")
-    assert (results / "single/figures/samples_die.png").exists() == (store / "figures/samples_die.png").exists()

@@ -48,6 +48,7 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
 )
 TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
 REPORT_FILES = (*(f"{name}.csv" for name in TABLES), "scorecard.md")
+REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
 
@@ -80,6 +81,10 @@ class Store:
         path = self.directory(record.run_id) / "record.json"
         write_atomically(path, record_to_json(record, indent=1) + "\n")
         return path
+
+    def reused(self, run_id: str) -> bool:
+        """Whether the record was copied from what is published (`genfam.reuse`)."""
+        return (self.directory(run_id) / REUSED).exists()
 
     def load(self) -> list[Record]:
         """Every record, ordered by source, family, seed; a broken file is named in a warning and left out."""
@@ -257,7 +262,9 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
     figures = sorted((store.folder / "figures").glob("*.png"))
     for old in (target / "figures").glob("*.png"):
-        old.unlink()
+        # a picture of samples cannot be made again from a record alone
+        if not any(store.reused(record.run_id) for record in records):
+            old.unlink()
     for file in files + figures:
         destination = target / file.relative_to(store.folder)
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from genfam.experiment import identity, run_id
-from genfam.records import Store, load_published, without_paths
+from genfam.records import REUSED, Store, load_published, without_paths
+from genfam.serialisation import write_atomically
 from genfam.types import Record
 
 
@@ -43,7 +44,8 @@ def reuse(config: Mapping[str, Any]) -> Record | None:
             f"{path}, run {wanted}: expected the configuration that its run_id was made from, got another "
             f"(they differ in {', '.join(differ)}): the file was edited; reuse_published=false runs it again"
         )
-    Store(Path(config["output_dir"], config["suite"])).write(record)
+    written = Store(Path(config["output_dir"], config["suite"])).write(record)
+    write_atomically(written.with_name(REUSED), f"{path}\n")
     return record
 
 

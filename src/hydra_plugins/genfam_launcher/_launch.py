@@ -73,7 +73,6 @@ def _make_jobs(
     job_overrides: Sequence[Sequence[str]], first_number: int, config: DictConfig, context: HydraContext
 ) -> list[Job]:
     from genfam import cli, experiment
-    from genfam.reuse import reuse
 
     common = set.intersection(*(set(overrides) for overrides in job_overrides)) if len(job_overrides) > 1 else set()
     jobs = []
@@ -86,7 +85,9 @@ def _make_jobs(
         telling = [o for o in filter_overrides(overrides) if o not in common] or list(filter_overrides(overrides))
         job = Job(composed, settings, Path(experiment.run_directory(settings)), " ".join(telling))
         record = job.finished_record()
-        if record is None:
+        if record is None and settings["reuse_published"]:
+            from genfam.reuse import reuse
+
             record = reuse(settings)
             job.reused = record is not None
         if record is not None:

@@ -22,7 +22,8 @@ CONF = cli.configuration_folder()
 FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
-SUITES = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
+# `tune` is what trials have in common; genfam-tune chooses the runs (tests/test_tune.py)
+SUITES = sorted({path.stem for path in (CONF / "suite").glob("*.yaml")} - {"tune"})
 CELLS = sorted({(SOURCES[0], family) for family in FAMILIES} | {(source, FAMILIES[0]) for source in SOURCES} | {*TUNED})
 
 
@@ -229,6 +230,7 @@ COMMANDS = {
     "genfam-sample": commands.sample,
     "genfam-report": commands.report,
     "genfam-publish": commands.publish,
+    "genfam-tune": commands.tune,
 }
 
 

@@ -112,7 +112,7 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
         ("family=gna", "no family 'gna'; did you mean gan?"),
         ("-m family=gan,vea seed=0,1", "no family 'vea'; did you mean vae?"),
         ("+suite=qick", "no suite 'qick'; did you mean quick?"),
-        ("+suit=quick", "no key or group 'suit'; did you mean suite?"),
+        ("+suit=quick", "no key or group 'suit'; did you mean suite or split?"),
         ("suite=quick", "suite: add one with +suite="),
         ("family=gan family.latnt=3", "no key or group 'family.latnt'; did you mean family.latent?"),
         ("learning_rate=1", "did you mean learning_rate_factor or family.optimisation.learning_rate?"),

@@ -55,7 +55,8 @@ def compare(cards: Iterable[pd.DataFrame], published: pd.DataFrame | None = None
     Returns:
         Columns `COLUMNS`. `same_protocol` is `yes`; `no`; `unclear` where the paper's protocol is not stated in full;
         `not verified` where the number was not seen in the paper; or `no run of ours`. `differences` names what
-        differs as `key: theirs there, ours here`, training's number of runs and compute included.
+        differs as `key: theirs there, ours here`, training's number of runs and compute included; without a run of
+        ours, what theirs is.
     """
     cards = list(cards)
     rows = load() if published is None else published
@@ -78,7 +79,8 @@ def _compared(row: Mapping[Any, Any], cards: Sequence[pd.DataFrame]) -> dict[str
                 "differences": "; ".join(f"{key}: {a} there, {b} here" for key, (a, b) in differences.items()),
             }  # fmt: skip
     nothing = dict.fromkeys(("ours", "ci_low", "ci_high"), math.nan)
-    return base | nothing | {"suite": "", "same_protocol": NO_RUN, "differences": ""}
+    theirs = "; ".join(f"{key}: {value}" for key, value in _their_protocol(row).items())
+    return base | nothing | {"suite": "", "same_protocol": NO_RUN, "differences": f"theirs is {theirs}"}
 
 
 def protocol_of(row: Mapping[Any, Any]) -> dict[str, str]:
@@ -120,14 +122,17 @@ def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
 
 def _differences(row: Mapping[Any, Any], ours: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Key -> (theirs, ours), for what the published row says of its protocol and ours does not equal."""
-    theirs = protocol_of(row)
-    if not math.isnan(row["samples"]):
-        theirs = {"samples": f"{int(row['samples'])}", **theirs}
     return {
         key: (value, ours.get(key) or NOT_STATED)
-        for key, value in theirs.items()
+        for key, value in _their_protocol(row).items()
         if value != ours.get(key) or value == NOT_STATED
     }
+
+
+def _their_protocol(row: Mapping[Any, Any]) -> dict[str, str]:
+    """The samples, where the row has them, and the rest."""
+    samples = {} if math.isnan(row["samples"]) else {"samples": f"{int(row['samples'])}"}
+    return samples | protocol_of(row)
 
 
 def _verdict(table: str, differences: Mapping[str, tuple[str, str]]) -> str:

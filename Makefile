@@ -28,7 +28,7 @@ benchmark: $(STAMP)  ## Train and compare all families: SUITE=quick (default) or
 report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
 
-compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol
+compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol (also into README and docs)
 	@$(BIN)/python benchmarks/compare.py
 
 publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/

@@ -22,7 +22,8 @@ CONF = cli.configuration_folder()
 FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
-SUITES = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
+# `tune` is what trials have in common; genfam-tune chooses the runs (tests/test_tune.py)
+SUITES = sorted({path.stem for path in (CONF / "suite").glob("*.yaml")} - {"tune"})
 CELLS = sorted({(SOURCES[0], family) for family in FAMILIES} | {(source, FAMILIES[0]) for source in SOURCES} | {*TUNED})
 
 
@@ -111,7 +112,7 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
         ("family=gna", "no family 'gna'; did you mean gan?"),
         ("-m family=gan,vea seed=0,1", "no family 'vea'; did you mean vae?"),
         ("+suite=qick", "no suite 'qick'; did you mean quick?"),
-        ("+suit=quick", "no key or group 'suit'; did you mean suite?"),
+        ("+suit=quick", "no key or group 'suit'; did you mean suite or split?"),
         ("suite=quick", "suite: add one with +suite="),
         ("family=gan family.latnt=3", "no key or group 'family.latnt'; did you mean family.latent?"),
         ("learning_rate=1", "did you mean learning_rate_factor or family.optimisation.learning_rate?"),
@@ -229,6 +230,7 @@ COMMANDS = {
     "genfam-sample": commands.sample,
     "genfam-report": commands.report,
     "genfam-publish": commands.publish,
+    "genfam-tune": commands.tune,
 }
 
 

@@ -48,6 +48,7 @@ class Tally:
     Attributes:
         suites: folder in the store -> where its results are published.
         total, finished: number of runs asked for, and of those that have a result now.
+        reused: number of runs whose published record counted (`reuse_published`).
         failures: one line per failed run.
         interrupted: whether a run was cut off by Ctrl-C.
         multirun: whether there is a suite to report on.
@@ -58,6 +59,7 @@ class Tally:
     suites: dict[Path, Path] = field(default_factory=dict)
     total: int = 0
     finished: int = 0
+    reused: int = 0
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
     multirun: bool = False
@@ -120,19 +122,23 @@ def run_task(config: DictConfig) -> Record | None:
             line of its own about it, and this returns None.)
     """
     from genfam import experiment
+    from genfam.reuse import reuse
 
     mode = HydraConfig.get().mode if HydraConfig.initialized() else None
     tally.multirun |= mode is RunMode.MULTIRUN
     try:
         settings = plain(config)
+        done = experiment.finished_record(experiment.run_directory(settings))
+        reused = reuse(settings) if done is None else None
         with _progress() as progress:
-            record = experiment.run(settings, progress=progress)
+            record = reused or experiment.run(settings, progress=progress)
     except Exception as error:
         if mode is not RunMode.RUN:
             raise
         tally.error = error
         return None
     tally.add(settings, record.outcome.value, record.reason)
+    tally.reused += reused is not None
     tally.last = record
     return record
 
@@ -231,6 +237,8 @@ def _conclude() -> int:
     if tally.interrupted:
         kept = f"{tally.finished} of {tally.total} runs are finished; " if tally.multirun else ""
         return _complain(f"interrupted: {kept}the same command goes on where it stopped", 130)
+    if tally.reused:
+        print(f"{tally.reused} of {tally.total} runs reused from what is published", flush=True)
     if tally.multirun:
         from genfam import report
 
@@ -304,7 +312,7 @@ def _groups(folders: list[Path]) -> dict[str, list[str]]:
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not group.startswith("tuned"):
+            if group != "." and not group.startswith("tune"):
                 found.setdefault(group, set()).add(path.stem)
     return {group: sorted(options) for group, options in sorted(found.items())}
 

@@ -155,6 +155,59 @@ def publish(argv: Sequence[str] | None = None) -> int:
     return _guarded(parser, action)
 
 
+def tune(argv: Sequence[str] | None = None) -> int:
+    """`genfam-tune`: the same number of trials for each family, on a validation split."""
+    parser = _parser(
+        "genfam-tune",
+        "Tune families on a source: the same number of trials each (spaces in conf/tune), judged on a validation "
+        "split. What is finished is skipped; nothing but outputs/tune is written unless asked for.",
+        "genfam-tune source=ring",
+        "genfam-tune family=gan,vae source=ring trials=32 budget.scale=0.2 write=true publish=true",
+    )
+    parser.add_argument("--family", help="one or several, with commas (default: all with a space)")
+    parser.add_argument("--source", required=True, help="one or several, with commas")
+    parser.add_argument("--trials", type=int, default=16, help="per family and source (default: %(default)s)")
+    parser.add_argument("--sampler", default="tpe", help="tpe or random (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler and the runs (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="runs side by side (default: as genfam -m)")
+    parser.add_argument("--write", type=_boolean, default=False, help="true: the best into conf/tuned")
+    parser.add_argument("--publish", type=_boolean, default=False, help="true: all trials to results/tune")
+    _add_places(parser)
+    keys = ("family", "source", "trials", "sampler", "seed", "workers", "write", "publish", "output_dir", "results_dir")
+    arguments, more = parser.parse_known_intermixed_args(_given(argv, keys))
+    if unknown := [argument for argument in more if argument.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    command = " ".join(["genfam-tune", *(sys.argv[1:] if argv is None else argv)])
+
+    def action() -> int:
+        from genfam import tune
+
+        families = arguments.family.split(",") if arguments.family else tune.families_with_a_space()
+        options = {key: getattr(arguments, key) for key in ("trials", "sampler", "seed", "workers")}
+        places = {"output_dir": arguments.output_dir, "results_dir": arguments.results_dir}
+        cells = [(source, family) for source in arguments.source.split(",") for family in families]
+        overrides = tuple([*arguments.overrides, *more])
+        studies = [tune.Study(family, source, overrides=overrides, **options, **places) for source, family in cells]
+        for study in studies:  # a mistake in the last space is said before the first run
+            tune.load_space(study.family, study.source)
+        for study in studies:
+            trials = tune.tune(study)
+            print(f"{study.family} on {study.source}: {tune.describe(tune.best(trials))}; all trials: {study.file}")
+            if arguments.publish:
+                print(tune.publish(study))
+            if arguments.write:
+                print(tune.write_tuned(study, trials, command) or "nothing written: the present defaults are the best")
+        return 0
+
+    return _guarded(parser, action)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
 def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         name,
@@ -163,7 +216,7 @@ def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if name == "genfam-benchmark":
+    if name in ("genfam-benchmark", "genfam-tune"):
         parser.add_argument("overrides", nargs="*", help="what `genfam` takes: key=value, group=option")
     return parser
 
@@ -214,6 +267,6 @@ def _guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

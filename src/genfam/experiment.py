@@ -38,15 +38,24 @@ from genfam.types import CurvePoint, KnownModes, Outcome, Record
 Report = Callable[[float, str], None]
 
 # What cannot change a run's numbers is no part of its identity.
-NOT_IDENTITY = ("output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge")
+NOT_IDENTITY = (
+    "output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge", "reuse_published",
+)  # fmt: skip
+# Keys that came after the first published runs: at these values a run keeps the id that it had without them.
+UNSAID: dict[str, Any] = {"split": "test"}
 KEPT_SAMPLES = 2000
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration can change the numbers; a key at its `UNSAID` value counts as absent."""
+    unsaid = {key for key, value in UNSAID.items() if config.get(key) == value}
+    return {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in unsaid}
+
+
 def run_id(config: Mapping[str, Any]) -> str:
     """Readable names and a hash of all that can change the numbers."""
-    identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    text = json.dumps(identity, sort_keys=True, default=str)
+    text = json.dumps(identity(config), sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
     return f"{config['source']['name']}-{config['family']['name']}-s{config['seed']}-{digest}"
 
@@ -54,6 +63,12 @@ def run_id(config: Mapping[str, Any]) -> str:
 def run_directory(config: Mapping[str, Any]) -> Path:
     """Where this run's record, weights, samples and log lie."""
     return Path(config["output_dir"], config["suite"], run_id(config))
+
+
+def finished_record(directory: Path) -> Record | None:
+    """The record there if the run needs no repetition, else None."""
+    record = read_record(directory)
+    return record if record is not None and record.outcome.finished else None
 
 
 def read_record(directory: Path) -> Record | None:
@@ -81,8 +96,8 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
         ValueError: the configuration cannot be built.
     """
     directory = run_directory(config)
-    found = read_record(directory)
-    if found is not None and found.outcome.finished:
+    found = finished_record(directory)
+    if found is not None:
         return found
     torch.set_num_threads(config["threads"])
     torch.set_flush_denormal(True)

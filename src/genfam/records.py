@@ -48,6 +48,7 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
 )
 TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
 REPORT_FILES = (*(f"{name}.csv" for name in TABLES), "scorecard.md")
+REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
 
@@ -80,6 +81,10 @@ class Store:
         path = self.directory(record.run_id) / "record.json"
         write_atomically(path, record_to_json(record, indent=1) + "\n")
         return path
+
+    def reused(self, run_id: str) -> bool:
+        """Whether the record was copied from what is published (`genfam.reuse`)."""
+        return (self.directory(run_id) / REUSED).exists()
 
     def load(self) -> list[Record]:
         """Every record, ordered by source, family, seed; a broken file is named in a warning and left out."""
@@ -257,7 +262,9 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
     figures = sorted((store.folder / "figures").glob("*.png"))
     for old in (target / "figures").glob("*.png"):
-        old.unlink()
+        # a picture of samples cannot be made again from a record alone
+        if not any(store.reused(record.run_id) for record in records):
+            old.unlink()
     for file in files + figures:
         destination = target / file.relative_to(store.folder)
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -292,7 +299,7 @@ def publishable(record: Record) -> Record:
     if len(reason) > PUBLISHED_REASON_LENGTH:
         reason = reason[: PUBLISHED_REASON_LENGTH - 1] + "…"
     metrics = [replace(m, reason=strip_paths(m.reason)[:PUBLISHED_REASON_LENGTH]) for m in record.metrics]
-    return replace(record, reason=reason, curve=curve, metrics=metrics, config=_without_paths(record.config))
+    return replace(record, reason=reason, curve=curve, metrics=metrics, config=without_paths(record.config))
 
 
 def strip_paths(text: str) -> str:
@@ -365,9 +372,10 @@ def _thin(points: list[CurvePoint], most: int) -> list[CurvePoint]:
     return [points[(index * (len(points) - 1)) // (most - 1)] for index in range(most)]
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
+    """`strip_paths` of every text in nested containers."""
     if isinstance(value, str):
         return strip_paths(value)
     if isinstance(value, Mapping):
-        return {key: _without_paths(entry) for key, entry in value.items()}
-    return [_without_paths(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: without_paths(entry) for key, entry in value.items()}
+    return [without_paths(entry) for entry in value] if isinstance(value, list | tuple) else value

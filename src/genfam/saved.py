@@ -25,6 +25,7 @@ from genfam.build import build
 from genfam.families.base import Family
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
+from genfam.sources.validation import seen_through
 from genfam.types import Event
 
 
@@ -71,10 +72,10 @@ def to_plain(event: Event, samples: Tensor) -> NDArray[Any]:
 
 
 def make_source(config: dict[str, Any]) -> Source:
-    """The source of a configuration."""
+    """The source of a configuration, seen through its `split`."""
     source = build(config["source"], plugins=config["plugins"], data_dir=config["data_dir"])
     assert isinstance(source, Source)
-    return source
+    return seen_through(config.get("split", "test"), source)
 
 
 def make_family(config: dict[str, Any], source: Source) -> Family:

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from genfam.metrics.memorisation import Memorisation, authentic, data_copying, nearest, z_u
-from genfam.sources.made_of_images import View
+from genfam.sources.view import View
 from genfam.types import Event, Status
 
 CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], dtype=torch.float64)

@@ -101,7 +101,9 @@ class Evaluation:
     @property
     def fingerprint(self) -> str:
         """Sample count, reference split and feature space."""
-        return f"{self.data.name}|n={len(self.samples)}|ref=test:{len(self.reference)}|{self.extractor.fingerprint}"
+        split = getattr(self.data, "split", "test")
+        reference = f"ref={split}:{len(self.reference)}"
+        return f"{self.data.name}|n={len(self.samples)}|{reference}|{self.extractor.fingerprint}"
 
 
 class Metric(ABC):

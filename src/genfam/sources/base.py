@@ -17,7 +17,10 @@ class Source(ABC):
     Attributes:
         name: as in tables and seeds.
         event: shape and levels of one data point; discrete events are uint8 levels, continuous ones float32.
+        split: what `test` is, as fingerprints say it.
     """
+
+    split: str = "test"
 
     name: str
     event: Event

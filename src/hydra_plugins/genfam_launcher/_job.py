@@ -43,6 +43,7 @@ class Job:
         reason: why it failed.
         value: what its task returned, or the record that was there already.
         skipped: no process was started for it.
+        reused: it is skipped because its record is published (`reuse_published`).
         started: when, on the monotonic clock.
     """
 
@@ -56,6 +57,7 @@ class Job:
     reason: str = ""
     value: Any = None
     skipped: bool = False
+    reused: bool = False
     started: float = 0.0
     process: ForkServerProcess | None = None
     connection: Connection[Any, Any] | None = None

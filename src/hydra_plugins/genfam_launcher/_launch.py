@@ -85,6 +85,11 @@ def _make_jobs(
         telling = [o for o in filter_overrides(overrides) if o not in common] or list(filter_overrides(overrides))
         job = Job(composed, settings, Path(experiment.run_directory(settings)), " ".join(telling))
         record = job.finished_record()
+        if record is None and settings["reuse_published"]:
+            from genfam.reuse import reuse
+
+            record = reuse(settings)
+            job.reused = record is not None
         if record is not None:
             job.value, job.outcome, job.reason, job.skipped = record, record.outcome.value, record.reason, True
         jobs.append(job)
@@ -101,4 +106,5 @@ def _account(jobs: list[Job], originals: dict[Path, Job]) -> None:
         if original is not job:
             job.value, job.outcome, job.reason = original.value, original.outcome, original.reason
             job.skipped = True
+        cli.tally.reused += job.reused
         cli.tally.add(job.settings, job.outcome or "interrupted", job.reason, job.label)

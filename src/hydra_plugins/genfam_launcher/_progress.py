@@ -98,8 +98,12 @@ class Lines:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.clock = Clock(jobs)
-        skipped = sum(job.skipped for job in jobs)
-        self.say(f"{len(jobs)} runs" + (f", {skipped} of them finished before: skipped" if skipped else ""))
+        reused = sum(job.reused for job in jobs)
+        skipped = sum(job.skipped for job in jobs) - reused
+        said = [f"{len(jobs)} runs"]
+        said += [f"{skipped} of them finished before: skipped"] if skipped else []
+        said += [f"{reused} reused from what is published"] if reused else []
+        self.say(", ".join(said))
 
     def started(self, job: Job) -> None:
         """Nothing: a line per finished run is enough."""

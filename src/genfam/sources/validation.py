@@ -1,0 +1,92 @@
+"""The validation split (`split=validation`): what tuning may look at, so that the test split stays unseen.
+
+The rule: of a source whose training split is all there is, the last tenth after a permutation seeded by the source's
+name, to be learnt from the rest. Of a known source, whose data are fresh draws, a second draw beside the test split's.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Generator, Tensor
+
+from genfam.seeds import derived_generator
+from genfam.sources.base import KnownSource, Source
+from genfam.sources.images import draw
+from genfam.sources.view import View
+
+VALIDATION_SHARE = 0.1
+SPLITS = ("test", "validation")
+# What a source may know of itself beside its splits: the optional protocols of `genfam.types`.
+KNOWLEDGE = ("mode_masses", "assign", "modes", "log_prob", "entropy", "support", "table", "classifier_images")
+
+
+class ValidationSplit(Source):
+    """A source seen through its training split alone: learnt from one part, measured against the other.
+
+    Of sources made of another set's images (stacks) events are set apart, not the images that they are made of.
+    Classifiers of the source are the tables' own, so that the ruler is the same; they were trained on the whole
+    training split, and its test images serve for nothing but the accuracy that they state.
+
+    Args:
+        source: whose `test` is never asked for.
+
+    Attributes:
+        split: `validation`, as it stands in fingerprints.
+    """
+
+    split = "validation"
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.name, self.event = source.name, source.event
+        for known in KNOWLEDGE:
+            # Copied, not handed on by `__getattr__`: from Python 3.12 on protocols look at what is really there.
+            if hasattr(source, known):
+                setattr(self, known, getattr(source, known))
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Indices of the training split to learn from, and to measure against."""
+        size = len(self.source.train)
+        order = torch.randperm(size, generator=derived_generator(0, self.name, "validation"))
+        kept = size - max(1, round(VALIDATION_SHARE * size))
+        return order[:kept], order[kept:]
+
+    @cached_property
+    def train(self) -> Tensor:
+        """(N, *event): the training split, without its last tenth unless data are fresh draws."""
+        events = self.source.train
+        if isinstance(self.source, KnownSource):
+            return events
+        rows = self._rows[0]
+        if isinstance(events, Tensor):
+            return events[rows]
+        return cast(Tensor, View(len(rows), lambda chosen: events[rows[chosen]]))
+
+    @cached_property
+    def test(self) -> Tensor:
+        """(M, *event): the validation split."""
+        if isinstance(self.source, KnownSource):
+            generator = derived_generator(0, self.name, "validation")
+            return self.source.sample(self.source.test_size, generator=generator)
+        return self.source.train[self._rows[1]]
+
+    def sample(self, n: int, *, generator: Generator) -> Tensor:
+        """(n, *event): real data that is not in the validation split."""
+        if isinstance(self.source, KnownSource):
+            return self.source.sample(n, generator=generator)
+        return draw(self.train, n, generator)
+
+
+def seen_through(split: str, source: Source) -> Source:
+    """The source as `split` asks for it.
+
+    Raises:
+        ValueError: no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {list(SPLITS)}, got {split!r}")
+    return ValidationSplit(source) if split == "validation" else source

@@ -1,0 +1,160 @@
+"""Published numbers: their tables are whole, and what is called the same protocol is the same."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from genfam import published
+
+COLUMNS = ["source", "model", "family", "metric", "value", "stderr", "unit", "samples", "protocol", "paper", "table"]
+KEYS = {"mode", "classifier", "features", "reference", "likelihood", "binarisation", "runs", "compute"}
+
+
+def test_every_row_names_protocol_paper_and_table_or_says_that_it_was_not_verified() -> None:
+    for file in published.published_folder().glob("*.csv"):
+        rows = pd.read_csv(file)
+        assert list(rows.columns) == COLUMNS
+        assert not rows.drop(columns=["stderr", "samples"]).isna().any().any()
+        assert not rows.duplicated(["source", "model", "metric"]).any()
+        assert set(rows["family"]) <= {"gan", "vae", "autoregressive", "flow_matching"}
+        for row in rows.to_dict("records"):
+            assert set(published.protocol_of(row)) <= KEYS
+            assert "runs" in published.protocol_of(row)
+            assert not str(row["table"]).startswith("not") or row["table"] == published.NOT_VERIFIED
+            if row["table"] == published.NOT_VERIFIED:
+                assert math.isnan(row["stderr"]), "nobody has seen its standard error"
+
+
+def row(**changes: Any) -> pd.DataFrame:
+    base = {
+        "source": "grid", "model": "GAN", "family": "gan", "metric": "modes_covered", "value": 17.3, "stderr": 0.8,
+        "unit": "modes", "samples": 2500.0, "protocol": "mode: one sample within 3 sigma; runs: mean of 10",
+        "paper": "p", "table": "Table 1",
+    }  # fmt: skip
+    return pd.DataFrame([base | changes])
+
+
+def card(
+    fingerprint: str = "grid|n=2500|ref=test:10000|identity|flattened event|modes=known:25", **changes: Any
+) -> Any:
+    base = {
+        "suite": "standard", "source": "grid", "family": "gan", "metric": "modes_covered", "n_ok": 5, "mean": 25.0,
+        "ci_low": 24.5, "ci_high": 25.5, "fingerprint": fingerprint,
+    } | changes  # fmt: skip
+    return pd.DataFrame([base, base | {"metric": "train_flops", "mean": 2.6e12, "fingerprint": "cost"}])
+
+
+def one(theirs: pd.DataFrame, *cards: pd.DataFrame) -> dict[Any, Any]:
+    (found,) = published.compare(cards, theirs).to_dict("records")
+    return found
+
+
+def test_the_same_measurement_is_called_so_and_training_is_named_all_the_same() -> None:
+    theirs = row(protocol="mode: one sample within 3 sigma; runs: mean of 10; compute: 400,000 updates")
+    found = one(theirs, card())
+    assert found["same_protocol"] == "yes"
+    assert found["differences"] == (
+        "runs: mean of 10 there, mean of 5 here; compute: 400,000 updates there, 2.6e+12 FLOPs here"
+    )
+    assert (found["published"], found["stderr"], found["ours"], found["suite"]) == (17.3, 0.8, 25.0, "standard")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "verdict", "said"),
+    [
+        ({}, "grid|n=4000|ref=test:9|identity|e|modes=known:25", "no", "samples: 2500 there, 4000 here"),
+        (
+            {},
+            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:25",
+            "no",
+            "mode: one sample within 3 sigma there, one",
+        ),
+        (
+            {"protocol": "classifier: Keras convolutional network; runs: one"},
+            "grid|n=2500|ref=test:9|mnist_resnet|recipe=1|modes=classes:9",
+            "no",
+            "classifier: Keras convolutional network there, mnist_resnet here",
+        ),
+        (
+            {"protocol": "classifier: not stated; runs: one"},
+            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:9",
+            "unclear",
+            "classifier: not stated there, mnist_resnet here",
+        ),
+        ({"table": "not verified"}, "grid|n=2500|ref=test:9|identity|e|modes=known:25", "not verified", "runs: "),
+        (
+            {"protocol": "likelihood: bound by 5000 importance samples; runs: one", "samples": math.nan},
+            "grid|n=2500|ref=test:9|identity|kind=lower_bound|measure=counting",
+            "no",
+            "likelihood: bound by 5000 importance samples there, bound here",
+        ),
+        (
+            {"protocol": "likelihood: exact; runs: one", "samples": math.nan},
+            "grid|n=2500|ref=test:9|identity|kind=exact|measure=counting",
+            "yes",
+            "runs: one there, mean of 5 here",
+        ),
+        (
+            {"protocol": "binarisation: fixed; runs: one", "samples": math.nan},
+            "binarised_mnist|n=2500|ref=test:9|binarised_resnet|kind=exact",
+            "no",
+            "binarisation: fixed there, dynamic here",
+        ),
+        (
+            {"protocol": "reference: training split; runs: one", "samples": math.nan},
+            "grid|n=2500|ref=test:9|inception",
+            "no",
+            "reference: training split there, test split here",
+        ),
+    ],
+)
+def test_what_differs_is_named(theirs: dict[str, Any], ours: str, verdict: str, said: str) -> None:
+    found = one(row(**theirs), card(ours))
+    assert found["same_protocol"] == verdict
+    assert said in found["differences"]
+
+
+def test_the_first_card_with_the_cell_is_asked_and_none_is_said_to_be_none() -> None:
+    found = one(row(), card(mean=math.nan), card(suite="second"), card(suite="third"))
+    assert found["suite"] == "second"
+    nothing = one(row(source="ring"), card())
+    assert nothing["same_protocol"] == published.NO_RUN and math.isnan(nothing["ours"])
+
+
+def test_a_protocol_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"grid, GAN: expected a protocol .*, got '8 modes'"):
+        one(row(protocol="mode: x; 8 modes"), card())
+
+
+def test_the_short_table_has_verified_numbers_beside_runs_of_ours_only() -> None:
+    theirs = pd.concat(
+        [row(), row(model="VEEGAN", value=24.6, stderr=math.nan, table="not verified"), row(source="ring"),
+         row(model="PacGAN4", value=24.8, stderr=0.2)]
+    )  # fmt: skip
+    text = published.short_markdown(published.compare([card()], theirs))
+    assert text.splitlines()[2:] == [
+        "| grid | modes_covered | GAN 17.3 ± 0.8, PacGAN4 24.8 ± 0.2 | 25 [24.5, 25.5] (gan) | yes | "
+        "runs: mean of 10 there, mean of 5 here |"
+    ]
+    whole = published.markdown(published.compare([card()], theirs))
+    assert len(whole.splitlines()) == 6
+    theirs_alone = "theirs is samples: 2500; mode: one sample within 3 sigma; runs: mean of 10"
+    assert f"| ring | modes_covered | GAN | 17.3 ± 0.8 | – | no run of ours | {theirs_alone} | p; Table 1 |" in whole
+
+
+def test_tables_come_from_the_checkout_or_else_from_the_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert published.published_folder() == Path(__file__).parent.parent / "benchmarks" / "published"
+    package = tmp_path / "lib/site-packages/genfam"
+    monkeypatch.setattr(published, "__file__", str(package / "published.py"))
+    with pytest.raises(FileNotFoundError, match="reinstall genfam"):
+        published.published_folder()
+    (package / "benchmarks/published").mkdir(parents=True)
+    (package / "benchmarks/published/a.csv").write_text("")
+    assert published.published_folder() == package / "benchmarks/published"

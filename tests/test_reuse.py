@@ -1,0 +1,127 @@
+"""`reuse_published`: what is published counts as done, is seen by the report, and can be published again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import launcher_tasks
+from genfam import cli, commands, experiment
+from genfam.records import Store, load_published, publishable, without_paths
+from genfam.reuse import reuse
+from genfam.serialisation import record_to_json, write_atomically
+from genfam.types import Outcome, Record
+
+TINY = ["source=die", "family=oracle", "budget=smoke", "logger=none", "curve.samples=50", "evaluation.samples=200",
+        "metric=[frechet,modes]"]  # fmt: skip
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> list[str]:
+    return [f"output_dir={tmp_path}/outputs", f"results_dir={tmp_path}/results"]
+
+
+def publish_lines(tmp_path: Path, *records: Record) -> Path:
+    path = tmp_path / "results/single/records.jsonl"
+    write_atomically(path, "".join(record_to_json(publishable(record)) + "\n" for record in records))
+    return path
+
+
+def published_runs(configure, tmp_path: Path, seeds: list[int]) -> list[Record]:
+    """Records that no run here could have made: they name another version of the code."""
+    found = []
+    for seed in seeds:
+        config = configure("source=die", "family=oracle", "budget=smoke", f"seed={seed}", "reuse_published=true")
+        record = experiment.failed_record(config, "")
+        found.append(replace(record, outcome=Outcome.OK, code_version="elsewhere"))
+    publish_lines(tmp_path, *found)
+    return found
+
+
+def test_published_runs_are_not_run_again_and_the_others_are(
+    configure, places: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = published_runs(configure, tmp_path, [0, 4])
+    monkeypatch.setattr("genfam.report.finish", lambda folder, results: None)
+    sweep = ["-m", "source=die", "family=oracle", "budget=smoke", "logger=none", "seed=0,4,5", *places]
+    assert cli.main([*sweep, "reuse_published=true"], task=launcher_tasks.troubled) == 0
+    shown = capfd.readouterr().out
+    assert "3 runs, 2 reused from what is published" in shown
+    assert "2 of 3 runs reused from what is published" in shown
+    stored = {record.seed: record for record in Store(tmp_path / "outputs/single").load()}
+    assert [stored[seed].code_version == "elsewhere" for seed in (0, 4, 5)] == [True, True, False]
+    assert stored[0] == publishable(there[0])
+    started = sorted(path.parent.name for path in tmp_path.glob("outputs/single/*/started.txt"))
+    assert started == [stored[5].run_id]
+
+    assert cli.main([*sweep, "reuse_published=true"], task=launcher_tasks.troubled) == 0
+    shown = capfd.readouterr().out
+    assert "3 runs, 3 of them finished before: skipped\n" in shown
+    assert "reused" not in shown
+
+
+def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) -> None:
+    (record,) = published_runs(configure, tmp_path, [0])
+    config = record.config | {"reuse_published": False}
+    assert experiment.run_id(config) == record.run_id, "the key is no part of a run's identity"
+    assert reuse(config) is None
+    assert not (tmp_path / "outputs").exists()
+    assert reuse(record.config) is not None
+
+
+def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_does_not_count(
+    configure, tmp_path: Path
+) -> None:
+    (record,) = published_runs(configure, tmp_path, [0])
+    store = Store(tmp_path / "outputs/single")
+    store.write(replace(record, outcome=Outcome.FAILED))
+    assert reuse(record.config) is not None
+    assert [stored.outcome for stored in store.load()] == [Outcome.OK]
+    publish_lines(tmp_path, replace(record, outcome=Outcome.INTERRUPTED))
+    assert reuse(record.config) is None
+
+
+def test_shortened_paths_do_not_matter_and_another_configuration_is_refused(configure, tmp_path: Path) -> None:
+    (record,) = published_runs(configure, tmp_path, [0])
+    config = record.config | {"family": record.config["family"] | {"weights": "/srv/models/w.safetensors"}}
+    moved = replace(record, config=config, run_id=experiment.run_id(config))
+    path = publish_lines(tmp_path, moved)
+    assert "/srv" not in path.read_text()
+    found = reuse(config)
+    assert found is not None and found.config == without_paths(config)
+    edited = config | {"evaluation": {"samples": 7}}
+    publish_lines(tmp_path, replace(moved, config=edited))
+    with pytest.raises(ValueError, match=r"records\.jsonl, run .*: they differ in evaluation|differ in evaluation\)"):
+        reuse(config)
+
+
+def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    assert cli.main([*TINY, "seed=0", *places]) == 0
+    store = tmp_path / "outputs/single"
+    places_of = ["--suite", "single", "--output_dir", str(tmp_path / "outputs"), "--results_dir", str(results)]
+    assert commands.publish(places_of) == 0, capsys.readouterr().err
+    (first,) = load_published(results / "single")
+    write_atomically(results / "single/records.jsonl", record_to_json(replace(first, code_version="elsewhere")) + "\n")
+    for path in store.rglob("*"):
+        path.unlink() if path.is_file() else None
+    capsys.readouterr()
+    assert cli.main([*TINY, "seed=0", *places, "reuse_published=true"]) == 0
+    assert "1 of 1 runs reused from what is published" in capsys.readouterr().out
+    pictures = {path.name for path in (results / "single/figures").iterdir()}
+    assert "modes_die.png" in pictures
+    assert commands.publish(places_of) == 0, capsys.readouterr().err
+    assert {path.name for path in (results / "single/figures").iterdir()} == pictures, "they cannot be made again"
+    assert cli.main([*TINY, "seed=1", *places, "reuse_published=true"]) == 0
+    assert "runs reused" not in capsys.readouterr().out
+
+    assert commands.publish(places_of) == 1
+    assert "expected runs of one code version" in capsys.readouterr().err
+    assert commands.publish([*places_of, "--allow-mixed"]) == 0, capsys.readouterr().err
+    again = load_published(results / "single")
+    assert [record.seed for record in again] == [0, 1]
+    assert again[0] == replace(first, code_version="elsewhere")

@@ -1,11 +1,13 @@
 """What is kept of a run samples as the run does."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import genfam
-from genfam import experiment
+from genfam import commands, experiment
+from genfam.keepsakes import publish_weights
 from genfam.saved import in_bfloat16, load_weights, sampling_weights
 
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "curve.points=1", "curve.samples=50",
@@ -50,3 +52,18 @@ def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):
     nats = [next(m.estimate.value for m in r.metrics if m.name == "nll_nats") for r in records]
     assert nats[0] != nats[1]
     assert nats[1] == pytest.approx(nats[0], abs=0.05)
+
+
+def test_published_weights_are_sampled_from_like_a_run(configure, tmp_path, capsys):
+    config = configure("family=flow_matching", "source=die", *TINY)
+    record = experiment.run(config)
+    store = experiment.run_directory(config).parent
+    (folder,) = publish_weights(store, tmp_path / "results", seed=0)
+    assert folder == tmp_path / "results" / "single" / "weights" / record.run_id
+    assert str(tmp_path) not in (folder / "config.yaml").read_text() + (folder / "record.json").read_text()
+    for name, place in (("a", store / record.run_id), ("b", folder)):
+        assert commands.sample([f"run={place}", "n=20", f"out={tmp_path}/{name}.npz"]) == 0
+    drawn = [np.load(tmp_path / f"{name}.npz")["samples"] for name in "ab"]
+    assert (drawn[0] == drawn[1]).all() and drawn[0].shape == (20, 1)
+    with pytest.raises(ValueError, match="finished runs with seed 7, found none"):
+        publish_weights(store, tmp_path / "results", seed=7)

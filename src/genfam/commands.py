@@ -137,12 +137,14 @@ def publish(argv: Sequence[str] | None = None) -> int:
         "genfam-publish",
         "Publish a finished suite of the store: records, scorecard, figures and provenance go to results/<suite>.",
         "genfam-publish --suite quick",
+        "genfam-publish --suite images --weights 0",
     )
     parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
     parser.add_argument("--command", help="what a reader types to get the same (default: genfam -m +suite=<suite>)")
     parser.add_argument("--allow-mixed", action="store_true", help="also runs of several code versions")
+    parser.add_argument("--weights", type=int, metavar="SEED", help="and the sampling weights of this seed's runs")
     _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("suite", "command", "output_dir", "results_dir")))
+    arguments = parser.parse_args(_given(argv, ("suite", "command", "weights", "output_dir", "results_dir")))
 
     def action() -> int:
         from genfam import report
@@ -150,6 +152,11 @@ def publish(argv: Sequence[str] | None = None) -> int:
         folder = _suite_folder(arguments.output_dir, arguments.suite)
         command = arguments.command or f"genfam -m +suite={arguments.suite}"
         print(report.publish(folder, arguments.results_dir, command, allow_mixed=arguments.allow_mixed))
+        if arguments.weights is not None:
+            from genfam.keepsakes import publish_weights
+
+            for path in publish_weights(folder, arguments.results_dir, arguments.weights):
+                print(path)
         return 0
 
     return _guarded(parser, action)

@@ -149,5 +149,6 @@ def load_weights(family: Family, weights: dict[str, Tensor]) -> None:
     if missing or found.unexpected_keys:
         raise ValueError(
             f"weights: expected those of {type(family).__name__}, got {len(missing)} missing "
-            f"({', '.join(missing[:3])}) and {len(found.unexpected_keys)} unknown ({', '.join(found.unexpected_keys[:3])})"
+            f"({', '.join(missing[:3])}) and {len(found.unexpected_keys)} unknown ("
+            f"{', '.join(found.unexpected_keys[:3])})"
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from genfam.progress import shown
+
 if TYPE_CHECKING:
     from genfam.types import Record
 
@@ -24,12 +26,14 @@ def benchmark(argv: Sequence[str] | None = None) -> int:
         "genfam-benchmark --suite quick family=gan,vae hydra.launcher.workers=4",
     )
     parser.add_argument("--suite", default="quick", help="a file of conf/suite (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress: errors and the scorecard only")
     arguments, overrides = parser.parse_known_intermixed_args(_given(argv, ("suite",)))
     overrides = [*arguments.overrides, *overrides]
     from genfam import cli
 
     options = [override for override in overrides if override.startswith("-")]
     rest = [override for override in overrides if not override.startswith("-")]
+    options += ["--quiet"] if arguments.quiet else []
     return cli.main(["-m", *options, f"+suite={arguments.suite}", *rest])
 
 
@@ -47,6 +51,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--suite", help="a suite of the store: every finished run of it")
     parser.add_argument("--metric", type=Path, help="YAML file of one more metric (`_target_` and its constants)")
     parser.add_argument("--plugins", default="", help="packages beside genfam that it comes from, with commas")
+    parser.add_argument("--quiet", action="store_true", help="no progress: results only")
     _add_places(parser)
     arguments = parser.parse_args(_given(argv, ("run", "suite", "metric", "plugins", "output_dir", "results_dir")))
 
@@ -56,14 +61,17 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         new = {} if arguments.metric is None else {arguments.metric.stem: yaml.safe_load(arguments.metric.read_text())}
         plugins = [name for name in arguments.plugins.split(",") if name]
         if arguments.run is not None:
-            _print_record(arguments.run, experiment.evaluate(_run_folder(arguments.run), new, plugins))
+            with shown(arguments.run.name, quiet=arguments.quiet) as progress:
+                record = experiment.evaluate(_run_folder(arguments.run), new, plugins, progress=progress)
+            _print_record(arguments.run, record)
             return 0
         suite = _suite_folder(arguments.output_dir, arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
         skipped = 0
         for number, folder in enumerate(folders, start=1):
             try:
-                record = experiment.evaluate(folder, new, plugins)
+                with shown(f"[{number}/{len(folders)}] {folder.name}", quiet=arguments.quiet) as progress:
+                    record = experiment.evaluate(folder, new, plugins, progress=progress)
                 print(f"[{number}/{len(folders)}] {record.outcome.value:9} {folder.name}", flush=True)
             except FileNotFoundError as error:  # it failed or diverged: there is no model to measure
                 skipped += 1

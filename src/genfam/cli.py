@@ -224,11 +224,12 @@ def _conclude() -> int:
         kept = f"{tally.finished} of {tally.total} runs are finished; " if tally.multirun else ""
         return _complain(f"interrupted: {kept}the same command goes on where it stopped", 130)
     if tally.multirun:
-        from genfam import report
+        from genfam import dashboard, report
 
         for folder, results in tally.suites.items():
             if any(folder.glob("*/record.json")):
                 report.finish(folder, results)
+                dashboard.log_scorecard(folder)
     elif tally.last is not None and not tally.failures:
         _show(tally.last)
     for failure in tally.failures:

@@ -139,6 +139,42 @@ def report(argv: Sequence[str] | None = None) -> int:
     return _guarded(parser, action)
 
 
+def dashboard(argv: Sequence[str] | None = None) -> int:
+    """`genfam-dashboard`: the saved wandb dashboard of a suite, and its offline runs sent. Returns 0, or 1."""
+    parser = _parser(
+        "genfam-dashboard",
+        "Build the wandb dashboard of a suite, one workspace per source: Comparison, Coverage, Stability, Samples, "
+        "Cost. With an account it is saved and its link printed; without one its definition is written as JSON. "
+        "(`make dashboard` shows a suite's offline runs in this terminal, by wandb's own viewer.)",
+        "genfam-dashboard --suite quick",
+        "genfam-dashboard --suite quick --entity my-team --project genfam",
+        "genfam-dashboard --suite quick --sync",
+    )
+    parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
+    parser.add_argument("--entity", help="wandb user or team (default: the account's)")
+    parser.add_argument("--project", default="genfam", help="of wandb (default: %(default)s)")
+    parser.add_argument("--sync", action="store_true", help="send finished offline runs instead (needs an account)")
+    _add_places(parser)
+    keys = ("suite", "entity", "project", "output_dir", "results_dir")
+    arguments = parser.parse_args(_given(argv, keys))
+
+    def action() -> int:
+        from genfam import dashboard
+
+        if not arguments.sync:
+            records = dashboard.records_of(arguments.suite, arguments.output_dir, arguments.results_dir)
+            folder = arguments.output_dir / arguments.suite
+            print("\n".join(dashboard.save(records, arguments.entity, arguments.project, folder)))
+            return 0
+        runs = dashboard.finished_offline_runs(_suite_folder(arguments.output_dir, arguments.suite))
+        if not runs:
+            print(f"{arguments.suite}: no finished offline runs that were not sent yet")
+            return 0
+        return dashboard.sync(runs)
+
+    return _guarded(parser, action)
+
+
 def publish(argv: Sequence[str] | None = None) -> int:
     """`genfam-publish`: copy a suite's records and report from the store to `results`."""
     parser = _parser(

@@ -75,17 +75,18 @@ def open_run(settings: Mapping[str, Any], run_id: str, folder: Path, **about: An
     common = {
         "project": settings["project"], "entity": settings["entity"], "id": run_id, "dir": str(folder), **about,
     }  # fmt: skip
-    quiet = wandb.Settings(
-        silent=True, console="off", x_disable_stats=True, x_disable_meta=True, x_save_requirements=False,
-        disable_git=True, disable_code=True, init_timeout=CONNECT_SECONDS, finish_timeout=UPLOAD_SECONDS,
-    )  # fmt: skip
+    quiet = {
+        "silent": True, "console": "off", "x_disable_stats": True, "x_disable_meta": True,
+        "x_save_requirements": False, "disable_git": True, "disable_code": True,
+    }  # fmt: skip
     if mode == "online":
+        bounded = wandb.Settings(init_timeout=CONNECT_SECONDS, finish_timeout=UPLOAD_SECONDS, **quiet)
         try:
-            return wandb.init(mode="online", resume="allow", settings=quiet, **common)
+            return wandb.init(mode="online", resume="allow", settings=bounded, **common)
         except wandb.errors.CommError as error:
             reason = str(error).split("\n")[0]
             print(f"wandb cannot be reached ({reason}); this run goes on offline, `make wandb-sync` sends it later")
-    return wandb.init(mode="offline", settings=quiet, **common)
+    return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **common)
 
 
 def finish() -> None:

@@ -1,8 +1,6 @@
 """The dashboard: built in code, read by the client library's own models; and the scorecard's run."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from genfam import commands, dashboard
 from genfam.records import Store, load_published
 from genfam.report import write_report
 from genfam.types import Outcome
+from helpers import read_wandb
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -138,9 +137,7 @@ def test_the_scorecard_is_a_table_in_a_run_of_its_own(tmp_path, published):
     (store.folder / "wandb").mkdir()
     assert dashboard.log_scorecard(store.folder) and dashboard.log_scorecard(store.folder)
     (run,) = store.folder.glob("wandb/offline-run-*-quick-report")
-    done = subprocess.run([Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", run],
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
-    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    entries = read_wandb(run)
     assert next(entry["run"]["job_type"] for entry in entries if entry["type"] == "run") == "report"
     (table,) = run.glob("files/media/table/scorecard_*.table.json")
     content = json.loads(table.read_text())

@@ -5,9 +5,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
+import tempfile
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from genfam.serialisation import record_to_json
 from genfam.tracking import sketches, weights_and_biases
 from genfam.tracking.base import PictureFolder, flat
 from genfam.types import Outcome
+from helpers import composed, read_wandb
 
 TIMES = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "peak_memory")
 CHEAP = ("evaluation.samples=200", "metrics.divergence.noise=1", "metrics.divergence.least_samples=200")
@@ -36,6 +35,16 @@ def _no_account(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
+@pytest.fixture
+def fresh_wandb():
+    """wandb reads its environment once: let it forget what other tests set, and others what this one does."""
+    import wandb
+
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
 def numbers(record) -> dict:
     """The record but for times, the store's place and the logger."""
     plain = json.loads(record_to_json(record))
@@ -44,21 +53,11 @@ def numbers(record) -> dict:
     return {key: value for key, value in plain.items() if key not in TIMES}
 
 
-def read_back(run: Path) -> list[dict]:
-    """The entries of a wandb run's log, as wandb's own reader prints them."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", run],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def wandb_run(config, job: str = "") -> list[dict]:
     """The one offline run of this configuration."""
     name = experiment.run_id(config) + job
     (found,) = experiment.run_directory(config).parent.glob(f"wandb/offline-run-*-{name}")
-    return read_back(found)
+    return read_wandb(found)
 
 
 def history(entries: list[dict]) -> list[dict]:
@@ -143,10 +142,6 @@ def stop_with(number: int):
 @pytest.fixture(scope="module")
 def untracked():
     """The record of TINY without a logger, made once."""
-    import tempfile
-
-    from helpers import composed
-
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         return experiment.run(composed(f"output_dir={folder}", *TINY))
@@ -241,6 +236,7 @@ def test_each_run_is_its_own_finished_run_and_an_evaluation_another(configure):
     assert summary["total_variation"] == next(m.estimate.value for m in again.metrics if m.name == "total_variation")
 
 
+@pytest.mark.usefixtures("fresh_wandb")
 def test_offline_asks_nothing_of_a_network_even_with_a_key(configure, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
@@ -252,6 +248,7 @@ def test_offline_asks_nothing_of_a_network_even_with_a_key(configure, monkeypatc
             server.accept()
 
 
+@pytest.mark.usefixtures("fresh_wandb")
 def test_online_without_a_network_goes_on_offline(configure, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
@@ -265,10 +262,8 @@ def test_online_without_a_network_goes_on_offline(configure, monkeypatch, capsys
     assert merged(wandb_run(config), "summary")["outcome"] == "ok"
 
 
-def test_online_without_an_account_says_what_to_do(configure, monkeypatch):
-    import wandb
-
-    wandb.teardown()  # forgets the key of another test
+@pytest.mark.usefixtures("fresh_wandb")
+def test_online_without_an_account_says_what_to_do(configure):
     with pytest.raises(ValueError, match=r"wandb\.mode=online: expected an account .* got none"):
         experiment.run(configure("logger=wandb", "wandb.mode=online", *YARDSTICK))
 

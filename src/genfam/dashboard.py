@@ -18,7 +18,7 @@ import pandas as pd
 
 from genfam.records import Store, load_published
 from genfam.scorecard import is_headline
-from genfam.tracking.weights_and_biases import open_run, quiet_wandb
+from genfam.tracking.weights_and_biases import has_account, open_run, quiet_wandb
 from genfam.types import Outcome, Record
 
 SECTIONS = ("Comparison", "Coverage", "Stability", "Samples", "Cost")
@@ -159,11 +159,6 @@ def definition(workspace: Any) -> str:
     """What wandb would be sent for this workspace, as JSON: `entity`, `project`, `displayName`, `spec`."""
     view = workspace._to_model()
     return str(view.model_dump_json(by_alias=True, exclude_none=True, indent=1))
-
-
-def has_account() -> bool:
-    """Whether wandb finds a key; asks nobody and sends nothing."""
-    return bool(quiet_wandb().login(prompt=False))
 
 
 def save(records: Sequence[Record], entity: str | None, project: str, folder: Path) -> list[str]:

@@ -43,6 +43,19 @@ def quiet_wandb() -> Any:
     return wandb
 
 
+def has_account() -> bool:
+    """Whether wandb finds a key; asks nobody and sends nothing.
+
+    Raises:
+        ValueError: there is one that cannot be one.
+    """
+    wandb = quiet_wandb()
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except wandb.errors.AuthenticationError as error:
+        raise ValueError(f"wandb: expected a key that is valid, got one that is not: {error}") from error
+
+
 def offline_folders(folder: Path, run_id: str) -> list[Path]:
     """The offline runs of this id in `<folder>/wandb`, oldest first."""
     pattern = re.compile(rf"offline-run-\d{{8}}_\d{{6}}-{re.escape(run_id)}")
@@ -67,7 +80,7 @@ def open_run(settings: Mapping[str, Any], run_id: str, folder: Path, **about: An
     for old in offline_folders(folder, run_id):
         shutil.rmtree(old)
     folder.mkdir(parents=True, exist_ok=True)
-    if mode == "online" and not wandb.login(prompt=False):
+    if mode == "online" and not has_account():
         raise ValueError(
             "wandb.mode=online: expected an account (WANDB_API_KEY, or `wandb login`), got none; "
             "wandb.mode=offline needs none, and `make wandb-sync` sends its runs later"

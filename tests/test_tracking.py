@@ -259,6 +259,7 @@ def test_online_without_a_network_goes_on_offline(configure, monkeypatch, capsys
     record = experiment.run(config)
     assert record.outcome is Outcome.OK, record.reason
     assert "wandb cannot be reached" in capsys.readouterr().out
+    assert not list(experiment.run_directory(config).parent.glob("wandb/run-*")), "nothing of the failed attempt stays"
     assert merged(wandb_run(config), "summary")["outcome"] == "ok"
 
 

@@ -93,12 +93,17 @@ def open_run(settings: Mapping[str, Any], run_id: str, folder: Path, **about: An
         "x_save_requirements": False, "disable_git": True, "disable_code": True,
     }  # fmt: skip
     if mode == "online":
+        before = set(folder.glob("wandb/run-*"))
         bounded = wandb.Settings(init_timeout=CONNECT_SECONDS, finish_timeout=UPLOAD_SECONDS, **quiet)
         try:
             return wandb.init(mode="online", resume="allow", settings=bounded, **common)
         except wandb.errors.CommError as error:
             reason = str(error).split("\n")[0]
             print(f"wandb cannot be reached ({reason}); this run goes on offline, `make wandb-sync` sends it later")
+        wandb.teardown()  # its service holds on to the run's id
+        for left in set(folder.glob("wandb/run-*")) - before:
+            if left.name.endswith(f"-{run_id}"):
+                shutil.rmtree(left)
     return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **common)
 
 

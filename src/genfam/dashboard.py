@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def workspaces(records: Sequence[Record], entity: str, project: str) -> dict[str
     """
     quiet_wandb()
     try:
-        import wandb_workspaces.workspaces as ws
-        from wandb_workspaces import expr
+        ws, expr = import_module("wandb_workspaces.workspaces"), import_module("wandb_workspaces.expr")
     except ModuleNotFoundError as error:
         raise ValueError(
             "dashboard: expected the package wandb-workspaces, got none: pip install genfam[workspace]"
@@ -89,8 +89,7 @@ def _headlines(runs: Sequence[Record]) -> list[str]:
 
 def _sections(runs: Sequence[Record]) -> dict[str, list[Any]]:
     """Section -> panels; only of what these runs measured."""
-    import wandb_workspaces.reports.v2 as wr
-
+    wr = import_module("wandb_workspaces.reports.v2")
     units = {m.name: m.unit for run in runs for m in run.metrics if m.estimate is not None}
     better = {m.name: m.higher_is_better for run in runs for m in run.metrics if m.estimate is not None}
     curves = sorted({point.metric for run in runs for point in run.curve})

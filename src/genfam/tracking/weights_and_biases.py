@@ -167,7 +167,7 @@ class WandbTracker(Tracker):
         """One step of wandb's history per update that is logged, with its pictures."""
         if updates < self.begin_at:
             return
-        import wandb
+        wandb = quiet_wandb()
 
         told: dict[str, Any] = {
             name: wandb.Histogram(np_histogram=(list(value), list(range(len(value) + 1))))
@@ -185,7 +185,7 @@ class WandbTracker(Tracker):
 
     def finish(self, record: Record, pictures: Pictures, gradient_norms: Mapping[str, list[float]]) -> None:
         """The record's numbers into the summary, final pictures and histograms, tags; artifacts where asked for."""
-        import wandb
+        wandb = quiet_wandb()
 
         last: dict[str, Any] = {f"final/{name}": wandb.Image(picture) for name, picture in pictures.items()}
         for player, norms in gradient_norms.items():
@@ -203,7 +203,7 @@ class WandbTracker(Tracker):
             self.pictures.remove()
 
     def _log_artifacts(self, record: Record) -> None:
-        import wandb
+        wandb = quiet_wandb()
 
         name = re.sub(r"[^A-Za-z0-9._-]", "_", record.run_id)
         kept = wandb.Artifact(f"{name}-record", type="record")

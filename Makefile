@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
 
-.PHONY: help install benchmark report compare publish test test-all lint format types lock clean
+.PHONY: help install benchmark report dashboard wandb-sync compare publish test test-all lint format types lock clean
 
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|modes|images|likelihood|...]\n"} \
@@ -27,6 +27,13 @@ benchmark: $(STAMP)  ## Train and compare all families: SUITE=quick (default) or
 
 report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
+
+dashboard: $(STAMP)  ## Look at a suite's offline wandb runs here, in wandb's own terminal viewer (q quits)
+	@test -d outputs/$(SUITE)/wandb || { echo "no wandb runs in outputs/$(SUITE)/wandb: make benchmark SUITE=$(SUITE) makes them"; exit 1; }
+	@WANDB_ERROR_REPORTING=false $(BIN)/wandb leet outputs/$(SUITE)/wandb
+
+wandb-sync: $(STAMP)  ## Send a suite's finished offline runs to wandb (needs an account: wandb login)
+	@$(BIN)/genfam-dashboard --suite $(SUITE) --sync
 
 compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol (also into README and docs)
 	@$(BIN)/python benchmarks/compare.py

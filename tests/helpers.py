@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +22,23 @@ def composed(*overrides: str) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return plain
+
+
+def read_wandb(run: Path) -> list[dict[str, Any]]:
+    """The entries of a wandb run's log: what `wandb leet inspect --json` runs, without its second of imports."""
+    from wandb.util import get_core_path
+
+    (file,) = run.glob("run-*.wandb")
+    command = [
+        get_core_path(),
+        "leet",
+        "inspect",
+        "--no-observability",
+        "--json",
+        "--run-file",
+        str(file),
+        str(run.parent),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import initialize_config_dir
@@ -16,11 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from rich.console import Console
 
 import launcher_tasks
-from genfam import cli, report
+from genfam import cli, progress, report
 from genfam.records import Store
-from genfam.types import Outcome, Record
+from genfam.types import Estimate, Measurement, Outcome, Record, Trace, TracePoint
 from hydra_plugins.genfam_launcher import _progress
 from hydra_plugins.genfam_launcher._compose import QuickLoader
 from hydra_plugins.genfam_launcher._job import Job
@@ -198,6 +201,97 @@ def test_time_left_leaves_skipped_runs_out(monkeypatch: pytest.MonkeyPatch) -> N
     )  # 1.5 of 4 in 30 s: 2.5 to go at 20 s each
     assert clock.seconds_left() == pytest.approx(50.0)
     assert clock.summary() == "2/5 runs, 1 failed, 50 s left"
+
+
+def jobs_that(*outcomes: str) -> list[Job]:
+    """Jobs by outcome; those that ended well have a record: a GAN's with a trace that lost most of its modes."""
+    points = tuple(TracePoint(i, 2, 0.9, (50, 50, 0, 0, 0, 0, 0, 0), 0.6, {"generator": 1.0}) for i in range(32))
+    jobs = [Job(OmegaConf.create(), {}, Path(), f"family=gan seed={n}") for n in range(len(outcomes))]
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        job.outcome, job.started = outcome, time.monotonic()
+        if outcome == "ok":
+            job.value = SimpleNamespace(
+                trace=Trace(100, 8.0, 1.0, points),
+                metrics=[Measurement("fd_identity", "1", False, Estimate(0.0123, 0.001, 100), "")],
+            )
+    return jobs
+
+
+def test_a_line_per_run_says_what_came_out_and_what_it_is_ill_of(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = jobs_that("ok", "ok", "")
+    display = _progress.make_display(jobs)
+    for job in jobs[:2]:
+        display.started(job)
+        display.ended(job)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "3 runs"
+    assert said[1].endswith("ok        family=gan seed=0 (0 s): fd_identity 0.0123, mode_collapse")
+    assert "2 mode_collapse" in said[2] and "2/3 runs" in said[2]
+
+
+def test_a_long_silence_is_broken_by_a_line_about_what_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    jobs = jobs_that("", "")
+    display = _progress.make_display(jobs)
+    display.started(jobs[1])
+    jobs[1].fraction, jobs[1].text = 0.42, "update 420 of 900, 31/s · fd_identity 0.5"
+    for seconds in (1.0, _progress.SILENCE_SECONDS, 1.0):
+        now[0] += seconds
+        display.advanced(jobs[1])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert said[1].endswith("running: family=gan seed=1 42% update 420 of 900, 31/s · fd_identity 0.5")
+
+
+def test_bars_show_every_running_run_in_one_line_each() -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=100, legacy_windows=False, color_system=None)
+    jobs = jobs_that("ok", "", "")
+    display = _progress.Bars(jobs, console)
+    for job in jobs:
+        display.started(job)
+    jobs[1].fraction, jobs[1].text = (
+        0.42,
+        "update 420 of 900, 31/s · fd_identity 0.5 · cycling so far " + "x" * 99,
+    )
+    display.advanced(jobs[1])
+    display.ended(jobs[0])
+    display.close()
+    paper = Console(file=StringIO(), width=100)  # a console without a cursor
+    paper.print(display.progress.get_renderable())
+    lines = paper.file.getvalue().splitlines()
+    assert len(lines) == 3 and all(len(line) <= 100 for line in lines), "a long text is cut, not wrapped"
+    assert "1/3 runs, 1 mode_collapse" in lines[0]
+    assert "42%" in lines[1] and "family=gan seed=1  update 420 of 900, 31/s · fd_identity 0.5" in lines[1]
+    assert "starting" in lines[2]
+
+
+def test_quiet_shows_no_progress_but_failures(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], finished_suites: list[tuple[Path, Path]]
+) -> None:
+    command = ["-m", "--quiet", *COMMON, "seed=0,1", f"output_dir={tmp_path}"]
+    assert cli.main(command, task=launcher_tasks.troubled) == 1
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("genfam: error: run failed: seed=1: LookupError: boom")
+    assert len(finished_suites) == 1
+
+
+def test_one_run_in_a_log_breaks_long_silences_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.shown("evaluating") as report_progress:
+        for share in (0.1, 0.2, 0.3):
+            now[0] += 0.6 * progress.SILENCE_SECONDS
+            report_progress(share, "kernel")
+    with progress.shown(quiet=True) as report_progress:
+        now[0] += 2 * progress.SILENCE_SECONDS
+        report_progress(0.5, "kernel")
+    assert capsys.readouterr().out == "[ 20%] evaluating  kernel\n"
 
 
 @pytest.mark.parametrize(

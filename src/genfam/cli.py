@@ -11,8 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +24,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genfam.progress import Progress, shown
+
 if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
     from genfam.types import Record
 
-Progress = Callable[[float, str], None]
-"""Called with the done share of a run, in [0, 1], and what it is doing."""
-
 reporter: Progress | None = None
 """Where this process's runs report to. The launcher's children set it; without it the terminal shows a bar."""
+
+quiet = False
+"""Whether the user wants no progress (`--quiet`): errors and the results at the end only."""
 
 OmegaConf.register_new_resolver("product", lambda *factors: math.prod(map(float, factors)), replace=True)
 
@@ -130,8 +131,11 @@ def run_task(config: DictConfig) -> Record | None:
         settings = plain(config)
         done = experiment.finished_record(experiment.run_directory(settings))
         reused = reuse(settings) if done is None else None
-        with _progress() as progress:
-            record = reused or experiment.run(settings, progress=progress)
+        if reporter is not None:
+            record = reused or experiment.run(settings, progress=reporter)
+        else:
+            with shown(quiet=quiet) as progress:
+                record = reused or experiment.run(settings, progress=progress)
     except Exception as error:
         if mode is not RunMode.RUN:
             raise
@@ -147,15 +151,17 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
     """The console script `genfam`.
 
     Args:
-        argv: arguments without the program's name; those of the process if None.
+        argv: arguments without the program's name; those of the process if None. `--quiet` shows no progress.
         task: what runs a composed configuration (importable by name: it is sent to other processes).
 
     Returns:
         Exit code: 0; 1 where a run failed; 2 where the command line is wrong; 130 after Ctrl-C.
     """
-    global tally
+    global quiet, tally
     tally = Tally()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    quiet = "--quiet" in arguments  # no option of Hydra's
+    arguments = [argument for argument in arguments if argument != "--quiet"]
     options: list[str] = []
     overrides: list[str] = []
     if "--version" in arguments:
@@ -218,20 +224,6 @@ def _hydra(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
             os.environ["HYDRA_FULL_ERROR"] = saved[1]
 
 
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """The reporter if there is one, else a bar where standard output is a terminal, else nothing."""
-    if reporter is not None or not sys.stdout.isatty():
-        yield reporter
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, transient=True) as bars:
-        bar = bars.add_task("starting", total=1.0)
-        yield lambda fraction, text: bars.update(bar, completed=fraction, description=text)
-
-
 def _conclude() -> int:
     """Say how it ended, report on the suites that were touched, and choose the exit code."""
     if tally.interrupted:
@@ -240,11 +232,12 @@ def _conclude() -> int:
     if tally.reused:
         print(f"{tally.reused} of {tally.total} runs reused from what is published", flush=True)
     if tally.multirun:
-        from genfam import report
+        from genfam import dashboard, report
 
         for folder, results in tally.suites.items():
             if any(folder.glob("*/record.json")):
                 report.finish(folder, results)
+                dashboard.log_scorecard(folder)
     elif tally.last is not None and not tally.failures:
         _show(tally.last)
     for failure in tally.failures:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from genfam.progress import shown
+
 if TYPE_CHECKING:
     from genfam.types import Record
 
@@ -24,12 +26,14 @@ def benchmark(argv: Sequence[str] | None = None) -> int:
         "genfam-benchmark --suite quick family=gan,vae hydra.launcher.workers=4",
     )
     parser.add_argument("--suite", default="quick", help="a file of conf/suite (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress: errors and the scorecard only")
     arguments, overrides = parser.parse_known_intermixed_args(_given(argv, ("suite",)))
     overrides = [*arguments.overrides, *overrides]
     from genfam import cli
 
     options = [override for override in overrides if override.startswith("-")]
     rest = [override for override in overrides if not override.startswith("-")]
+    options += ["--quiet"] if arguments.quiet else []
     return cli.main(["-m", *options, f"+suite={arguments.suite}", *rest])
 
 
@@ -47,6 +51,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--suite", help="a suite of the store: every finished run of it")
     parser.add_argument("--metric", type=Path, help="YAML file of one more metric (`_target_` and its constants)")
     parser.add_argument("--plugins", default="", help="packages beside genfam that it comes from, with commas")
+    parser.add_argument("--quiet", action="store_true", help="no progress: results only")
     _add_places(parser)
     arguments = parser.parse_args(_given(argv, ("run", "suite", "metric", "plugins", "output_dir", "results_dir")))
 
@@ -56,14 +61,17 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         new = {} if arguments.metric is None else {arguments.metric.stem: yaml.safe_load(arguments.metric.read_text())}
         plugins = [name for name in arguments.plugins.split(",") if name]
         if arguments.run is not None:
-            _print_record(arguments.run, experiment.evaluate(_run_folder(arguments.run), new, plugins))
+            with shown(arguments.run.name, quiet=arguments.quiet) as progress:
+                record = experiment.evaluate(_run_folder(arguments.run), new, plugins, progress=progress)
+            _print_record(arguments.run, record)
             return 0
         suite = _suite_folder(arguments.output_dir, arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
         skipped = 0
         for number, folder in enumerate(folders, start=1):
             try:
-                record = experiment.evaluate(folder, new, plugins)
+                with shown(f"[{number}/{len(folders)}] {folder.name}", quiet=arguments.quiet) as progress:
+                    record = experiment.evaluate(folder, new, plugins, progress=progress)
                 print(f"[{number}/{len(folders)}] {record.outcome.value:9} {folder.name}", flush=True)
             except FileNotFoundError as error:  # it failed or diverged: there is no model to measure
                 skipped += 1
@@ -127,6 +135,42 @@ def report(argv: Sequence[str] | None = None) -> int:
             folder = _suite_folder(arguments.results_dir, arguments.suite)
         report.finish(folder, arguments.results_dir)
         return 0
+
+    return _guarded(parser, action)
+
+
+def dashboard(argv: Sequence[str] | None = None) -> int:
+    """`genfam-dashboard`: the saved wandb dashboard of a suite, and its offline runs sent. Returns 0, or 1."""
+    parser = _parser(
+        "genfam-dashboard",
+        "Build the wandb dashboard of a suite, one workspace per source: Comparison, Coverage, Stability, Samples, "
+        "Cost. With an account it is saved and its link printed; without one its definition is written as JSON. "
+        "(`make dashboard` shows a suite's offline runs in this terminal, by wandb's own viewer.)",
+        "genfam-dashboard --suite quick",
+        "genfam-dashboard --suite quick --entity my-team --project genfam",
+        "genfam-dashboard --suite quick --sync",
+    )
+    parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
+    parser.add_argument("--entity", help="wandb user or team (default: the account's)")
+    parser.add_argument("--project", default="genfam", help="of wandb (default: %(default)s)")
+    parser.add_argument("--sync", action="store_true", help="send finished offline runs instead (needs an account)")
+    _add_places(parser)
+    keys = ("suite", "entity", "project", "output_dir", "results_dir")
+    arguments = parser.parse_args(_given(argv, keys))
+
+    def action() -> int:
+        from genfam import dashboard
+
+        if not arguments.sync:
+            records = dashboard.records_of(arguments.suite, arguments.output_dir, arguments.results_dir)
+            folder = arguments.output_dir / arguments.suite
+            print("\n".join(dashboard.save(records, arguments.entity, arguments.project, folder)))
+            return 0
+        runs = dashboard.finished_offline_runs(_suite_folder(arguments.output_dir, arguments.suite))
+        if not runs:
+            print(f"{arguments.suite}: no finished offline runs that were not sent yet")
+            return 0
+        return dashboard.sync(runs)
 
     return _guarded(parser, action)
 

@@ -20,18 +20,22 @@ import numpy as np
 import torch
 import yaml
 from safetensors.torch import save
+from torch import Tensor
 
-from genfam import environment, tracking
+from genfam import environment
 from genfam.build import build
 from genfam.families.base import Diverged, Family
-from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
+from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all, one_generator_state
 from genfam.networks.sizing import count_parameters
 from genfam.saved import load_run, make_family, make_source
 from genfam.seeds import derive_seed, derived_generator
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
 from genfam.sources.base import Source
+from genfam.stability.failures import failures, symptoms
 from genfam.stability.traces import gradient_norm_quantiles, last_minus_best
 from genfam.tracing import Tracer
+from genfam.tracking import Tracker, make_tracker
+from genfam.tracking.sketches import Sketcher, of_file
 from genfam.training import Interrupted, Progress, plan, train, weights_are_finite
 from genfam.types import CurvePoint, KnownModes, Outcome, Record
 
@@ -112,9 +116,8 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = new_record(config, family)
-    logger = tracking.make_logger(config, record.run_id, directory)
     checkpoint = directory / "checkpoint.pt"
-    measure = curve_measure(source, extractor, metrics, config)
+    tracker = make_tracker(config, record.run_id, directory)
     trained, tracer = Progress(), None
     with stop_on_interrupt() as stop_requested:
         try:
@@ -125,12 +128,12 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
                     source,
                     config["seed"],
                     points=config["curve"]["points"],
-                    measure=measure,
+                    measure=curve_measure(source, extractor, metrics, config, show_with(tracker, source, tracer)),
                     trace_points=config["trace"]["points"],
                     look=tracer.look,
+                    track=tracker.log,
                     checkpoint=checkpoint,
-                    loggers=[logger] if logger else [],
-                    report=lambda share, text: report(TRAINING_SHARE * share, text),
+                    report=status_report(report, trained, tracer),
                     stop_requested=stop_requested,
                     progress=trained,
                     device=config["device"],
@@ -138,10 +141,11 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
                 if not weights_are_finite(family):
                     raise Diverged("weights are not finite at the end of training")
             else:  # a yardstick's one point says what the curves of the others should leave and reach
-                record.curve = [CurvePoint(0.0, name, value) for name, value in measure(family).items()]
-            report(TRAINING_SHARE, "evaluating")
+                point = curve_measure(source, extractor, metrics, config)(family)
+                record.curve = [CurvePoint(0.0, name, value) for name, value in point.items()]
+                tracker.log(0, {"train_flops": 0.0} | {f"curve/{name}": value for name, value in point.items()})
             save_model(directory, family)
-            measure_run(record, directory, family, source, extractor, metrics, config)
+            measure_run(record, directory, family, source, extractor, metrics, config, evaluation_report(report))
             record.outcome, record.reason = Outcome.OK, ""
         except Diverged as event:
             record.outcome, record.reason = Outcome.DIVERGED, str(event)
@@ -153,7 +157,8 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
         record.curve, record.train_seconds = trained.curve, trained.train_seconds
         record.trace = tracer.trace(trained.trace)
     fill_counters(record, family)
-    tracking.log_record(logger, record, {})
+    drawn = of_file(directory / "samples.npz") if tracker.wants_pictures and record.outcome is Outcome.OK else {}
+    tracker.finish(record, drawn, family.grad_norms)
     write_atomically(directory / "record.json", record_to_json(record, indent=1))
     if record.outcome.finished:
         checkpoint.unlink(missing_ok=True)
@@ -162,7 +167,11 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
 
 
 def evaluate(
-    directory: Path, new: Mapping[str, Mapping[str, Any]] | None = None, plugins: Sequence[str] = ()
+    directory: Path,
+    new: Mapping[str, Mapping[str, Any]] | None = None,
+    plugins: Sequence[str] = (),
+    *,
+    progress: Report | None = None,
 ) -> Record:
     """Measure a stored run again, with the metrics of its configuration and today's code; nothing is trained.
 
@@ -170,6 +179,7 @@ def evaluate(
         directory: of the run.
         new: more metrics by key, each with its `_target_`.
         plugins: packages beside genfam that they come from.
+        progress: called with (share done, text).
 
     Raises:
         FileNotFoundError: no finished run there.
@@ -184,8 +194,11 @@ def evaluate(
     torch.set_num_threads(config["threads"])
     extractor = make_extractor(config, saved.source)
     metrics = make_metrics(config) | {key: build(value, plugins=plugins) for key, value in (new or {}).items()}
-    measure_run(record, directory, saved.family, saved.source, extractor, metrics, config)
+    report = progress or (lambda share, text: None)
+    measure_run(record, directory, saved.family, saved.source, extractor, metrics, config, report)
     record.code_version = environment.code_version()
+    tracker = make_tracker(config, record.run_id, directory, job_type="evaluate")
+    tracker.finish(record, of_file(directory / "samples.npz") if tracker.wants_pictures else {}, {})
     write_atomically(directory / "record.json", record_to_json(record, indent=1))
     return record
 
@@ -222,21 +235,30 @@ def fill_counters(record: Record, family: Family) -> None:
     record.evaluations_per_sample = family.evaluations_per_sample
     record.peak_memory = environment.peak_memory()
     record.stability = gradient_norm_quantiles(family.grad_norms)
-    headline = [p for p in record.curve if p.metric.startswith("fd_") or p.metric == "fid"]
+    headline = [p for p in record.curve if is_frechet(p.metric)]
     if headline:
         record.stability["last_minus_best"] = last_minus_best([p.value for p in headline], higher_is_better=False)
 
 
 def curve_measure(
-    source: Source, extractor: Extractor, metrics: Mapping[str, Metric], config: Mapping[str, Any]
+    source: Source,
+    extractor: Extractor,
+    metrics: Mapping[str, Metric],
+    config: Mapping[str, Any],
+    show: Callable[[int, Tensor], None] | None = None,
 ) -> Callable[[Family], dict[str, float]]:
-    """The cheap metrics on a few samples; their random numbers are their own, so that training does not change."""
+    """The cheap metrics on a few samples; their random numbers are their own, so that training does not change.
+
+    `show` gets (updates, the same samples): pictures draw none of their own.
+    """
     n, seed = config["curve"]["samples"], config["seed"]
     cheap = {key: metric for key, metric in metrics.items() if metric.on_curve}
     base: list[Evaluation] = []
 
     def measure(family: Family) -> dict[str, float]:
         samples = family.sample(n, generator=derived_generator(seed, source.name, "curve"))
+        if show is not None:
+            show(family.updates, samples)
         if not base:
             base.append(Evaluation(source, samples, source.test[:n], extractor, family, derive_seed(seed, "curve")))
         measured = measure_all(cheap, base[0].with_samples(samples))
@@ -247,6 +269,48 @@ def curve_measure(
     return measure
 
 
+def show_with(tracker: Tracker, source: Source, tracer: Tracer) -> Callable[[int, Tensor], None] | None:
+    """Draws the samples given for the tracker; None where it wants no pictures."""
+    if not tracker.wants_pictures:
+        return None
+    sketch = Sketcher(source, tracer.assign)
+
+    def show(updates: int, samples: Tensor) -> None:
+        with one_generator_state():
+            tracker.show(updates, sketch(samples))
+
+    return show
+
+
+def status_report(report: Report, progress: Progress, tracer: Tracer) -> Report:
+    """Training's share of the run's progress; to the text it adds the last headline metric and what looks ill so far.
+
+    Before half of the trace is there nothing is called ill: thresholds are about late training.
+    """
+
+    def status(share: float, text: str) -> None:
+        parts = [text]
+        for point in reversed(progress.curve):
+            if is_frechet(point.metric):
+                parts.append(f"{point.metric} {point.value:.3g}")
+                break
+        seen = symptoms(tracer.trace(progress.trace)) if share > 0.5 else None
+        parts += [f"{name} so far" for name, present in failures(seen).items() if present] if seen else []
+        report(TRAINING_SHARE * share, " · ".join(parts))
+
+    return status
+
+
+def evaluation_report(report: Report) -> Report:
+    """Evaluation's share of the run's progress."""
+    return lambda share, text: report(TRAINING_SHARE + (1.0 - TRAINING_SHARE) * share, text)
+
+
+def is_frechet(metric: str) -> bool:
+    """Whether a metric of the curve is the headline: a Fréchet distance in whatever features."""
+    return metric.startswith("fd_") or metric == "fid"
+
+
 def measure_run(
     record: Record,
     directory: Path,
@@ -255,17 +319,21 @@ def measure_run(
     extractor: Extractor,
     metrics: Mapping[str, Metric],
     config: Mapping[str, Any],
+    report: Report,
 ) -> None:
-    """Draw the evaluation's samples, keep the first of them, and apply every metric."""
+    """Draw the evaluation's samples, keep the first of them, and apply every metric; `report` hears of each."""
     family.eval()
     n = config["evaluation"]["samples"]
+    report(0.0, f"evaluating: drawing {n} samples")
     start = time.perf_counter()
     samples = family.sample(n, generator=derived_generator(config["seed"], source.name, "evaluation"))
     record.seconds_per_sample = (time.perf_counter() - start) / n
     start = time.perf_counter()
     seed = derive_seed(config["seed"], source.name, "metrics")
     evaluation = Evaluation(source, samples, source.test, extractor, family, seed)
-    record.metrics = measure_all(metrics, evaluation)
+    record.metrics = measure_all(
+        metrics, evaluation, lambda share, key: report(0.3 + 0.7 * share, f"evaluating: {key}")
+    )
     record.evaluate_seconds = time.perf_counter() - start
     save_samples(directory / "samples.npz", evaluation)
 

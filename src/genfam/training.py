@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from genfam.seeds import derive_seed
 from genfam.sources.base import Source
 from genfam.sources.batches import BatchStream
 from genfam.types import CurvePoint, TracePoint
+
+Track = Callable[[int, Mapping[str, float | tuple[int, ...]]], None]
+"""Called with (updates, row); see `row_at`."""
 
 
 class Interrupted(Exception):
@@ -76,7 +79,8 @@ class Conductor(Callback):
         measure: called at each point with the family in evaluation mode; -> {metric: value}.
         trace_points: number of trace points, likewise.
         look: called at each of those; -> the trace point but for its gradient norms.
-        checkpoint: file to be written at each point and on a stop.
+        track: called at each point of either kind with (updates, what is known then).
+        checkpoint: file to be written at each point of the curve and on a stop.
         progress: what survives.
         report: called with (share done, text) some twice a second.
         stop_requested: asked after each update.
@@ -88,16 +92,18 @@ class Conductor(Callback):
         measure: Callable[[Family], dict[str, float]],
         trace_points: int,
         look: Callable[[Family], TracePoint],
+        track: Track,
         checkpoint: Path,
         progress: Progress,
         report: Callable[[float, str], None],
         stop_requested: Callable[[], bool],
     ) -> None:
         self.points, self.measure, self.checkpoint = points, measure, checkpoint
-        self.trace_points, self.look = trace_points, look
+        self.trace_points, self.look, self.track = trace_points, look, track
         self.progress, self.report, self.stop_requested = progress, report, stop_requested
         self.started = 0.0
         self.reported = 0.0
+        self.reported_updates: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Start the clock."""
@@ -107,54 +113,77 @@ class Conductor(Callback):
         """After each update."""
         family: Family = pl_module
         done, total = family.updates, family.total_updates
-        if is_due(done, total, self.trace_points):
-            self.trace(family, trainer)
-        if is_due(done, total, self.points):
-            self.pause(family, trainer)
+        traced, measured = is_due(done, total, self.trace_points), is_due(done, total, self.points)
+        if traced or measured:  # the time of looking does not count as training
+            self._stop_clock()
+            family.eval()
+            if traced:
+                self.progress.trace.append(self._trace_point(family))
+            if measured:
+                found = self.measure(family)
+                self.progress.curve += [CurvePoint(family.train_flops, name, value) for name, value in found.items()]
+            self.track(done, row_at(family, self.progress, done))
+            family.train()
+            if measured and done < total:
+                save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            self.started = time.perf_counter()
         if self.stop_requested():
             self._stop_clock()
             save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
             raise Interrupted(f"stopped at update {done} of {total}; the same command goes on from there")
-        now = time.perf_counter()
-        if now - self.reported > 0.5:
-            self.reported = now
-            self.report(done / total, f"update {done} of {total}")
+        self._report(done, total)
 
-    def trace(self, family: Family, trainer: Trainer) -> None:
-        """One point of the trace; its time does not count as training."""
-        self._stop_clock()
-        family.eval()
+    def _trace_point(self, family: Family) -> TracePoint:
         since = self.progress.trace[-1].updates if self.progress.trace else 0
         norms = {player: float(np.median(values[since:])) for player, values in family.grad_norms.items()}
-        point = replace(self.look(family), gradient_norms=norms)
-        self.progress.trace.append(point)
-        seen = {"live_modes": float(point.modes), "live_quality": point.quality}
-        if point.critic_accuracy is not None:
-            seen["critic_accuracy"] = point.critic_accuracy
-        for logger in trainer.loggers:
-            logger.log_metrics(seen, step=family.updates)
-        family.train()
-        self.started = time.perf_counter()
+        return replace(self.look(family), gradient_norms=norms)
 
-    def pause(self, family: Family, trainer: Trainer) -> None:
-        """One point of the curve; its time does not count as training."""
-        self._stop_clock()
-        family.eval()
-        for metric, value in self.measure(family).items():
-            self.progress.curve.append(CurvePoint(family.train_flops, metric, value))
-            for logger in trainer.loggers:
-                logger.log_metrics({metric: value, "train_flops": family.train_flops}, step=family.updates)
-        for logger in trainer.loggers:
-            latest = {f"loss_{player}": values[-1] for player, values in family.losses.items() if values}
-            logger.log_metrics({**latest, "events_seen": float(family.events_seen)}, step=family.updates)
-        family.train()
-        if family.updates < family.total_updates:
-            save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
-        self.started = time.perf_counter()
+    def _report(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self.reported > 0.5:
+            rate = ""
+            if self.reported_updates is not None:
+                rate = f", {(done - self.reported_updates) / (now - self.reported):.0f}/s"
+            self.reported, self.reported_updates = now, done
+            self.report(done / total, f"update {done} of {total}{rate}")
 
     def _stop_clock(self) -> None:
         self.progress.train_seconds += time.perf_counter() - self.started
         self.started = time.perf_counter()
+
+
+def row_at(family: Family, progress: Progress, updates: int) -> dict[str, float | tuple[int, ...]]:
+    """What curve, trace and losses say of one update: the row that trackers get.
+
+    Returns:
+        `train_flops`, `events_seen`, `train/loss_<player>`; where a point of the trace lies there `trace/...` (its
+        `mode_counts` as a tuple), where one of the curve lies there `curve/<metric>`.
+    """
+    row: dict[str, float | tuple[int, ...]] = {
+        "train_flops": updates * family.flops_per_update,
+        "events_seen": float(updates * family.batch_size),
+    }
+    row |= {f"train/loss_{player}": values[updates - 1] for player, values in family.losses.items() if values}
+    for point in progress.trace:
+        if point.updates == updates:
+            row |= {"trace/live_modes": float(point.modes), "trace/live_quality": point.quality}
+            row |= {f"trace/gradient_norm_{player}": norm for player, norm in point.gradient_norms.items()}
+            if point.mode_counts:
+                row["trace/mode_counts"] = point.mode_counts
+            if point.critic_accuracy is not None:
+                row["trace/critic_accuracy"] = point.critic_accuracy
+    for found in progress.curve:
+        if round(found.train_flops / family.flops_per_update) == updates:
+            row[f"curve/{found.metric}"] = found.value
+    return row
+
+
+def history(family: Family, progress: Progress) -> Iterator[tuple[int, dict[str, float | tuple[int, ...]]]]:
+    """(updates, row) of every point so far: what a resumed run tells its tracker before it goes on."""
+    steps = {point.updates for point in progress.trace}
+    steps |= {round(point.train_flops / family.flops_per_update) for point in progress.curve}
+    for updates in sorted(steps):
+        yield updates, row_at(family, progress, updates)
 
 
 def is_due(done: int, total: int, points: int) -> bool:
@@ -202,14 +231,16 @@ def train(
     measure: Callable[[Family], dict[str, float]],
     trace_points: int,
     look: Callable[[Family], TracePoint],
+    track: Track,
     checkpoint: Path,
-    loggers: list[Any],
     report: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     progress: Progress,
     device: str = "cpu",
 ) -> None:
     """Spend the planned updates, from the checkpoint on if there is one; `progress` is filled on the way.
+
+    `track` hears of every point of curve and trace once, those before the checkpoint included.
 
     Raises:
         Diverged: a loss or gradient is not finite.
@@ -224,9 +255,11 @@ def train(
         progress.trace = [TracePoint(**point) for point in state["trace"]]
         progress.train_seconds = state["train_seconds"]
         callbacks.append(Resume(state))
+        for updates, row in history(family, progress):
+            track(updates, row)
     else:
         torch.manual_seed(derive_seed(seed, source.name, "training noise"))
-    conductor = Conductor(points, measure, trace_points, look, checkpoint, progress, report, stop_requested)
+    conductor = Conductor(points, measure, trace_points, look, track, checkpoint, progress, report, stop_requested)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     stream = BatchStream(
         source.train, family.batch_size, derive_seed(seed, source.name, "batches"), family.updates, family.total_updates
@@ -235,7 +268,7 @@ def train(
         accelerator=device,
         devices=1,
         max_epochs=1,
-        logger=loggers or False,
+        logger=False,
         callbacks=[*callbacks, conductor],
         enable_checkpointing=False,  # our own: Lightning's restores neither random states nor the data's place
         enable_progress_bar=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -120,15 +120,25 @@ class Metric(ABC):
         """All measurements of this metric; where it does not apply, `Measurement.not_applicable`."""
 
 
-def measure_all(metrics: Mapping[str, Metric], evaluation: Evaluation) -> list[Measurement]:
+def measure_all(
+    metrics: Mapping[str, Metric],
+    evaluation: Evaluation,
+    report: Callable[[float, str], None] = lambda share, key: None,
+) -> list[Measurement]:
     """Every metric on one evaluation, names checked to be unique.
+
+    Args:
+        metrics: by key.
+        evaluation: what they look at.
+        report: called before each metric with the share of them that is done, in [0, 1), and its key.
 
     Raises:
         ValueError: two metrics answer with one name.
     """
     found: dict[str, Measurement] = {}
     with one_generator_state():
-        for key, metric in metrics.items():
+        for number, (key, metric) in enumerate(metrics.items()):
+            report(number / len(metrics), key)
             for measurement in metric.measure(evaluation):
                 if measurement.name in found:
                     raise ValueError(f"metric {key}: the name {measurement.name!r} is taken by another metric")

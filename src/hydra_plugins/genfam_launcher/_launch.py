@@ -34,6 +34,8 @@ def launch(
         KeyboardInterrupt: after Ctrl-C, once the running jobs have ended.
         TypeError: the task function cannot be sent to another process.
     """
+    from genfam import cli
+
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     # The slow imports happen there while the jobs are composed here.
@@ -57,7 +59,7 @@ def launch(
                 f"expected a task function that can be imported by name, got {task_function}: {error}"
             ) from error
 
-    display = make_display(jobs)
+    display = make_display(jobs, quiet=cli.quiet)
     pool = Pool(workers, display, make_order)
     try:
         pool.run(to_run)

@@ -1,19 +1,24 @@
-"""What the launching process shows: bars in a terminal, one line per finished run elsewhere."""
+"""What the launching process shows: bars in a terminal, one line per finished run elsewhere, nothing if asked."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.table import Column
 
 from genfam.cli import headline
 from hydra_plugins.genfam_launcher._job import Job
 
 ENOUGH_TO_ESTIMATE = 0.05
 """Share of one run that must be done before a time left is worth saying."""
+
+SILENCE_SECONDS = 300.0
+"""After which a log without a terminal gets a line about what is running."""
 
 
 class Display(Protocol):
@@ -36,11 +41,20 @@ class Display(Protocol):
 
 
 class Clock:
-    """Time left, from the done shares of the jobs that are really run."""
+    """Time left, from the done shares of the jobs that are really run.
+
+    Attributes:
+        ill: failure mode -> number of runs that ended with it.
+    """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
         self.start = time.monotonic()
+        self.ill: Counter[str] = Counter()
+
+    def note(self, job: Job) -> None:
+        """The job has ended: count what it is diagnosed with."""
+        self.ill.update(diagnosed(job))
 
     @property
     def ended(self) -> int:
@@ -59,11 +73,12 @@ class Clock:
         return None if done < ENOUGH_TO_ESTIMATE else (time.monotonic() - self.start) * (len(run) - done) / done
 
     def summary(self) -> str:
-        """Done of all, failures, time left."""
+        """Done of all, failures, how many runs are ill of what, time left."""
         left = self.seconds_left()
         parts = [f"{self.ended}/{len(self.jobs)} runs"]
         if self.failed:
             parts.append(f"{self.failed} failed")
+        parts += [f"{count} {name}" for name, count in sorted(self.ill.items())]
         if left is not None and self.ended < len(self.jobs):
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)
@@ -85,19 +100,61 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def diagnosed(job: Job) -> list[str]:
+    """The failure modes that the trace of the job's record shows; none where it has no trace."""
+    if getattr(job.value, "trace", None) is None:
+        return []
+    from genfam.stability.failures import failures, symptoms  # torch takes seconds, and a test of signals needs none
+
+    seen = symptoms(job.value.trace)
+    return [name for name, present in failures(seen).items() if present] if seen is not None else []
+
+
+def result(job: Job) -> str:
+    """The Fréchet distance of the job's record and what it is diagnosed with; empty where it has neither."""
+    metrics = getattr(job.value, "metrics", [])
+    parts = [
+        f"{m.name} {m.estimate.value:.3g}"
+        for m in metrics
+        if m.estimate is not None and (m.name == "fid" or m.name.startswith("fd_")) and m.name != "fd_infinity"
+    ]
+    return ", ".join([*parts, *diagnosed(job)])
+
+
 def describe(job: Job) -> str:
-    """One line: how the job ended."""
+    """One line: how the job ended, and what came out."""
     took = "" if job.skipped else f" ({duration(time.monotonic() - job.started)})"
     outcome = "skipped, finished before" if job.skipped else job.outcome
     reason = f": {headline(job.reason)}; log: {job.log}" if job.outcome == "failed" else ""
-    return f"{outcome:9} {job.label}{took}{reason}"
+    found = result(job)
+    return f"{outcome:9} {job.label}{took}{f': {found}' if found and not reason else ''}{reason}"
 
 
-class Lines:
-    """One plain line per finished run."""
+class Quiet:
+    """Shows nothing: what failed is said at the end, by the command line."""
+
+    def started(self, job: Job) -> None:
+        """Nothing."""
+
+    def advanced(self, job: Job) -> None:
+        """Nothing."""
+
+    def ended(self, job: Job) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing to clear away."""
+
+
+class Lines(Quiet):
+    """One plain line per finished run, and one about the running ones after a long silence."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.clock = Clock(jobs)
+        self.running: list[Job] = []
         reused = sum(job.reused for job in jobs)
         skipped = sum(job.skipped for job in jobs) - reused
         said = [f"{len(jobs)} runs"]
@@ -106,30 +163,35 @@ class Lines:
         self.say(", ".join(said))
 
     def started(self, job: Job) -> None:
-        """Nothing: a line per finished run is enough."""
+        """Not worth a line."""
+        self.running.append(job)
 
     def advanced(self, job: Job) -> None:
-        """Nothing."""
+        """Worth a line after a long silence."""
+        if time.monotonic() - self.said >= SILENCE_SECONDS:
+            told = "; ".join(f"{other.label} {other.fraction:.0%} {other.text}" for other in self.running)
+            self.say(f"[{self.clock.summary()}] running: {told}")
 
     def ended(self, job: Job) -> None:
         """The line."""
+        self.running = [other for other in self.running if other is not job]
+        self.clock.note(job)
         self.say(f"[{self.clock.summary()}] {describe(job)}")
 
     def say(self, text: str) -> None:
         """Printed at once, also into a pipe."""
+        self.said = time.monotonic()
         print(text, flush=True)
-
-    def close(self) -> None:
-        """Nothing to clear away."""
 
 
 class Bars:
-    """An overall bar, and a bar per running job."""
+    """An overall bar, and for each running job a bar, its share, its label, its rate and its headline metric."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self.clock = Clock(jobs)
-        columns = BarColumn(bar_width=24), TextColumn("{task.description}", markup=False)
-        self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+        text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+        columns = BarColumn(bar_width=24), TaskProgressColumn(), text
+        self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True)
         self.overall = self.progress.add_task("", total=len(jobs))
         self.bars: dict[int, TaskID] = {}
         self.progress.start()
@@ -149,6 +211,7 @@ class Bars:
         """Its bar goes, a line stays."""
         if id(job) in self.bars:
             self.progress.remove_task(self.bars.pop(id(job)))
+        self.clock.note(job)
         if not job.skipped:
             self.say(describe(job))
         self._refresh()
@@ -166,7 +229,9 @@ class Bars:
         self.progress.update(self.overall, completed=done, description=self.clock.summary())
 
 
-def make_display(jobs: Sequence[Job]) -> Display:
-    """Bars where standard output is a terminal, lines elsewhere."""
+def make_display(jobs: Sequence[Job], *, quiet: bool = False) -> Display:
+    """Bars where standard output is a terminal, lines elsewhere, nothing where `quiet`."""
+    if quiet:
+        return Quiet()
     console = Console()
     return Bars(jobs, console) if console.is_terminal else Lines(jobs)

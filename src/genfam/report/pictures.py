@@ -31,6 +31,10 @@ class Drawn:
         levels: discrete values per dimension; None where continuous.
         mode_counts: (K,) samples per mode, and `mode_masses` (K,) the truth; None where modes are unknown.
         mode_total: how many samples were counted, those off every mode included; 0 = as many as `samples` holds.
+        mode_centres: (K, 2) where points have modes at places, else None.
+        states: (S, *event) every state of a small enumerable source, with `state_counts` (S,) of the samples and
+            `state_masses` (S,) the truth; all None elsewhere.
+        nearest: (n, *event) the training image nearest to each of the first n samples; None but for images.
     """
 
     seed: int
@@ -40,6 +44,11 @@ class Drawn:
     mode_counts: NDArray[np.int64] | None = None
     mode_masses: NDArray[np.float64] | None = None
     mode_total: int = 0
+    mode_centres: NDArray[np.float64] | None = None
+    states: NDArray[np.generic] | None = None
+    state_counts: NDArray[np.int64] | None = None
+    state_masses: NDArray[np.float64] | None = None
+    nearest: NDArray[np.generic] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -83,6 +92,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
         drawn = Drawn(
             seed, content["samples"], content["reference"], levels if levels > 0 else None,
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
+            *(content.get(name) for name in ("mode_centres", "states", "state_counts", "state_masses", "nearest")),
         )  # fmt: skip
         if drawn.samples.shape[1:] != drawn.reference.shape[1:] or drawn.samples.ndim < 2 or not len(drawn.reference):
             raise ValueError(f"samples of shape {drawn.samples.shape}, reference of shape {drawn.reference.shape}")
@@ -91,6 +101,9 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             counts is not None and masses is not None and (counts.ndim != 1 or counts.shape != masses.shape)
         ):
             raise ValueError("expected mode_counts and mode_masses of one shape (K,), or neither")
+        listed = [len(part) for part in (drawn.states, drawn.state_counts, drawn.state_masses) if part is not None]
+        if listed and (len(listed) != 3 or len(set(listed)) != 1):
+            raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)

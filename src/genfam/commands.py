@@ -121,11 +121,12 @@ def report(argv: Sequence[str] | None = None) -> int:
     def action() -> int:
         from genfam import report
 
-        try:
-            folder = _suite_folder(arguments.output_dir, arguments.suite)
-        except FileNotFoundError:
+        store = arguments.output_dir / arguments.suite
+        if any(store.glob("*/record.json")):  # a page of published records may be all that is there
+            report.finish(store, arguments.results_dir)
+        else:
             folder = _suite_folder(arguments.results_dir, arguments.suite)
-        report.finish(folder, arguments.results_dir)
+            report.finish(folder, arguments.results_dir, page_dir=store)
         return 0
 
     return _guarded(parser, action)

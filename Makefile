@@ -25,7 +25,7 @@ install: $(STAMP)  ## Set up .venv from the lock file (done by the others when n
 benchmark: $(STAMP)  ## Train and compare all families: SUITE=smoke | quick (default) | standard | stability | gan_failures
 	@$(BIN)/genfam-benchmark --suite $(SUITE)
 
-report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
+report: $(STAMP)  ## Scorecard, figures and page (report.html) again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
 
 compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol

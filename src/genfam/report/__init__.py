@@ -17,6 +17,7 @@ from genfam.records import Store, as_tuned, load_published, provenance, role_of,
 from genfam.report.findings import findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
+from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import curves_figure, headline_figure, trial_figure
 from genfam.report.stability_plots import cycles_figure, learning_rates_figure, profile_figure
@@ -27,7 +28,7 @@ from genfam.serialisation import write_atomically
 from genfam.stability_card import final_skills
 from genfam.types import Outcome, Record
 
-__all__ = ["finish", "publish", "write_report"]
+__all__ = ["finish", "paper_tables", "publish", "write_report"]
 
 
 def finish(
@@ -92,6 +93,16 @@ def _finish_published(folder: Path, console: Console, page_dir: Path | None) -> 
     console.print(Text(f"Open in a browser: {page}"))
 
 
+def paper_tables(folder: str | Path, form: str, metrics: Sequence[str] = ()) -> str:
+    """The tables of a suite, run or published, for a paper: see `genfam.report.papers.tables`.
+
+    Raises:
+        ValueError: as there.
+        FileNotFoundError: `folder` holds neither runs nor published records.
+    """
+    return tables(findings(Store(folder).current() or load_published(folder)).summary({}), form, metrics)
+
+
 def publish(suite_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:
     """Make the report anew with `command` in it and publish it (see `genfam.records.publish`).
 
@@ -112,10 +123,7 @@ def write_report(
     found = findings(records)
     summary = found.summary(_facts(provenance(list(records), command)))
     families, tuned = looks(_roles(records)), as_tuned(records)
-    drawn = {
-        source: _first_drawn(Store(folder), [record for record in tuned if record.source == source], families)
-        for source in sorted({record.source for record in records})
-    }
+    drawn = _drawn(Store(folder), tuned, families)
     figures = _draw(folder, tuned, found.card, found.frame, drawn)
     if profile_figure(final_skills(records), families, folder / "figures" / "profile.png"):
         figures.append(Figure("profile.png", "Share of runs above a skill (performance profile)"))
@@ -123,8 +131,8 @@ def write_report(
         figures.append(Figure("learning_rates.png", "Skill at a quarter, once and four times the learning rate"))
     if trial_figure(found.metric_trial, folder / "figures" / "metric_trial.png"):
         figures.append(Figure("metric_trial.png", "Which metric orders runs as the exact divergence does"))
-    for old in (folder / "figures").glob("*.png"):
-        if old.name not in {figure.name for figure in figures}:
+    for old in [*(folder / "figures").glob("*.png"), *(folder / "figures").glob("*.svg")]:
+        if old.with_suffix(".png").name not in {figure.name for figure in figures}:
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(found.card))
@@ -172,6 +180,14 @@ def _draw(
         if curves_figure(runs, families, target / f"curves{end}", source):
             made.append(Figure(f"curves{end}", f"{source}: learning curves", source))
     return made
+
+
+def _drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]) -> dict[str, dict[str, Drawn]]:
+    """Source -> `_first_drawn`."""
+    return {
+        source: _first_drawn(store, [record for record in runs if record.source == source], families)
+        for source in sorted({record.source for record in runs})
+    }
 
 
 def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]) -> dict[str, Drawn]:

@@ -74,7 +74,9 @@ def headline_chart(
     for family, value in marks.items():
         ends = [-0.8, len(shown) - 0.4]
         _across(figure, [value, value], ends, family, families[family].colour, _dash(roles[family]))
-    figure.update_xaxes(type="log" if log else "linear", nticks=6)
+    # Over more than a decade powers of ten alone are labelled: on a phone the digits between would overlap.
+    wide = log and float(everything.max()) > 12.0 * float(everything.min())
+    figure.update_xaxes(type="log" if log else "linear", nticks=6, dtick=1 if wide else None)
     figure.update_yaxes(
         tickvals=list(range(len(shown))), ticktext=[plain(family, 18) for family in shown], showgrid=False,
         range=[len(shown) - 0.4, -0.8],

@@ -49,7 +49,7 @@ def curves_figure(records: Sequence[Record], families: Mapping[str, Look], path:
     axis.grid(alpha=0.25, which="major")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -74,7 +74,7 @@ def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[s
         axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -99,7 +99,7 @@ def trial_figure(trial: pd.DataFrame, path: Path) -> bool:
         axis.set_yticks(range(len(metrics)), [label(metric, 24) for metric in metrics], fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(alpha=0.25)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 

@@ -39,7 +39,7 @@ def profile_figure(
     axis.set_ylim(-0.02, 1.02)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -69,7 +69,7 @@ def learning_rates_figure(records: Sequence[Record], families: Mapping[str, Look
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("skill at the end (cut off at −1)", fontsize=8)
     axes[-1].legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 

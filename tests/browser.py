@@ -11,7 +11,7 @@ ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-WAIT = 60_000  # milliseconds: a busy machine is no failure
+WAIT = 200_000  # milliseconds: a busy machine is no failure
 
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM.exists() or shutil.which("chromium") is None,

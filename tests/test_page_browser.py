@@ -24,7 +24,7 @@ MARKS = ".scatterlayer path, .barlayer path, .heatmaplayer image"
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS, timeout=2 * WAIT)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS, timeout=WAIT)
         yield browser
         browser.close()
 

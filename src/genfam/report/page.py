@@ -138,7 +138,6 @@ def render(page: Page) -> str:
     )  # fmt: skip
     environment.filters["sentence"] = sentence
     environment.filters["clean"] = clean
-    environment.filters["slug"] = slug
     environment.filters["definition"] = definitions.metric
     templates = resources.files("genfam.report") / "templates"
     scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]

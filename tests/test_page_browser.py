@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
@@ -171,6 +172,7 @@ def test_axe_finds_nothing_serious(chromium, written, width, scheme):
 
 def test_the_theme_turns_the_charts(chromium, written):
     page, _ = opened(chromium, written)
+    page.locator("figure.chart").first.scroll_into_view_if_needed()
     text = page.locator(".plot .ytick text").first
     light = text.evaluate("(node) => getComputedStyle(node).fill")
     page.emulate_media(color_scheme="dark")
@@ -181,12 +183,12 @@ def test_the_theme_turns_the_charts(chromium, written):
 
 
 def test_five_hundred_runs_open_quickly(chromium, tmp_path):
-    store = Store(tmp_path / "outputs" / "quick")
+    store, rng = Store(tmp_path / "outputs" / "quick"), np.random.default_rng(0)
     families = {"alpha": "contestant", "beta": "contestant", "gamma": "contestant", "gauss": "floor", "truth": "oracle"}
     for source in ("a", "b", "c", "d", "e"):
         for place, (family, role) in enumerate(families.items()):
             for seed in range(20):
-                record = make(family, source, seed, 2.0 + place + 0.01 * seed, role)
+                record = make(family, source, seed, 2.0 + place + 0.1 * float(rng.normal()), role)
                 record.config = config(source, seed, role) | {"more": {f"key_{i}": f"value {i}" for i in range(200)}}
                 record.trace = trace(10, 0, seed) if role == "contestant" else None
                 store.write(record)

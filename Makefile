@@ -25,7 +25,7 @@ install: $(STAMP)  ## Set up .venv from the lock file (done by the others when n
 benchmark: $(STAMP)  ## Train and compare all families: SUITE=quick (default) or a file of conf/suite; ARGS="key=value ..."
 	@$(BIN)/genfam-benchmark --suite $(SUITE) $(ARGS)
 
-report: $(STAMP)  ## Scorecard and figures again, from what was run (or published)
+report: $(STAMP)  ## Scorecard, figures and page (report.html) again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
 
 dashboard: $(STAMP)  ## Look at a suite's offline wandb runs here, in wandb's own terminal viewer (q quits)

@@ -149,6 +149,28 @@ def test_five_lines_of_python_load_sample_and_judge(configure):
     assert plain.shape == (16, 8, 8, 1) and plain.dtype == np.uint8
     stored = np.load(experiment.run_directory(config) / "samples.npz")
     assert stored["samples"].shape[1:] == (1, 8, 8)
+    # nearer than every other training image, by a count that shares no code with it
+    train = run.source.train.numpy().reshape(-1, 64).astype(float)
+    distance = [np.linalg.norm(train - s.reshape(64), axis=1).min() for s in stored["samples"][:16].astype(float)]
+    kept = stored["nearest"].reshape(16, 64).astype(float)
+    assert np.allclose(np.linalg.norm(stored["samples"][:16].reshape(16, 64) - kept, axis=1), distance)
+    assert all((train == image).all(axis=1).any() for image in kept)
+
+
+def test_a_table_of_states_and_the_places_of_modes_are_kept(configure):
+    config = configure("family=oracle", "source=tiny_images", *TINY)
+    experiment.run(config)
+    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    assert stored["states"].shape == (256, 1, 2, 2)
+    assert stored["state_masses"].sum() == pytest.approx(1.0)
+    for state, count in zip(stored["states"], stored["state_counts"], strict=True):
+        assert count == (stored["samples"] == state).all(axis=(1, 2, 3)).sum()
+    assert "nearest" not in stored  # 2×2 pixels: nothing to see
+    config = configure("family=oracle", "source=ring", *TINY)
+    experiment.run(config)
+    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    assert np.allclose(np.linalg.norm(stored["mode_centres"], axis=1), 1.0)
+    assert "states" not in stored
 
 
 def test_the_oracle_reaches_what_samples_can_say_and_the_truth(configure):

@@ -22,61 +22,8 @@ from genfam.report.tables import Cell, cell, headline, summarise
 from genfam.report.terminal import blocks
 from genfam.scorecard import COLUMNS, scorecard
 from genfam.serialisation import write_atomically
-from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record
-
-ROLES = {"beta": "contestant", "alpha": "contestant", "gauss": "floor", "truth": "oracle"}
-SPREAD = np.array([-0.1, 0.0, 0.12])
-
-
-def make(family, source, seed, fd, role="contestant", outcome=Outcome.OK, likelihood="none", extra=()) -> Record:
-    metrics = [
-        Measurement("fd_net", "1", False, Estimate(fd, 0.01, 500), f"{source}|n=500"),
-        Measurement("coverage", "1", True, Estimate(0.9, 0.01, 500), f"{source}|n=500"),
-        *extra,
-    ]
-    return Record(
-        run_id=re.sub(r"\W", "", f"{family}{source}") + f"-{seed}", outcome=outcome, reason="", suite="quick",
-        family=family, source=source, seed=seed, config={"family": {"role": role}}, code_version="abc",
-        package_versions={}, device="cpu", threads=1, likelihood=likelihood, train_flops=1e9, train_seconds=2.0 + seed,
-        parameters=10, evaluations_per_sample=1.0,
-        curve=[] if role != "contestant" else [CurvePoint(1e8 * i, "fd_net", fd + 5.0 / i) for i in range(1, 9)],
-        metrics=metrics if outcome is Outcome.OK else [],
-    )  # fmt: skip
-
-
-def draw(source, rng):
-    """samples.npz of one run."""
-    if source == "grid":
-        points = rng.normal(size=(200, 2)).astype(np.float32)
-        return dict(samples=points, reference=points[::-1], mode_counts=np.array([150, 50]), mode_masses=[0.5, 0.5])
-    if source == "stacked":
-        images = rng.integers(0, 17, (64, 3, 8, 8)).astype(np.uint8)
-        return dict(samples=images, reference=images, levels=17) | dict(
-            mode_counts=rng.multinomial(2000, np.full(1000, 1e-3)), mode_masses=np.full(1000, 1e-3)
-        )
-    if source == "die":
-        return dict(samples=rng.integers(0, 6, (500, 1)).astype(np.uint8), levels=6) | dict(
-            reference=rng.integers(0, 6, (500, 1)).astype(np.uint8)
-        )
-    images = rng.integers(0, 17, (40, 1, 8, 8)).astype(np.uint8)
-    return dict(samples=images, reference=images, levels=17)
-
-
-def fill(folder: Path) -> Path:
-    """Four families on four sources, three seeds; one run of beta diverged."""
-    store, rng = Store(folder), np.random.default_rng(0)
-    for source in ("grid", "digits", "stacked", "die"):
-        for family, role in ROLES.items():
-            base = {"alpha": 2.0, "beta": 4.0, "gauss": 9.0, "truth": 1.0}[family]
-            for seed in range(3):
-                gone = (family, source, seed) == ("beta", "digits", 1)
-                record = make(
-                    family, source, seed, base + float(SPREAD[seed]), role, Outcome.DIVERGED if gone else Outcome.OK
-                )
-                store.write(record)
-                if not gone and seed < 2:
-                    np.savez(store.directory(record.run_id) / "samples.npz", **draw(source, rng))
-    return folder
+from genfam.types import Estimate, Measurement, Outcome
+from stores import HOSTILE, ROLES, SPREAD, draw, fill, make
 
 
 @pytest.fixture
@@ -88,6 +35,7 @@ def suite(tmp_path, monkeypatch) -> Path:
         return [Figure("headline.png", "caption")]
 
     monkeypatch.setattr(report, "_draw", draw_nothing)
+    monkeypatch.setattr(report, "write_page", lambda path, *_, **__: path)  # tests/test_page.py
     return fill(tmp_path / "outputs" / "quick")
 
 
@@ -130,8 +78,12 @@ def test_finish_writes_and_says_all(reported):
     drawn = [f"curves_{source}.png" for source in sources]
     drawn += [f"samples_{source}.png" for source in ("grid", "digits", "stacked")]
     drawn += [f"modes_{source}.png" for source in ("grid", "stacked", "die")]
-    assert names == {"headline.png", "profile.png", *drawn}
-    for name in names:
+    vectors = {"headline.svg", "profile.svg", *(f"curves_{source}.svg" for source in sources)}
+    assert names == {"headline.png", "profile.png", *drawn, *vectors}
+    assert str(suite / "report.html") in text and (suite / "report.html").stat().st_size > 4e6  # Plotly is inside
+    for name in vectors:
+        assert (suite / "figures" / name).read_text().count("<path") > 10, name
+    for name in names - vectors:
         picture = imread(suite / "figures" / name)
         assert picture.shape[0] > 100, name
         assert picture[..., :3].std() > 0.01, name  # something is drawn
@@ -170,7 +122,7 @@ def test_markdown_tables_are_whole(reported):
         assert expected in page
     for name in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page):
         assert (suite / name).exists()
-    assert len(re.findall(r"\]\(figures/", page)) == len(list((suite / "figures").iterdir()))
+    assert len(re.findall(r"\]\(figures/", page)) == len(list((suite / "figures").glob("*.png")))
 
 
 def test_partial_empty_and_broken_stores_are_reported(tmp_path):
@@ -213,9 +165,6 @@ def test_published_results_are_compared(suite):
     assert "fd_net of alpha on grid: 70.01 against 2.007 published" in text
 
 
-HOSTILE = "a|b`*_x_* <script>[l](u)\n## $\\frac{$ \x1b[31m http://evil.example @me"
-
-
 def test_hostile_names_break_nothing(tmp_path):
     folder = tmp_path / "outputs" / "quick"
     store = Store(folder)
@@ -237,7 +186,7 @@ def test_hostile_names_break_nothing(tmp_path):
     assert "http:" not in page
     assert not re.search(r"(?<!\\)\[l", page)
     assert sum(line.startswith("## ") for line in page.splitlines()) == 2  # the source and the provenance
-    assert {path.name for path in tmp_path.rglob("*.png")} == {path.name for path in (folder / "figures").iterdir()}
+    assert {p for kind in ("*.png", "*.svg") for p in tmp_path.rglob(kind)} == set((folder / "figures").iterdir())
     assert escape("fd_digits_cnn") == "fd_digits_cnn"
     assert escape("_x_ 2*3") == r"\_x\_ 2\*3"
 

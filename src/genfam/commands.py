@@ -119,21 +119,34 @@ def report(argv: Sequence[str] | None = None) -> int:
     """`genfam-report`: the scorecard of what is stored, or else of what is published."""
     parser = _parser(
         "genfam-report",
-        "Print and write the scorecard of a suite in the store; where there is none, of the published one.",
+        "Print and write the scorecard and the page (outputs/<suite>/report.html) of a suite in the store; where there "
+        "is none, of the published one.",
         "genfam-report --suite quick",
+        "genfam-report --suite standard --format=latex --metrics='fd_*,coverage' > table.tex",
     )
     parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=("page", "latex", "markdown"), default="page",
+        help="page: print it all and write files; else only the tables, on standard output (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--metrics", default="", help="columns of latex and markdown, with commas; patterns do")
     _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("suite", "output_dir", "results_dir")))
+    arguments = parser.parse_args(_given(argv, ("suite", "format", "metrics", "output_dir", "results_dir")))
 
     def action() -> int:
         from genfam import report
 
-        try:
-            folder = _suite_folder(arguments.output_dir, arguments.suite)
-        except FileNotFoundError:
+        store = arguments.output_dir / arguments.suite
+        ran = any(store.glob("*/record.json"))  # a page of published records may be all that is there
+        if arguments.format != "page":
+            folder = store if ran else _suite_folder(arguments.results_dir, arguments.suite)
+            metrics = [name for name in arguments.metrics.split(",") if name]
+            print(report.paper_tables(folder, arguments.format, metrics), end="")
+        elif ran:
+            report.finish(store, arguments.results_dir)
+        else:
             folder = _suite_folder(arguments.results_dir, arguments.suite)
-        report.finish(folder, arguments.results_dir)
+            report.finish(folder, arguments.results_dir, page_dir=store)
         return 0
 
     return _guarded(parser, action)

@@ -49,6 +49,7 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
 TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
 REPORT_FILES = (*(f"{name}.csv" for name in TABLES), "scorecard.md")
 REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
+FIGURES = ("*.png", "*.svg")
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
 
@@ -260,8 +261,8 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     facts = provenance(records, command)
     lines = [record_to_json(publishable(record)) for record in records]
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
-    figures = sorted((store.folder / "figures").glob("*.png"))
-    for old in (target / "figures").glob("*.png"):
+    figures = sorted(path for kind in FIGURES for path in (store.folder / "figures").glob(kind))
+    for old in [path for kind in FIGURES for path in (target / "figures").glob(kind)]:
         # a picture of samples cannot be made again from a record alone
         if not any(store.reused(record.run_id) for record in records):
             old.unlink()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +13,44 @@ from rich.console import Console
 from rich.text import Text
 
 from genfam import records as store_of_records
-from genfam.metric_trial import metric_trial
 from genfam.records import Store, as_tuned, load_published, provenance, role_of, to_frame
+from genfam.report.findings import findings
 from genfam.report.markdown import Figure, render
+from genfam.report.page import NAME, write_page
+from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import curves_figure, headline_figure, trial_figure
 from genfam.report.stability_plots import cycles_figure, learning_rates_figure, profile_figure
 from genfam.report.style import Look, looks, slug
-from genfam.report.tables import Summary, summarise
 from genfam.report.terminal import print_agreement, print_summary
-from genfam.scorecard import agreement, comparisons, one_machine, plain_csv, scorecard, to_csv
+from genfam.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
 from genfam.serialisation import write_atomically
-from genfam.stability_card import aggregate, final_skills, stability_card
+from genfam.stability_card import final_skills
 from genfam.types import Outcome, Record
-from genfam.variance import variance_components
 
-__all__ = ["finish", "publish", "write_report"]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All tables of a suite; see the functions of the same names."""
-
-    frame: pd.DataFrame
-    card: pd.DataFrame
-    comparisons: pd.DataFrame
-    metric_trial: pd.DataFrame
-    stability: pd.DataFrame
-    aggregate: pd.DataFrame
-    variance: pd.DataFrame
-    outcomes: Counter[str]
-
-    def summary(self, facts: dict[str, str]) -> Summary:
-        """What the pages show."""
-        return summarise(
-            self.card,
-            self.frame,
-            self.comparisons,
-            self.metric_trial,
-            self.stability,
-            self.aggregate,
-            self.variance,
-            facts,
-            self.outcomes,
-        )
-
-
-def findings(records: Sequence[Record]) -> Findings:
-    """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
-    frame = one_machine(to_frame(as_tuned(records)))
-    return Findings(
-        frame,
-        scorecard(frame),
-        comparisons(frame),
-        metric_trial(frame),
-        stability_card(records),
-        aggregate(records),
-        variance_components(frame),
-        Counter(record.outcome.value for record in records),
-    )
+__all__ = ["finish", "paper_tables", "publish", "write_report"]
 
 
 def finish(
-    suite_dir: str | Path, results_dir: str | Path, *, command: str | None = None, console: Console | None = None
+    suite_dir: str | Path,
+    results_dir: str | Path,
+    *,
+    command: str | None = None,
+    console: Console | None = None,
+    page_dir: str | Path | None = None,
 ) -> None:
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
-    Writes `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`, `variance.csv`,
-    `scorecard.md` and `figures/*.png`. A suite with runs
-    missing or failed is reported as far as it goes; an empty one is said to be empty. A folder of published records
-    is printed, and left as it is.
+    Writes `report.html`, `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`,
+    `variance.csv`, `scorecard.md` and `figures/*` (PNG, the main ones SVG too). A suite with runs missing or failed
+    is reported as far as it goes; an empty one is said to be empty. A folder of published records is printed, and
+    left as it is: its page goes to `page_dir`.
 
     Args:
         suite_dir: `outputs/<suite>`.
         results_dir: `results`; compared where `results/<suite>/records.jsonl` exists.
         command: what made these runs; default: this process's command line.
+        page_dir: where the page of published records goes; default: it is not made.
         console: where to print; default: the terminal.
 
     Raises:
@@ -98,8 +60,7 @@ def finish(
     folder = Path(suite_dir)
     records = Store(folder).current()
     if not records and (folder / "records.jsonl").exists():
-        print_summary(console, findings(load_published(folder)).summary({}))
-        console.print(Text(f"These are the published records of {folder}; nothing was written."))
+        _finish_published(folder, console, None if page_dir is None else Path(page_dir))
         return
     if not records:
         console.print(Text(f"No records in {folder}: nothing to report."))
@@ -107,6 +68,7 @@ def finish(
     card, frame, summary, files = write_report(folder, records, command or _command_line())
     print_summary(console, summary)
     console.print(Text("Files: " + ", ".join(str(file) for file in files[:2]) + f", {folder / 'figures'}/"))
+    console.print(Text(f"Open in a browser: {folder / NAME}"))
     for suite in sorted(set(frame["suite"])):
         published = Path(results_dir) / suite
         found = None
@@ -114,6 +76,31 @@ def finish(
             theirs = scorecard(one_machine(to_frame(as_tuned(load_published(published)))))
             found = agreement(card[card["suite"] == suite], theirs)
         print_agreement(console, found, published, suite)
+
+
+def _finish_published(folder: Path, console: Console, page_dir: Path | None) -> None:
+    records = load_published(folder)
+    found = findings(records)
+    origin = folder / "provenance.json"
+    facts = _facts(json.loads(origin.read_text(encoding="utf-8"))) if origin.exists() else {}
+    summary = found.summary(facts)
+    print_summary(console, summary)
+    if page_dir is None:
+        console.print(Text(f"These are the published records of {folder}; nothing was written."))
+        return
+    page = write_page(page_dir / NAME, folder, records, found, summary, {}, published=True)
+    console.print(Text(f"These are the published records of {folder}, which is left as it is."))
+    console.print(Text(f"Open in a browser: {page}"))
+
+
+def paper_tables(folder: str | Path, form: str, metrics: Sequence[str] = ()) -> str:
+    """The tables of a suite, run or published, for a paper: see `genfam.report.papers.tables`.
+
+    Raises:
+        ValueError: as there.
+        FileNotFoundError: `folder` holds neither runs nor published records.
+    """
+    return tables(findings(Store(folder).current() or load_published(folder)).summary({}), form, metrics)
 
 
 def publish(suite_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:
@@ -134,45 +121,55 @@ def write_report(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any, list[Path]]:
     """Write the report's files; returns (scorecard, frame, summary, paths: CSV and Markdown first)."""
     found = findings(records)
-    facts = provenance(list(records), command)
-    machine = facts["machine"]
-    summary = found.summary(
-        {
-            "command": facts["command"],
-            "code": ", ".join(facts["code_versions"]),
-            "machine that made this page": f"{machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['memory'] / 2**30:.1f} GiB, {machine['system']}, Python {facts['python']}",
-            "devices of the runs": "; ".join(facts["devices"]),
-            "date": facts["date"],
-        }
-    )
-    figures = _draw(folder, as_tuned(records), found.card, found.frame)
-    if profile_figure(final_skills(records), looks(_roles(records)), folder / "figures" / "profile.png"):
+    summary = found.summary(_facts(provenance(list(records), command)))
+    families, tuned = looks(_roles(records)), as_tuned(records)
+    drawn = _drawn(Store(folder), tuned, families)
+    figures = _draw(folder, tuned, found.card, found.frame, drawn)
+    if profile_figure(final_skills(records), families, folder / "figures" / "profile.png"):
         figures.append(Figure("profile.png", "Share of runs above a skill (performance profile)"))
-    if learning_rates_figure(records, looks(_roles(records)), folder / "figures" / "learning_rates.png"):
+    if learning_rates_figure(records, families, folder / "figures" / "learning_rates.png"):
         figures.append(Figure("learning_rates.png", "Skill at a quarter, once and four times the learning rate"))
     if trial_figure(found.metric_trial, folder / "figures" / "metric_trial.png"):
         figures.append(Figure("metric_trial.png", "Which metric orders runs as the exact divergence does"))
-    for old in (folder / "figures").glob("*.png"):
-        if old.name not in {figure.name for figure in figures}:
+    for old in [*(folder / "figures").glob("*.png"), *(folder / "figures").glob("*.svg")]:
+        if old.with_suffix(".png").name not in {figure.name for figure in figures}:
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(found.card))
     for name in store_of_records.TABLES[1:]:
         write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
     write_atomically(markdown, render(summary, figures))
+    write_page(folder / NAME, folder, records, found, summary, drawn)
     return found.card, found.frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]
 
 
-def _draw(folder: Path, records: Sequence[Record], card: pd.DataFrame, frame: pd.DataFrame) -> list[Figure]:
+def _facts(origin: dict[str, Any]) -> dict[str, str]:
+    """Provenance as lines of text."""
+    machine = origin["machine"]
+    return {
+        "command": origin["command"],
+        "code": ", ".join(origin["code_versions"]),
+        "machine that made this page": f"{machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory'] / 2**30:.1f} GiB, {machine['system']}, Python {origin['python']}",
+        "devices of the runs": "; ".join(origin["devices"]),
+        "date": origin["date"],
+    }
+
+
+def _draw(
+    folder: Path,
+    records: Sequence[Record],
+    card: pd.DataFrame,
+    frame: pd.DataFrame,
+    drawn_of: Mapping[str, dict[str, Drawn]],
+) -> list[Figure]:
     families = looks(_roles(records))
     target = folder / "figures"
     made: list[Figure] = []
     if headline_figure(card, frame, families, target / "headline.png"):
         made.append(Figure("headline.png", "Fréchet distance relative to the oracle's, by source and family"))
-    for source in sorted({record.source for record in records}):
+    for source, drawn in drawn_of.items():
         runs = [record for record in records if record.source == source]
-        drawn = _first_drawn(Store(folder), runs, families)
         end = f"_{slug(source)}.png"
         if drawn and samples_figure(drawn, families, target / f"samples{end}", source):
             made.append(Figure(f"samples{end}", f"{source}: samples beside real data", source))
@@ -183,6 +180,14 @@ def _draw(folder: Path, records: Sequence[Record], card: pd.DataFrame, frame: pd
         if curves_figure(runs, families, target / f"curves{end}", source):
             made.append(Figure(f"curves{end}", f"{source}: learning curves", source))
     return made
+
+
+def _drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]) -> dict[str, dict[str, Drawn]]:
+    """Source -> `_first_drawn`."""
+    return {
+        source: _first_drawn(store, [record for record in runs if record.source == source], families)
+        for source in sorted({record.source for record in runs})
+    }
 
 
 def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]) -> dict[str, Drawn]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from genfam.report.series import mass_ratios
 from genfam.report.style import TRUTH, Look, label, save
 
 SHOWN_IMAGES = 32
@@ -31,6 +32,10 @@ class Drawn:
         levels: discrete values per dimension; None where continuous.
         mode_counts: (K,) samples per mode, and `mode_masses` (K,) the truth; None where modes are unknown.
         mode_total: how many samples were counted, those off every mode included; 0 = as many as `samples` holds.
+        mode_centres: (K, 2) where points have modes at places, else None.
+        states: (S, *event) every state of a small enumerable source, with `state_counts` (S,) of the samples and
+            `state_masses` (S,) the truth; all None elsewhere.
+        nearest: (n, *event) the training image nearest to each of the first n samples; None but for images.
     """
 
     seed: int
@@ -40,6 +45,11 @@ class Drawn:
     mode_counts: NDArray[np.int64] | None = None
     mode_masses: NDArray[np.float64] | None = None
     mode_total: int = 0
+    mode_centres: NDArray[np.float64] | None = None
+    states: NDArray[np.generic] | None = None
+    state_counts: NDArray[np.int64] | None = None
+    state_masses: NDArray[np.float64] | None = None
+    nearest: NDArray[np.generic] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -83,6 +93,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
         drawn = Drawn(
             seed, content["samples"], content["reference"], levels if levels > 0 else None,
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
+            *(content.get(name) for name in ("mode_centres", "states", "state_counts", "state_masses", "nearest")),
         )  # fmt: skip
         if drawn.samples.shape[1:] != drawn.reference.shape[1:] or drawn.samples.ndim < 2 or not len(drawn.reference):
             raise ValueError(f"samples of shape {drawn.samples.shape}, reference of shape {drawn.reference.shape}")
@@ -91,6 +102,9 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             counts is not None and masses is not None and (counts.ndim != 1 or counts.shape != masses.shape)
         ):
             raise ValueError("expected mode_counts and mode_masses of one shape (K,), or neither")
+        listed = [len(part) for part in (drawn.states, drawn.state_counts, drawn.state_masses) if part is not None]
+        if listed and (len(listed) != 3 or len(set(listed)) != 1):
+            raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)
@@ -121,7 +135,7 @@ def _image_rows(drawn: Mapping[str, Drawn]) -> Figure:
     figure = Figure(figsize=(width + 1.3, len(rows) * (max(height, 0.2) + 0.1) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axis, (name, images, levels) in zip(axes, rows, strict=True):
-        axis.imshow(_strip(images[:SHOWN_IMAGES], levels), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axis.imshow(strip(images[:SHOWN_IMAGES], levels), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
         axis.set_ylabel(label(name, 20), rotation=0, ha="right", va="center", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -134,14 +148,13 @@ def _tiles(channels: int) -> int:
     return 1 if channels == 3 else channels
 
 
-def _strip(images: NDArray[np.generic], levels: int | None) -> NDArray[np.float64]:
-    """(n, C, H, W) -> two lines of pictures as one picture (rows, columns[, 3]) in [0, 1], a pixel's gap between."""
+def strip(images: NDArray[np.generic], levels: int | None, per_line: int = SHOWN_IMAGES // 2) -> NDArray[np.float64]:
+    """(n ≤ 2 per_line, C, H, W) -> two lines of pictures as one (rows, columns[, 3]) in [0, 1], a pixel between."""
     x = images.astype(np.float64)
     x = x / max(1, levels - 1) if levels else (x - np.nanmin(x)) / max(1e-12, float(np.ptp(x)))
     x = np.clip(np.nan_to_num(x), 0.0, 1.0)
     channels, height = x.shape[1:3]
     x = np.moveaxis(x, 1, -1) if channels == 3 else np.concatenate([x[:, c, :, :, None] for c in range(channels)], 2)
-    per_line = SHOWN_IMAGES // 2
     wide = x.shape[2]
     picture = np.ones((2 * (height + 1) - 1, per_line * (wide + 1) - 1, x.shape[3]))
     for index, image in enumerate(x):
@@ -153,9 +166,7 @@ def _strip(images: NDArray[np.generic], levels: int | None) -> NDArray[np.float6
 def _scatters(drawn: Mapping[str, Drawn], families: Mapping[str, Look]) -> Figure:
     first = next(iter(drawn.values()))
     truth = first.reference[:SHOWN_POINTS].astype(np.float64)
-    low, high = truth.min(axis=0), truth.max(axis=0)
-    margin = 0.15 * np.maximum(high - low, 1e-6)
-    low, high = low - margin, high + margin
+    low, high = plane_limits(truth)
     columns = min(4, len(drawn) + 1)
     lines = -(-(len(drawn) + 1) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.75 * lines + 0.4), layout="constrained")
@@ -181,20 +192,40 @@ def _scatters(drawn: Mapping[str, Drawn], families: Mapping[str, Look]) -> Figur
     return figure
 
 
-def modes_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
-    """Model against true mass per mode: bars for few modes, the sorted ratio for many; False where none are known."""
+def plane_limits(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, 2) real points -> (2,) lower and (2,) upper limits of a picture of them, with a margin of 15 %."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.15 * np.maximum(high - low, 1e-6)
+    return low - margin, high + margin
+
+
+def mode_shares(
+    drawn: Mapping[str, Drawn],
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64], bool] | None:
+    """(family -> share per mode, true masses, whether those are the truth), see `Drawn.frequencies`; None without any.
+
+    Families that were counted on another number of modes than the first are left out.
+    """
     counted = {family: found for family, entry in drawn.items() if (found := entry.frequencies()) is not None}
     if not counted:
-        return False
+        return None
     _, masses, exact = next(iter(counted.values()))
-    counted = {family: found for family, found in counted.items() if found[0].shape == masses.shape}
+    return {family: found[0] for family, found in counted.items() if found[0].shape == masses.shape}, masses, exact
+
+
+def modes_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """Model against true mass per mode: bars for few modes, the sorted ratio for many; False where none are known."""
+    counted = mode_shares(drawn)
+    if counted is None:
+        return False
+    shares, masses, exact = counted
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axis = figure.subplots()
     name = "true mass" if exact else "held-out frequency"
     if len(masses) <= MOST_BARS:
-        _bars(axis, {family: found[0] for family, found in counted.items()}, masses, families, name)
+        _bars(axis, shares, masses, families, name)
     else:
-        _ratios(axis, {family: found[0] for family, found in counted.items()}, masses, families, name)
+        _ratios(axis, shares, masses, families, name)
     axis.set_title(f"{label(source)}: {len(masses)} modes", fontsize=10)
     figure.legend(fontsize=7, loc="outside right center", frameon=False)
     save(figure, path)
@@ -220,10 +251,9 @@ def _ratios(
     axis: Axes, shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64],
     families: Mapping[str, Look], name: str,
 ) -> None:  # fmt: skip
-    possible = masses > 0.0
     highest = 2.0
     for family, share in shares.items():
-        ratio = np.sort(share[possible] / masses[possible])[::-1]
+        ratio = mass_ratios(share, masses)
         missed = int((ratio == 0.0).sum())
         title = label(family) + (f" ({missed} missed)" if missed else "")
         axis.step(np.arange(len(ratio)), ratio, where="mid", color=families[family].colour, linewidth=1.3, label=title)

@@ -12,48 +12,44 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from genfam.report.series import curves
 from genfam.report.style import TRUTH, Look, label, save
 from genfam.report.tables import headline
-from genfam.scorecard import is_headline
 from genfam.types import Record
 
 
 def curves_figure(records: Sequence[Record], families: Mapping[str, Look], path: Path, source: str) -> bool:
-    """A metric over training FLOPs: every seed faint, the families' means bold. False where no run has a curve.
-
-    The metric is the headline if the curves have it, else the first that they have. A mean is drawn where all of a
-    family's seeds have a point, and no further.
-    """
-    names = {point.metric for record in records for point in record.curve}
-    metric = min(names, key=lambda name: (not is_headline(name), name), default=None)
-    if metric is None:
+    """A metric over training FLOPs: every seed faint, the families' means bold. False where no run has a curve."""
+    found = curves(records, families)
+    if found is None:
         return False
     figure = Figure(figsize=(6.5, 4.0), layout="constrained")
     axis = figure.subplots()
-    positive, flops_positive = True, True
-    for family, look in families.items():
-        seeds = []
-        for record in records:
-            points = {p.train_flops: p.value for p in record.curve if p.metric == metric and math.isfinite(p.value)}
-            if record.family == family and points:
-                seeds.append(points)
-                axis.plot(*_line(points), color=look.colour, alpha=0.3, linewidth=0.8)
-                positive &= min(points.values()) > 0.0
-                flops_positive &= min(points) > 0.0
-        if seeds:
-            common = set.intersection(*(set(points) for points in seeds))
-            mean = {x: float(np.mean([points[x] for points in seeds])) for x in common}
-            name = f"{label(family)} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
-            axis.plot(*_line(mean), color=look.colour, linewidth=2.0, marker=look.marker, markersize=3.5, label=name)
+    for family, lines in found.seeds.items():
+        look = families[family]
+        for points in lines:
+            axis.plot(*_line(points), color=look.colour, alpha=0.3, linewidth=0.8)
+        name = f"{label(family)} ({len(lines)} seed{'s' if len(lines) > 1 else ''})"
+        axis.plot(
+            *_line(found.means[family]),
+            color=look.colour,
+            linewidth=2.0,
+            marker=look.marker,
+            markersize=3.5,
+            label=name,
+        )
+    for family, value in found.marks.items():
+        axis.axhline(value, color=families[family].colour, linewidth=1.0, linestyle="--", label=label(family), zorder=0)
+    flops_positive = all(x > 0.0 for lines in found.seeds.values() for points in lines for x in points)
     axis.set_xscale("log" if flops_positive else "linear")
-    axis.set_yscale("log" if positive else "linear")
+    axis.set_yscale("log" if found.positive else "linear")
     axis.set_xlabel("training FLOPs")
-    axis.set_ylabel(label(metric))
+    axis.set_ylabel(label(found.metric))
     axis.set_title(f"{label(source)}: learning curves", fontsize=10)
     axis.grid(alpha=0.25, which="major")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -78,7 +74,7 @@ def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[s
         axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -103,7 +99,7 @@ def trial_figure(trial: pd.DataFrame, path: Path) -> bool:
         axis.set_yticks(range(len(metrics)), [label(metric, 24) for metric in metrics], fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
         axis.grid(alpha=0.25)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from genfam.records import learning_rate_factor
+from genfam.report.series import by_learning_rate, diagnosed, first_traced
 from genfam.report.style import Look, label, save
-from genfam.stability.failures import failures, symptoms
-from genfam.stability_card import run_skills
 from genfam.statistics import performance_profile
 from genfam.types import Record
 
@@ -40,7 +39,7 @@ def profile_figure(
     axis.set_ylim(-0.02, 1.02)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -48,34 +47,29 @@ def learning_rates_figure(records: Sequence[Record], families: Mapping[str, Look
     """Skill at the end over the learning rate's factor, a panel per source. False where all runs have one factor."""
     if len({learning_rate_factor(record) for record in records}) < 2:
         return False
-    points = run_skills(records)
-    sources = sorted({source for source, *_ in points})
-    if not sources:
+    found = by_learning_rate(records)
+    if not found:
         return False
-    figure = Figure(figsize=(3.0 * len(sources) + 0.6, 3.0), layout="constrained")
-    axes = figure.subplots(1, len(sources), sharey=True, squeeze=False).ravel()
-    for axis, source in zip(axes, sources, strict=True):
-        for family, look in families.items():
-            values: dict[float, list[float]] = {}
-            for place, name, factor, value in points:
-                if (place, name) == (source, family):
-                    values.setdefault(factor, []).append(max(value, -1.0))
+    figure = Figure(figsize=(3.0 * len(found) + 0.6, 3.0), layout="constrained")
+    axes = figure.subplots(1, len(found), sharey=True, squeeze=False).ravel()
+    for axis, (source, own) in zip(axes, found.items(), strict=True):
+        for family in [family for family in families if family in own]:
+            look, values = families[family], own[family]
             x = sorted(values)
             for factor in x:
                 axis.scatter([factor] * len(values[factor]), values[factor], s=9, color=look.colour, alpha=0.45)
-            if x:
-                mean = [float(np.mean(values[factor])) for factor in x]
-                axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=4, label=label(family))
+            mean = [float(np.mean(values[factor])) for factor in x]
+            axis.plot(x, mean, color=look.colour, marker=look.marker, markersize=4, label=label(family))
         axis.axhline(0.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
         axis.set_xscale("log", base=2)
-        factors = sorted({factor for _, _, factor, _ in points})
+        factors = sorted({factor for values in own.values() for factor in values})
         axis.set_xticks(factors, [f"×{factor:g}" for factor in factors])
         axis.set_title(label(source), fontsize=9)
         axis.set_xlabel("learning rate, against the tuned", fontsize=8)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("skill at the end (cut off at −1)", fontsize=8)
     axes[-1].legend(fontsize=7, frameon=False)
-    save(figure, path)
+    save(figure, path, vector=True)
     return True
 
 
@@ -84,10 +78,7 @@ def cycles_figure(records: Sequence[Record], families: Mapping[str, Look], path:
 
     False where no run was traced with countable modes.
     """
-    shown: list[Record] = []
-    for family in families:
-        own = sorted((r for r in records if r.family == family and r.trace is not None), key=lambda r: r.seed)
-        shown += [record for record in own if record.trace is not None and _countable(record)][:1]
+    shown = first_traced(records, families)
     if not shown:
         return False
     figure = Figure(figsize=(2.7 * len(shown) + 0.5, 3.0), layout="constrained")
@@ -100,15 +91,9 @@ def cycles_figure(records: Sequence[Record], families: Mapping[str, Look], path:
             counts / record.trace.samples, aspect="auto", origin="lower", cmap="Greys", interpolation="nearest",
             vmin=0.0, vmax=min(1.0, 3.0 / len(counts)), extent=(0.0, float(end), -0.5, len(counts) - 0.5),
         )  # fmt: skip
-        found = symptoms(record.trace)
-        named = [name for name, present in failures(found).items() if present] if found else ["too few points to say"]
-        axis.set_title(f"{label(record.family)}\n{label(', '.join(named) or 'no failure found')}", fontsize=8)
+        axis.set_title(f"{label(record.family)}\n{label(diagnosed(record))}", fontsize=8)
         axis.set_xlabel("updates", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].set_ylabel(f"{label(source)}: mode", fontsize=8)
     save(figure, path)
     return True
-
-
-def _countable(record: Record) -> bool:
-    return record.trace is not None and any(point.mode_counts for point in record.trace.points)

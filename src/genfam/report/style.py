@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 
 from genfam.report.tables import clean
@@ -63,10 +64,17 @@ def slug(name: str) -> str:
     )
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically; glyphs that the font lacks show as boxes."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+def save(figure: Figure, path: Path, *, vector: bool = False) -> None:
+    """Write a PNG atomically, with `vector` an SVG beside it; glyphs that the font lacks show as boxes.
+
+    The same figure gives the same bytes: an SVG's names are made from its content, and it bears no date.
+    """
+    forms: list[tuple[str, dict[str, str | None]]] = [("png", {"Software": None})]
+    if vector:
+        forms.append(("svg", {"Creator": None, "Date": None}))
+    for form, metadata in forms:
+        buffer = io.BytesIO()
+        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": path.stem}):
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(buffer, format=form, dpi=DPI, metadata=metadata)
+        write_atomically(path.with_suffix(f".{form}"), buffer.getvalue())

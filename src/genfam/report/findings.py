@@ -1,0 +1,60 @@
+"""All tables that a suite's records give: computed once, for every page and picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from genfam.metric_trial import metric_trial
+from genfam.records import as_tuned, to_frame
+from genfam.report.tables import Summary, summarise
+from genfam.scorecard import comparisons, one_machine, scorecard
+from genfam.stability_card import aggregate, stability_card
+from genfam.types import Record
+from genfam.variance import variance_components
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All tables of a suite; see the functions of the same names."""
+
+    frame: pd.DataFrame
+    card: pd.DataFrame
+    comparisons: pd.DataFrame
+    metric_trial: pd.DataFrame
+    stability: pd.DataFrame
+    aggregate: pd.DataFrame
+    variance: pd.DataFrame
+    outcomes: Counter[str]
+
+    def summary(self, facts: dict[str, str]) -> Summary:
+        """What the pages show."""
+        return summarise(
+            self.card,
+            self.frame,
+            self.comparisons,
+            self.metric_trial,
+            self.stability,
+            self.aggregate,
+            self.variance,
+            facts,
+            self.outcomes,
+        )
+
+
+def findings(records: Sequence[Record]) -> Findings:
+    """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
+    frame = one_machine(to_frame(as_tuned(records)))
+    return Findings(
+        frame,
+        scorecard(frame),
+        comparisons(frame),
+        metric_trial(frame),
+        stability_card(records),
+        aggregate(records),
+        variance_components(frame),
+        Counter(record.outcome.value for record in records),
+    )

@@ -1,0 +1,291 @@
+"""The page: one HTML file that opens by double click and needs no network, from the same tables as the scorecard."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from genfam.records import as_tuned, learning_rate_factor, role_of
+from genfam.report import definitions, interactive
+from genfam.report.answer import Answer, answer, sentence
+from genfam.report.charts import Chart, chart
+from genfam.report.findings import Findings
+from genfam.report.page_samples import Samples, samples_of
+from genfam.report.page_tables import RunRow, ScoreRow, SkillRow, run_rows, score_rows, skill_rows
+from genfam.report.pictures import Drawn
+from genfam.report.series import by_learning_rate, costs, curves, diagnosed, diagnosis, first_traced
+from genfam.report.style import Look, looks, slug
+from genfam.report.tables import LEGEND, Summary, clean, headline
+from genfam.serialisation import write_atomically
+from genfam.stability_card import final_skills
+from genfam.types import Record
+
+NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family in the page's legend; `role` as in the tables, `about` its class's own first sentence."""
+
+    name: str
+    role: str
+    colour: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source's charts and what was spent on each run; a chart is None where records cannot give it."""
+
+    name: str
+    about: str
+    budget: str
+    answer: Answer
+    headline: Chart | None
+    compute: Chart | None
+    cost: Chart | None
+    samples: Samples
+    trajectories: list[Chart]
+    reach: Chart | None
+    rates: Chart | None
+    trial: Chart | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows."""
+
+    summary: Summary
+    skills: list[SkillRow]
+    families: list[Family]
+    sources: list[Source]
+    scores: list[ScoreRow]
+    runs: list[RunRow]
+    configurations: list[str]
+    diagnoses: list[tuple[str, str, int, str]]
+    profile: Chart | None
+    published: bool
+    made: str
+
+
+def write_page(
+    path: Path, store: Path, records: Sequence[Record], found: Findings, summary: Summary,
+    drawn: Mapping[str, Mapping[str, Drawn]], *, published: bool = False,
+) -> Path:  # fmt: skip
+    """Write the page atomically and return its path.
+
+    Args:
+        path: where to.
+        store: folder of the runs (or of the published records), to which its links lead.
+        records: of the suite, every learning rate.
+        found: their tables.
+        summary: the same in words.
+        drawn: source -> family -> what its run drew.
+        published: whether `store` is a folder of published records, which has no samples.
+    """
+    write_atomically(path, render(build(path, store, records, found, summary, drawn, published=published)))
+    return path
+
+
+def build(
+    path: Path, store: Path, records: Sequence[Record], found: Findings, summary: Summary,
+    drawn: Mapping[str, Mapping[str, Drawn]], *, published: bool,
+) -> Page:  # fmt: skip
+    """Tables and records -> what the page shows; see `write_page`."""
+    roles = {record.family: role_of(record) for record in records}
+    families = looks(roles)
+    tuned = as_tuned(records)
+    kinds = {f"{record.source} {record.family}": record.likelihood for record in tuned}
+    about = {record.family: definitions.target(record.config.get("family")) for record in records}
+    rates = by_learning_rate(records) if len({learning_rate_factor(record) for record in records}) > 1 else {}
+    runs, configurations = run_rows(records, found.card, path, store, published=published)
+    skills = final_skills(records)
+    everywhere = {source for own in skills.values() for source in own}
+    whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
+    return Page(
+        summary,
+        skill_rows(found.aggregate),
+        [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
+        [
+            _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source))
+            for source in sorted({record.source for record in records})
+        ],
+        score_rows(found.card, roles, list(families), kinds),
+        runs,
+        configurations,
+        _diagnoses(tuned),
+        _profile(whole, families),
+        published,
+        summary.facts.get("date", ""),
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Every name is escaped, and no script runs but the page's own two (by their hashes)."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("genfam.report"), undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, autoescape=True,
+    )  # fmt: skip
+    environment.filters["sentence"] = sentence
+    environment.filters["clean"] = clean
+    environment.filters["definition"] = definitions.metric
+    templates = resources.files("genfam.report") / "templates"
+    scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]
+    style = (templates / "report.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        page=page, legend=LEGEND, themed=interactive.THEMED, style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        hashes=[_hash(script) for script in scripts],
+    )  # fmt: skip
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _source(
+    source: str, records: Sequence[Record], found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
+    drawn: Mapping[str, Drawn], store: Path, rates: Mapping[str, Mapping[float, Sequence[float]]] | None,
+) -> Source:  # fmt: skip
+    own = [record for record in records if record.source == source]
+    contestants = [family for family in families if roles[family] == "contestant"]
+    key = slug(source)
+    metric = headline(found.card, source)
+    said = answer(source, found.card, found.stability, found.metric_trial, contestants)
+    return Source(
+        source,
+        next((definitions.target(record.config.get("source")) for record in own), ""),
+        _budget(own),
+        said,
+        _headline(source, metric, found, families, roles, said) if metric else None,
+        _compute(source, own, families, roles),
+        _cost(source, metric, found, families, roles, contestants) if metric else None,
+        samples_of(source, drawn, families, store / "figures"),
+        [
+            chart(
+                f"trajectory-{key}-{place}", interactive.trajectory_chart(record),
+                f"{record.family}: {diagnosed(record)}",
+                f"Samples per mode of {record.family} on {source} over training, seed {record.seed}; "
+                f"diagnosis: {diagnosed(record)}",
+            )
+            for place, record in enumerate(first_traced(own, families))
+        ],
+        _reach(source, own, families),
+        _rates(source, rates, families),
+        _trial(source, found),
+    )  # fmt: skip
+
+
+def _headline(
+    source: str, metric: str, found: Findings, families: Mapping[str, Look], roles: Mapping[str, str], said: Answer
+) -> Chart | None:
+    frame = found.frame
+    rows = found.card[(found.card["source"] == source) & (found.card["metric"] == metric) & (found.card["n_ok"] > 0)]
+    if not any(roles[str(family)] == "contestant" for family in rows["family"]):
+        return None
+    runs = frame[(frame["source"] == source) & (frame["metric"] == metric)]
+    runs = runs[(runs["outcome"] == "ok") & (runs["status"] == "ok")]
+    figure = interactive.headline_chart(rows.to_dict("records"), runs, families, roles)
+    label = f"{metric} of every family on {source} with 95 % intervals. {sentence(said.verdicts[0])}"
+    return chart(f"headline-{slug(source)}", figure, f"{source}: {metric}, lower is better", label)
+
+
+def _compute(
+    source: str, own: Sequence[Record], families: Mapping[str, Look], roles: Mapping[str, str]
+) -> Chart | None:
+    found = curves(own, families)
+    if found is None:
+        return None
+    ends = {family: means[max(means)] for family, means in found.means.items() if means}
+    order = ", ".join(f"{family} {ends[family]:.3g}" for family in sorted(ends, key=lambda name: ends[name]))
+    label = f"{found.metric} on {source} over training FLOPs; means at the end: {order}."
+    return chart(
+        f"compute-{slug(source)}", interactive.compute_chart(found, families, roles), f"{source}: {found.metric}", label
+    )
+
+
+def _cost(
+    source: str, metric: str, found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
+    contestants: Sequence[str],
+) -> Chart | None:  # fmt: skip
+    points = [point for point in costs(found.card, source, contestants) if point.evaluations > 0]
+    if not points:
+        return None
+    rows = found.card[(found.card["source"] == source) & (found.card["metric"] == metric) & (found.card["n_ok"] > 0)]
+    marks = {row["family"]: float(row["mean"]) for row in rows.to_dict("records") if row["family"] not in contestants}
+    names = ", ".join(point.family for point in points if point.front)
+    front = ", ".join(f"{p.family} ({p.evaluations:g} evaluations, {p.mean:.3g})" for p in points if p.front)
+    label = f"{metric} on {source} over network evaluations per sample. On the Pareto front: {front}."
+    figure = interactive.cost_chart(points, metric, families, marks, roles)
+    return chart(f"cost-{slug(source)}", figure, f"{source}: {metric}. Pareto front: {names}", label)
+
+
+def _reach(source: str, own: Sequence[Record], families: Mapping[str, Look]) -> Chart | None:
+    traced = [record for record in own if record.trace is not None and record.trace.points]
+    if not traced:
+        return None
+    label = f"Modes reached over training on {source}, relative to as many fresh real events, a line per run."
+    return chart(f"reach-{slug(source)}", interactive.reach_chart(own, families), f"{source}: modes reached", label)
+
+
+def _rates(
+    source: str, rates: Mapping[str, Mapping[float, Sequence[float]]] | None, families: Mapping[str, Look]
+) -> Chart | None:
+    if not rates:
+        return None
+    label = f"Skill at the end of training on {source} over the factor on the learning rate."
+    return chart(
+        f"rates-{slug(source)}", interactive.learning_rates_chart(rates, families), f"{source}: sensitivity", label
+    )
+
+
+def _trial(source: str, found: Findings) -> Chart | None:
+    trial = found.metric_trial
+    rows = trial[(trial["source"] == source) & trial["tau"].notna()].sort_values("tau", ascending=False)
+    if not len(rows):
+        return None
+    entries: list[dict[Any, Any]] = rows.to_dict("records")
+    told = ", ".join(f"{row['metric']} {row['tau']:.2f}" for row in entries)
+    truth = f"{entries[0]['truth']} over {entries[0]['n_runs']} runs"
+    label = f"Rank correlation of each metric with {truth} on {source}: {told}."
+    return chart(f"trial-{slug(source)}", interactive.trial_chart(entries), f"{source}: agreement with {truth}", label)
+
+
+def _profile(skills: Mapping[str, Mapping[str, Sequence[float]]], families: Mapping[str, Look]) -> Chart | None:
+    if not skills:
+        return None
+    label = "Share of runs above each skill, all sources together, a curve per family; higher is better."
+    return chart(
+        "profile", interactive.profile_chart(skills, families), "All sources: share of runs above a skill", label
+    )
+
+
+def _diagnoses(records: Iterable[Record]) -> list[tuple[str, str, int, str]]:
+    """(source, family, seed, failures by name) of every run that shows one."""
+    found = [(record.source, record.family, record.seed, ", ".join(diagnosis(record) or [])) for record in records]
+    return [entry for entry in found if entry[3]]
+
+
+def _budget(records: Sequence[Record]) -> str:
+    """What the runs of a source may spend, from their configurations: one budget, or that they differ."""
+    budgets = Counter(
+        (float(budget["train_flops"]), int(budget["parameters"]))
+        for record in records
+        if isinstance(budget := record.config.get("budget"), Mapping) and {"train_flops", "parameters"} <= budget.keys()
+    )
+    if not budgets:
+        return "not recorded"
+    return " or ".join(
+        f"{flops:.2g} training FLOPs, {parameters:,} parameters" for flops, parameters in sorted(budgets)
+    )

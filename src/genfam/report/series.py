@@ -1,0 +1,150 @@
+"""What charts draw, as plain numbers: the same for the pictures (matplotlib) and for the page (Plotly)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from genfam.report.tables import headline
+from genfam.scorecard import is_headline
+from genfam.stability.failures import failures, symptoms
+from genfam.stability_card import run_skills
+from genfam.types import Record
+
+WORST_SHOWN = -1.0  # skill: what is worse, or diverged, is drawn here
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A metric over training.
+
+    Attributes:
+        metric: its name.
+        seeds: family -> one {training FLOPs: value} per run, by seed.
+        means: family -> {training FLOPs: mean}, where all of a family's seeds have a point, and no further.
+        marks: family -> mean, for families that spend nothing on training.
+        positive: whether every value is, so that a logarithm shows them all.
+    """
+
+    metric: str
+    seeds: dict[str, list[dict[float, float]]]
+    means: dict[str, dict[float, float]]
+    marks: dict[str, float]
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A family's headline metric beside what one sample costs.
+
+    Attributes:
+        family: its name.
+        evaluations: of the network, per sample.
+        mean, low, high: of the headline metric, as in the scorecard; NaN bounds for one run.
+        front: whether no contestant samples as cheaply and has a better mean.
+    """
+
+    family: str
+    evaluations: float
+    mean: float
+    low: float
+    high: float
+    front: bool
+
+
+def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
+    """The headline if the curves have it, else the first metric that they have; None where no run has a curve."""
+    names = {point.metric for record in records for point in record.curve}
+    metric = min(names, key=lambda name: (not is_headline(name), name), default=None)
+    if metric is None:
+        return None
+    seeds: dict[str, list[dict[float, float]]] = {}
+    for family in families:
+        for record in sorted((r for r in records if r.family == family), key=lambda r: r.seed):
+            points = {p.train_flops: p.value for p in record.curve if p.metric == metric and math.isfinite(p.value)}
+            if points:
+                seeds.setdefault(family, []).append(points)
+    positive = all(value > 0.0 for lines in seeds.values() for points in lines for value in points.values())
+    means = {}
+    for family, lines in seeds.items():
+        common = sorted(set.intersection(*(set(points) for points in lines)))
+        means[family] = {x: float(np.mean([points[x] for points in lines])) for x in common}
+    marks = {family: mean[0.0] for family, mean in means.items() if set(mean) == {0.0}}
+    trained = {family: lines for family, lines in seeds.items() if family not in marks}
+    return Curves(metric, trained, {family: means[family] for family in trained}, marks, positive)
+
+
+def costs(card: pd.DataFrame, source: str, contestants: Iterable[str]) -> list[Cost]:
+    """Families by evaluations per sample, the cheapest first; empty where the source has no headline metric.
+
+    A family that was measured at several settings (another number of solver steps) is a contestant for each, under
+    the name that each configuration gives it.
+    """
+    metric = headline(card, source)
+    own = card[(card["source"] == source) & (card["n_ok"] > 0)]
+    quality = {str(row["family"]): row for row in own[own["metric"] == metric].to_dict("records")}
+    asked = {
+        str(row["family"]): float(row["mean"])
+        for row in own[own["metric"] == "evaluations_per_sample"].to_dict("records")
+    }
+    known = [name for name in contestants if name in asked and name in quality and _finite(quality[name]["mean"])]
+
+    def beaten(family: str) -> bool:
+        mine = asked[family], float(quality[family]["mean"])
+        return any(
+            asked[other] <= mine[0] and float(quality[other]["mean"]) <= mine[1]
+            and (asked[other], float(quality[other]["mean"])) != mine
+            for other in known
+        )  # fmt: skip
+
+    return [
+        Cost(
+            family, asked[family], *(float(quality[family][name]) for name in ("mean", "ci_low", "ci_high")),
+            front=not beaten(family),
+        )
+        for family in sorted(known, key=lambda name: (asked[name], float(quality[name]["mean"]), name))
+    ]  # fmt: skip
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def mass_ratios(share: NDArray[np.float64], masses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K,), (K,) -> share / mass of every mode that has any mass, the most oversampled first."""
+    possible = masses > 0.0
+    return np.sort(share[possible] / masses[possible])[::-1]
+
+
+def by_learning_rate(records: Iterable[Record]) -> dict[str, dict[str, dict[float, list[float]]]]:
+    """Source -> family -> factor of the learning rate -> skills at the end, cut off at `WORST_SHOWN`."""
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for source, family, factor, value in run_skills(records):
+        found.setdefault(source, {}).setdefault(family, {}).setdefault(factor, []).append(max(value, WORST_SHOWN))
+    return dict(sorted(found.items()))
+
+
+def diagnosis(record: Record) -> list[str] | None:
+    """The failures that a run's trace shows, by name; None where it has too few points to say."""
+    found = symptoms(record.trace) if record.trace is not None else None
+    return None if found is None else [name for name, present in failures(found).items() if present]
+
+
+def diagnosed(record: Record) -> str:
+    """`diagnosis` in words."""
+    found = diagnosis(record)
+    return "too few points to say" if found is None else ", ".join(found) or "no failure found"
+
+
+def first_traced(records: Sequence[Record], families: Mapping[str, object]) -> list[Record]:
+    """The lowest seed of each family that was traced with countable modes, in the order of `families`."""
+    shown = []
+    for family in families:
+        own = sorted((r for r in records if r.family == family), key=lambda r: r.seed)
+        shown += [r for r in own if r.trace is not None and any(point.mode_counts for point in r.trace.points)][:1]
+    return shown

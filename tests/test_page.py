@@ -1,0 +1,256 @@
+"""The page without a browser: what it says, that it says nothing else, and that it runs no script but its own."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from genfam import cli, commands, experiment
+from genfam.records import Store, load_published, to_frame
+from genfam.report import definitions
+from genfam.report.answer import answer, sentence
+from genfam.report.findings import findings
+from genfam.report.interactive import plain
+from genfam.report.page import build, write_page
+from genfam.report.page_tables import run_rows, skill_rows
+from genfam.report.papers import selected, tables, tex
+from genfam.report.series import costs, curves, diagnosis
+from genfam.report.tables import cell, summarise
+from genfam.scorecard import scorecard
+from genfam.types import CurvePoint, Estimate, Measurement
+from page_of import page_arguments
+from stores import HOSTILE, make, rich, trace
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """What `write_page` takes, of a store with everything in it."""
+    return page_arguments(rich(tmp_path_factory.mktemp("page") / "outputs" / "quick"))
+
+
+@pytest.fixture(scope="module")
+def page(arguments):
+    return build(*arguments, published=False)
+
+
+@pytest.fixture(scope="module")
+def text(arguments) -> str:
+    return write_page(*arguments).read_text(encoding="utf-8")
+
+
+def test_every_number_is_the_scorecards(page, arguments):
+    card = arguments[3].card
+    shown = {(row.source, row.family, row.metric): row for row in page.scores}
+    counted = card[card["n_ok"] > 0]
+    assert len(shown) == len(page.scores) == len(counted) > 60
+    for row in counted.to_dict("records"):
+        there = shown[row["source"], row["family"], row["metric"]]
+        assert there.text == cell(row).text
+        assert float(there.value) == row["mean"] and there.fingerprint == row["fingerprint"]
+        assert there.best == (row["rank"] == 1)
+    grid = [row for row in page.scores if row.source == "grid" and row.metric == "fd_net"]
+    bars = {row.family: row.bar for row in grid}
+    assert bars["alpha"].low < bars["alpha"].mean < bars["alpha"].high < bars["beta"].low
+    assert bars["alpha"].oracle == pytest.approx(bars["truth"].mean)
+    assert bars["alpha"].floor == pytest.approx(bars["gauss"].mean)
+
+
+def test_the_answer_names_leaders_and_ties(page):
+    verdicts = {v.aspect: v for v in next(s for s in page.sources if s.name == "grid").answer.verdicts}
+    assert verdicts["distance"].best == ["alpha"]
+    assert sentence(verdicts["distance"]).startswith("alpha leads (alpha 2.01 ± ")
+    assert "fresh real data 1.01" in sentence(verdicts["distance"])
+    assert verdicts["coverage"].best == ["alpha", "beta"]
+    assert sentence(verdicts["coverage"]).startswith("alpha and beta are equal")
+    assert "beta shows mode_collapse in 1 of 3 runs" in verdicts["stability"].detail
+    digits = {v.aspect: v for v in next(s for s in page.sources if s.name == "digits").answer.verdicts}
+    assert "beta 1 of 3 runs" in digits["stability"].detail
+    assert digits["stability"].tied  # one of three lost and none of three: intervals overlap
+    assert "without a number" not in digits["distance"].detail
+
+
+def test_one_run_gets_no_ranking_and_noise_is_called_a_tie():
+    noise = {"alpha": [1.0, 2.0, 3.0], "beta": [2.1, 1.1, 3.1]}
+    records = [make(name, "die", seed, value) for name, own in noise.items() for seed, value in enumerate(own)]
+    found = findings(records)
+    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
+    assert sentence(said.verdicts[0]).startswith("alpha and beta cannot be told apart (")
+    found = findings(records[:1])
+    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha"])
+    assert sentence(said.verdicts[0]) == "one run each, so no ranking (alpha 1)."
+
+
+def test_a_distance_that_misleads_is_warned_of():
+    records = []
+    for place in range(10):
+        truth = Measurement("total_variation", "1", False, Estimate(0.1 * place, 0.01, 500), "table|n=500")
+        records.append(make("alpha" if place % 2 else "beta", "die", place, 5.0 - 0.1 * place, extra=(truth,)))
+    found = findings(records)
+    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
+    assert said.warning.startswith("Beware: here fd_net does not order runs as the true divergence does")
+
+
+def test_names_are_text_and_no_script_is_added(text, page):
+    charts = text.count('<figure class="chart"')
+    assert charts > 20
+    assert text.count("<script") == charts + 4  # their data, the page's two scripts and two of data
+    assert "&lt;script&gt;[l](u)" in text
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None and "default-src 'none'" in policy[1] and policy[1].count("sha256-") == 2
+    assert "unsafe-inline" not in policy[1].split("script-src")[1].split(";")[0]
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert len(specs) == charts
+    for spec in specs:
+        assert not set("<>&") & set(spec)
+        assert json.loads(spec)["data"]
+    assert plain("<b>%{x}</b>") == "&lt;b&gt;%&#123;x}&lt;/b&gt;"
+    assert len(plain("x" * 300)) == 30
+
+
+def test_it_is_one_file_without_addresses_or_machine_paths(text):
+    markup = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r'(?:src|href)="(?!data:|#)(?![\w.-]+/(?:record\.json|config\.yaml)")', markup)
+    assert "url(" not in markup
+    assert str(Path.home() / "secret") not in text
+    assert len(text) < 12e6
+
+
+def test_runs_lead_to_their_records(arguments, page):
+    path, store, *_ = arguments
+    assert len(page.runs) == len(Store(store).current())
+    for run in page.runs:
+        assert (path.parent / run.record).is_file()
+        assert run.command == f'genfam -cp "$PWD/{run.run_id}" -cn config output_dir=repeated'
+    assert len(page.configurations) < len(page.runs)  # one for all seeds
+    run = next(run for run in page.runs if run.run_id == "alpha-grid-1-4.0")
+    assert "seed: 1" in run.head and "learning_rate_factor: 4.0" in run.head
+    assert "train_flops: 60000000000.0" in page.configurations[run.configuration]
+    records = Store(store).current()
+    results = path.parent.parent.parent / "results" / "quick"
+    rows, _ = run_rows(records, arguments[3].card, path, results, published=True)
+    assert rows[2].record == "../../results/quick/records.jsonl#line=3"
+
+
+def test_the_command_repeats_a_run(configure, tmp_path, monkeypatch, capsys):
+    config = configure("family=gaussian", "source=die", "budget=smoke", "evaluation.samples=400")
+    first = experiment.run(config)
+    monkeypatch.chdir(tmp_path)
+    folder = experiment.run_directory(config)
+    assert cli.main(["-cp", str(folder), "-cn", "config", "output_dir=repeated"]) == 0, capsys.readouterr().err
+    again = experiment.read_record(tmp_path / "repeated" / config["suite"] / first.run_id)
+    assert again is not None
+    assert [m.estimate for m in again.metrics] == [m.estimate for m in first.metrics]
+
+
+def test_samples_say_whose_they_are_or_why_there_are_none(page, tmp_path):
+    found = {source.name: source.samples for source in page.sources}
+    assert "first samples of seed 0" in found["grid"].note
+    assert [chart.title.split(",")[0] for chart in found["grid"].densities] == [
+        "real data", "alpha", "beta", "gauss", "truth"
+    ]  # fmt: skip
+    assert len(found["digits"].pictures) == 6 and len(found["digits"].nearest) == 4  # no neighbours of the hostile one
+    table = found["die"].table
+    assert table is not None and table.columns[0] == "true"
+    assert [state.masses[0] for state in table.states] == ["16.67 %"] * 6
+    for column in range(len(table.columns)):
+        assert sum(float(state.masses[column].split()[0]) for state in table.states) == pytest.approx(100, abs=0.1)
+    assert "No run here has stored samples" in found[HOSTILE].note
+
+
+def test_published_records_bring_their_pictures(tmp_path, capsys):
+    arguments = ["--suite", "quick", "--results_dir", str(RESULTS), "--output_dir", str(tmp_path)]
+    assert commands.report(arguments) == 0
+    written = tmp_path / "quick" / "report.html"
+    assert str(written) in capsys.readouterr().out.replace("\n", "")
+    text = written.read_text(encoding="utf-8")
+    assert "Made from published records" in text and "not part of what was published" in text
+    assert text.count('class="published" src="data:image/png;base64,') == 5
+    assert len(text) < 12e6
+    assert commands.report(arguments) == 0  # a folder that holds nothing but a page is no store
+    assert "published records" in capsys.readouterr().out
+
+
+def test_every_published_metric_is_defined():
+    names = {row for suite in RESULTS.iterdir() for row in pd.read_csv(suite / "scorecard.csv")["metric"]}
+    assert len(names) > 20
+    assert not [name for name in names if definitions.metric(name) == definitions.UNKNOWN]
+    assert definitions.metric("somebody's own") == definitions.UNKNOWN
+    assert definitions.target({"_target_": "genfam.sources.known.Die"}).startswith("One of k faces")
+    for target in ("os.system", "genfam.nowhere.Nothing", "genfam.sources.known.Nothing", ""):
+        assert definitions.target({"_target_": target}) == ""
+
+
+def test_the_front_is_of_those_that_none_beats():
+    wanted = {
+        "cheap": (1.0, 5.0, True),
+        "beaten": (2.0, 6.0, False),
+        "dear": (9.0, 1.0, True),
+        "twin": (1.0, 5.0, True),
+    }
+    records = [
+        replace(make(name, "die", seed, quality), evaluations_per_sample=asked)
+        for name, (asked, quality, _) in wanted.items()
+        for seed in range(2)
+    ]
+    found = costs(scorecard(to_frame(records)), "die", wanted)
+    assert {cost.family: cost.front for cost in found} == {name: front for name, (*_, front) in wanted.items()}
+    assert [cost.family for cost in found] == ["cheap", "twin", "beaten", "dear"]
+    assert costs(scorecard(to_frame(records)), "nowhere", wanted) == []
+
+
+def test_means_of_curves_need_every_seed():
+    records = [make("alpha", "die", seed, 1.0 + seed) for seed in range(2)]
+    records[1].curve = records[1].curve[:4]
+    still = make("gauss", "die", 0, 9.0, "floor")
+    still.curve = [CurvePoint(0.0, "fd_net", 9.0)]
+    found = curves([*records, still], ["alpha", "gauss"])
+    assert found is not None and found.metric == "fd_net"
+    assert sorted(found.means["alpha"]) == [1e8, 2e8, 3e8, 4e8]
+    assert found.means["alpha"][1e8] == pytest.approx(6.5)
+    assert found.marks == {"gauss": 9.0} and "gauss" not in found.seeds
+
+
+def test_diagnoses_come_by_name(page):
+    assert ("grid", "beta", 0, "mode_collapse") in page.diagnoses
+    record = make("alpha", "die", 0, 1.0)
+    assert diagnosis(record) is None
+    assert diagnosis(replace(record, trace=trace(8, 0, 0))) == []
+
+
+def test_families_whose_intervals_overlap_lead_together():
+    columns = ["family", "value", "ci_low", "ci_high"]
+    rows = skill_rows(
+        pd.DataFrame([["a", 0.5, 0.4, 0.6], ["b", 0.9, 0.8, 0.95], ["c", 0.85, 0.7, 0.9]], columns=columns)
+    )
+    assert [(row.family, row.leads) for row in rows] == [("b", True), ("c", True), ("a", False)]
+    assert rows[0].bar.floor == 2.0 and rows[0].bar.oracle == 98.0
+    alone = skill_rows(pd.DataFrame([["a", 0.5, float("nan"), float("nan")]], columns=columns))
+    assert not alone[0].leads
+
+
+def test_tables_for_papers(capsys, tmp_path):
+    records = load_published(RESULTS / "quick")
+    frame = to_frame(records)
+    summary = summarise(scorecard(frame), frame)
+    latex = tables(summary, "latex", ["fd_digits*", "coverage"])
+    body = latex.split("\\midrule")[1].split("\n")[1:-1]
+    assert latex.count("\\begin{tabular}") == 3 and latex.count("\\toprule") == 3
+    assert all(line.endswith(r" \\") for line in body) and len(body) == 4
+    assert r"fd\_digits\_cnn $\downarrow$ & coverage $\uparrow$" in latex
+    assert not any("±" in line for line in body) and r"\textbf{" in latex
+    markdown = tables(summary, "markdown")
+    for block in markdown.split("\n\n")[:3]:
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    digits = next(table for table in summary.tables if table.source == "digits")
+    assert selected(digits, ["coverage"]).rows[0].cells == [digits.rows[0].cells[digits.columns.index("coverage ↑")]]
+    assert tex("a_b & 50 % {x} $") == r"a\_b \& 50 \% \{x\} \$"
+    with pytest.raises(ValueError, match=r"metrics: expected names or patterns of coverage, .*got nothing"):
+        tables(summary, "latex", ["nothing"])
+    places = [f"--results_dir={RESULTS}", f"--output_dir={tmp_path}"]
+    assert commands.report(["--suite=quick", *places, "format=markdown", "metrics=coverage"]) == 0
+    assert capsys.readouterr().out.startswith("| die | coverage ↑ |\n|---|--:|\n")

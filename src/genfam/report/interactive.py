@@ -200,7 +200,8 @@ def density_chart(points: NDArray[np.generic], drawn: Drawn, colour: str) -> tup
     x = points.astype(np.float64)
     low, high = plane_limits(drawn.reference.astype(np.float64))
     inside = ((x >= low) & (x <= high)).all(axis=1)
-    counts, across, up = np.histogram2d(*x[inside].T, bins=BINS, range=list(zip(low, high, strict=True)))
+    limits = [[float(low[axis]), float(high[axis])] for axis in range(2)]
+    counts, across, up = np.histogram2d(x[inside, 0], x[inside, 1], bins=BINS, range=limits)
     figure = go.Figure()
     # The square root keeps thin bridges between modes visible beside full modes.
     figure.add_heatmap(
@@ -213,8 +214,8 @@ def density_chart(points: NDArray[np.generic], drawn: Drawn, colour: str) -> tup
             x=drawn.mode_centres[:, 0].tolist(), y=drawn.mode_centres[:, 1].tolist(), mode="markers", hoverinfo="skip",
             marker={"symbol": "circle-open", "size": 12, "color": TRUTH, "line": {"width": 1}},
         )  # fmt: skip
-    for update, limits in ((figure.update_xaxes, (low[0], high[0])), (figure.update_yaxes, (low[1], high[1]))):
-        update(range=[float(limits[0]), float(limits[1])], nticks=4, zeroline=False, showgrid=False)
+    figure.update_xaxes(range=limits[0], nticks=4, zeroline=False, showgrid=False)
+    figure.update_yaxes(range=limits[1], nticks=4, zeroline=False, showgrid=False)
     return _finished(figure, 250, legend=False), 1.0 - float(inside.mean()) if len(x) else 0.0
 
 

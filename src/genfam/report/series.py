@@ -102,13 +102,11 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str]) -> list[C
             for other in known
         )  # fmt: skip
 
-    return [
-        Cost(
-            family, asked[family], *(float(quality[family][name]) for name in ("mean", "ci_low", "ci_high")),
-            front=not beaten(family),
-        )
-        for family in sorted(known, key=lambda name: (asked[name], float(quality[name]["mean"]), name))
-    ]  # fmt: skip
+    found = []
+    for family in sorted(known, key=lambda name: (asked[name], float(quality[name]["mean"]), name)):
+        mean, low, high = (float(quality[family][name]) for name in ("mean", "ci_low", "ci_high"))
+        found.append(Cost(family, asked[family], mean, low, high, front=not beaten(family)))
+    return found
 
 
 def _finite(value: object) -> bool:

@@ -17,9 +17,18 @@ import pandas as pd
 from pages import ROOT, keep_block
 
 SUITES = ("standard", "quick")  # the first that is published
+FULL_SIZE = ("images", "modes", "likelihood")  # and each of these that is
 STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
 # what the README shows; the rest stands in results/*/scorecard.md
-METRICS = ("fd_", "coverage", "modes_covered", "high_quality_share", "total_variation")
+METRICS = (
+    "fd_",
+    "coverage",
+    "modes_covered",
+    "high_quality_share",
+    "mode_reverse_kl",
+    "total_variation",
+    "bits_per_dim",
+)
 
 
 def number(value: float) -> str:
@@ -89,8 +98,10 @@ def block(results: Path) -> str:
 
 
 def published() -> str:
-    """The block of the first suite of `SUITES` that is published."""
-    return block(next(ROOT / "results" / suite for suite in SUITES if (ROOT / "results" / suite).exists()))
+    """The blocks of the full-size suites, and of the first suite of `SUITES`, as far as they are published."""
+    there = [suite for suite in (*FULL_SIZE, *SUITES) if (ROOT / "results" / suite / "scorecard.csv").exists()]
+    first = next(suite for suite in SUITES if suite in there)
+    return "\n\n".join(block(ROOT / "results" / suite) for suite in there if suite not in SUITES or suite == first)
 
 
 if __name__ == "__main__":

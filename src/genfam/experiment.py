@@ -291,8 +291,8 @@ def save_samples(path: Path, evaluation: Evaluation) -> None:
         arrays["mode_centres"] = centres().numpy()
     if isinstance(source, Enumerable) and (source.event.levels or 0) ** source.event.dimensions <= MOST_STATES:
         states, table = source.support(), source.table()
-        flat, counts = np.unique(evaluation.samples.flatten(1).numpy(), axis=0, return_counts=True)
-        seen = {tuple(state): int(count) for state, count in zip(flat.tolist(), counts, strict=True)}
+        flat, hits = np.unique(evaluation.samples.flatten(1).numpy(), axis=0, return_counts=True)
+        seen = {tuple(state): count for state, count in zip(flat.tolist(), hits.tolist(), strict=True)}
         arrays["states"], arrays["state_masses"] = states.numpy(), table.numpy()
         arrays["state_counts"] = np.array([seen.get(tuple(state), 0) for state in states.flatten(1).tolist()])
     if source.event.is_image:

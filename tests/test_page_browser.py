@@ -194,13 +194,25 @@ def test_five_hundred_runs_open_quickly(chromium, tmp_path):
                 store.write(record)
     path = write_page(*page_arguments(store.folder))
     assert path.stat().st_size < 12e6
-    seconds = []
-    for _ in range(3):  # the best of three: others may be using this machine
-        start = time.perf_counter()
-        page, said = opened(chromium, path)
-        seconds.append(time.perf_counter() - start)
+    page, said = opened(chromium, path)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    seconds, waited = [], []
+    for _ in range(3):  # the best of three
+        page.goto("about:blank")
+        start, before = time.perf_counter(), processor_time(session)
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", state="attached")
+        waited.append(time.perf_counter() - start)
+        seconds.append(processor_time(session) - before)
         assert page.locator("#all-runs tbody tr").count() == 500
-        assert said == []
-        page.context.close()
-    print(f"{path.stat().st_size / 1e6:.1f} MB, opened in {min(seconds):.2f} s")
-    assert min(seconds) < 3.0
+    assert said == []
+    page.context.close()
+    print(f"{path.stat().st_size / 1e6:.1f} MB, {min(seconds):.2f} s of work, opened in {min(waited):.2f} s")
+    assert 0.1 < min(seconds) < 3.0
+
+
+def processor_time(session) -> float:
+    """Seconds that the page's main thread has worked, scripts, parsing and layout: no others' use of the machine."""
+    found = session.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in found if metric["name"] == "ThreadTime")

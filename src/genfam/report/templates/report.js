@@ -61,8 +61,8 @@
     for (const row of all("tbody tr", table)) {
       const fits = (!chosen.value || row.dataset.source === chosen.value) && own.every((field) => {
         const wanted = field.value;
-        if (field.type === "search") return row.textContent.toLowerCase().includes(wanted.trim().toLowerCase());
         if (wanted === "") return true;
+        if (field.type === "search") return row.textContent.toLowerCase().includes(wanted.trim().toLowerCase());
         return field.dataset.key === "metric" && wanted === "*" ? row.dataset.leading === "yes"
           : row.dataset[field.dataset.key] === wanted.slice(1);
       });

@@ -57,11 +57,17 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     sweep = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in config.hydra.sweeper.params.items()])
     values = {override.key_or_group: list(override.sweep_string_iterator()) if override.is_sweep_override()
               else [str(override.value())] for override in sweep}  # fmt: skip
-    probes = {"stability": {"learning_rate_factor"}, "gan_failures": {"+broken", "broken", "source.sigma"}}
+    rules = {"family.loss", "family.penalty", "family.packing"}
+    probes = {
+        "stability": {"learning_rate_factor"},
+        "gan_failures": {"+broken", "broken", "source.sigma"},
+        "gan_rules": rules,
+    }
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
     families = {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
-    assert set(values["family"]) == ({"gan"} if suite == "gan_failures" else families)
+    only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": families - {"gan", "oracle"}}
+    assert set(values["family"]) == only.get(suite, families)
     assert len(values["seed"]) == {"smoke": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
         assert set(values.get("broken", values.get("+broken"))) == {p.stem for p in (CONF / "broken").glob("*.yaml")}
@@ -114,7 +120,10 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
         ("+suite=qick", "no suite 'qick'; did you mean quick?"),
         ("+suit=quick", "no key or group 'suit'; did you mean suite or split?"),
         ("suite=quick", "suite: add one with +suite="),
-        ("family=gan family.latnt=3", "no key or group 'family.latnt'; did you mean family.latent?"),
+        (
+            "family=gan family.latnt=3",
+            "no key or group 'family.latnt'; did you mean family.latent or family.latent_bits?",
+        ),
         ("learning_rate=1", "did you mean learning_rate_factor or family.optimisation.learning_rate?"),
         ("hydra.launcher.wrkers=1", "did you mean hydra.launcher.workers?"),
         ("seed=0,1", "seed=0,1: add -m for a multirun"),

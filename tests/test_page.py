@@ -14,7 +14,7 @@ from genfam.report import definitions
 from genfam.report.answer import answer, sentence
 from genfam.report.findings import findings
 from genfam.report.interactive import plain
-from genfam.report.page import build, write_page
+from genfam.report.page import build, render, write_page
 from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
 from genfam.report.series import costs, curves, diagnosis
@@ -254,3 +254,17 @@ def test_tables_for_papers(capsys, tmp_path):
     places = [f"--results_dir={RESULTS}", f"--output_dir={tmp_path}"]
     assert commands.report(["--suite=quick", *places, "format=markdown", "metrics=coverage"]) == 0
     assert capsys.readouterr().out.startswith("| die | coverage ↑ |\n|---|--:|\n")
+
+
+def test_published_numbers_stand_beside_ours_where_the_suite_has_the_cell(page, tmp_path):
+    assert page.papers == []  # none of its cells is in a paper
+    store = Store(tmp_path / "outputs" / "quick")
+    fingerprint = "grid|n=2500|ref=test:10000|identity|flattened event|modes=known:25"
+    for seed in range(3):
+        modes = Measurement("modes_covered", "modes", True, Estimate(20.0 + seed, None, 2500), fingerprint)
+        store.write(make("gan", "grid", seed, 1.0, extra=[modes]))
+    found = build(*page_arguments(store.folder), published=False)
+    rows = [row for row in found.papers if row["metric"] == "modes_covered"]
+    assert {"PacGAN4", "GAN"} <= {row["model"] for row in rows}
+    assert all(row["source"] == "grid" and row["ours"].startswith("21 [") for row in rows)
+    assert "Published numbers beside ours" in render(found) and "Published numbers beside ours" not in render(page)

@@ -152,9 +152,9 @@ def markdown(compared: pd.DataFrame) -> str:
         "|---|---|---|--:|--:|---|---|---|",
     ]
     for row in compared.to_dict("records"):
-        ours = "–" if math.isnan(row["ours"]) else f"{_ours(row)} ({row['family']})"
+        ours = "–" if math.isnan(row["ours"]) else f"{ours_of(row)} ({row['family']})"
         lines.append(
-            f"| {row['source']} | {row['metric']} | {row['model']} | {_theirs(row)} | {ours} | {row['same_protocol']} "
+            f"| {row['source']} | {row['metric']} | {row['model']} | {theirs(row)} | {ours} | {row['same_protocol']} "
             f"| {row['differences'] or '–'} | {row['paper']}; {row['table']} |"
         )
     return "\n".join(lines)
@@ -169,22 +169,24 @@ def short_markdown(compared: pd.DataFrame) -> str:
     shown = compared[compared["ours"].notna() & (compared["table"] != NOT_VERIFIED)]
     for (source, metric, family), rows in shown.groupby(["source", "metric", "family"], sort=False):
         records = rows.to_dict("records")
-        published = ", ".join(f"{row['model']} {_theirs(row)}" for row in records)
+        published = ", ".join(f"{row['model']} {theirs(row)}" for row in records)
         verdicts = ", ".join(dict.fromkeys(row["same_protocol"] for row in records))
         differences = dict.fromkeys(part for row in records for part in row["differences"].split("; ") if part)
         lines.append(
-            f"| {source} | {metric} | {published} | {_ours(records[0])} ({family}) | {verdicts} | "
+            f"| {source} | {metric} | {published} | {ours_of(records[0])} ({family}) | {verdicts} | "
             f"{'; '.join(differences) or '–'} |"
         )
     return "\n".join(lines)
 
 
-def _theirs(row: Mapping[Any, Any]) -> str:
+def theirs(row: Mapping[Any, Any]) -> str:
+    """A published number with its standard error, from a row of `compare`."""
     stderr = "" if math.isnan(row["stderr"]) else f" ± {row['stderr']:.3g}"
     return f"{row['published']:.4g}{stderr}"
 
 
-def _ours(row: Mapping[Any, Any]) -> str:
+def ours_of(row: Mapping[Any, Any]) -> str:
+    """Our number with its interval, from a row of `compare`."""
     if math.isnan(row["ci_low"]):
         return f"{row['ours']:.3g}"
     return f"{row['ours']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"

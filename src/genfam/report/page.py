@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from genfam.published import compare, ours_of, theirs
 from genfam.records import as_tuned, learning_rate_factor, role_of
 from genfam.report import definitions, interactive
 from genfam.report.answer import Answer, answer, sentence
@@ -74,6 +75,7 @@ class Page:
     configurations: list[str]
     diagnoses: list[tuple[str, str, int, str]]
     profile: Chart | None
+    papers: list[dict[str, str]]
     published: bool
     made: str
 
@@ -125,6 +127,7 @@ def build(
         configurations,
         _diagnoses(tuned),
         _profile(whole, families),
+        _papers(found),
         published,
         summary.facts.get("date", ""),
     )
@@ -269,6 +272,14 @@ def _profile(skills: Mapping[str, Mapping[str, Sequence[float]]], families: Mapp
     return chart(
         "profile", interactive.profile_chart(skills, families), "All sources: share of runs above a skill", label
     )
+
+
+def _papers(found: Findings) -> list[dict[str, str]]:
+    """A row per published number of a cell that this suite has, with ours and what differs in protocol."""
+    compared = compare([found.card])
+    rows: list[dict[Any, Any]] = compared[compared["ours"].notna()].to_dict("records")
+    plain = ("source", "metric", "model", "family", "same_protocol", "differences", "paper", "table")
+    return [{key: str(row[key]) for key in plain} | {"theirs": theirs(row), "ours": ours_of(row)} for row in rows]
 
 
 def _diagnoses(records: Iterable[Record]) -> list[tuple[str, str, int, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import signal
@@ -16,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from safetensors.torch import save
@@ -25,6 +23,7 @@ from torch import Tensor
 from genfam import environment
 from genfam.build import build
 from genfam.families.base import Diverged, Family
+from genfam.kept_samples import save_samples
 from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all, one_generator_state
 from genfam.networks.sizing import count_parameters
 from genfam.saved import load_run, make_family, make_source
@@ -37,7 +36,7 @@ from genfam.tracing import Tracer
 from genfam.tracking import Tracker, make_tracker
 from genfam.tracking.sketches import Sketcher, of_file
 from genfam.training import Interrupted, Progress, plan, train, weights_are_finite
-from genfam.types import CurvePoint, Enumerable, KnownModes, Outcome, Record
+from genfam.types import CurvePoint, Outcome, Record
 
 Report = Callable[[float, str], None]
 
@@ -46,10 +45,7 @@ NOT_IDENTITY = (
     "output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge", "reuse_published",
 )  # fmt: skip
 # Keys that came after the first published runs: at these values a run keeps the id that it had without them.
-UNSAID: dict[str, Any] = {"split": "test"}
-KEPT_SAMPLES = 2000
-NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
-MOST_STATES = 4096  # of an enumerable source, that are counted one by one
+UNSAID: dict[str, Any] = {"split": "test", "precision": "float32"}
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 
@@ -344,62 +340,6 @@ def save_model(directory: Path, family: Family) -> None:
     """Weights, averaged ones included, as safetensors."""
     weights = {key: value.contiguous().clone() for key, value in family.state_dict().items()}
     write_atomically(directory / "weights.safetensors", save(weights))
-
-
-def save_samples(path: Path, evaluation: Evaluation) -> None:
-    """The first samples, unpicked, as many real events, and how all samples fall on modes and on listed states.
-
-    Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
-    points the centres of the modes.
-    """
-    source, extractor = evaluation.data, evaluation.extractor
-    arrays: dict[str, Any] = {
-        "samples": evaluation.samples[:KEPT_SAMPLES].numpy(),
-        "reference": evaluation.reference[:KEPT_SAMPLES].numpy(),
-        "levels": np.array(source.event.levels or 0),
-    }
-    modes = None
-    masses = getattr(source, "mode_masses", None)
-    if isinstance(source, KnownModes):
-        modes = source.assign(evaluation.samples)
-    elif extractor.n_classes:
-        modes = extractor.classify(evaluation.samples)
-        if masses is None:
-            counts = extractor.classify(evaluation.reference).bincount(minlength=extractor.n_classes).double()
-            masses = counts / counts.sum()
-    if modes is not None and masses is not None:
-        arrays["mode_total"] = np.array(len(modes))
-        arrays["mode_counts"] = modes[modes >= 0].bincount(minlength=len(masses)).numpy()
-        arrays["mode_masses"] = masses.numpy()
-    if isinstance(source, KnownModes) and callable(centres := getattr(source, "modes", None)):
-        arrays["mode_centres"] = centres().numpy()
-    if isinstance(source, Enumerable) and (source.event.levels or 0) ** source.event.dimensions <= MOST_STATES:
-        states, table = source.support(), source.table()
-        flat, times = np.unique(evaluation.samples.flatten(1).numpy(), axis=0, return_counts=True)
-        seen = {tuple(state): int(count) for state, count in zip(flat.tolist(), times, strict=True)}
-        arrays["states"], arrays["state_masses"] = states.numpy(), table.numpy()
-        arrays["state_counts"] = np.array([seen.get(tuple(state), 0) for state in states.flatten(1).tolist()])
-    if source.event.is_image:
-        arrays["nearest"] = nearest_events(evaluation.samples[:NEAREST_SHOWN], source.train).numpy()
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
-
-
-def nearest_events(x: Tensor, among: Tensor, block_size: int = 5000) -> Tensor:
-    """(N, *event), (M, *event) -> (N, *event): the event at the least Euclidean distance, pixel by pixel.
-
-    `among` is looked at `block_size` events at a time, since a training split may be made when looked at.
-    """
-    flat = x.flatten(1).float()
-    best = torch.full((len(x),), math.inf)
-    found = torch.zeros_like(x)
-    for start in range(0, len(among), block_size):
-        block = among[start : start + block_size]
-        distance, index = torch.cdist(flat, block.flatten(1).float()).min(dim=1)
-        closer = distance < best
-        best[closer], found[closer] = distance[closer], block[index[closer]]
-    return found
 
 
 @contextmanager

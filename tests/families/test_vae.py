@@ -262,6 +262,8 @@ def test_a_learned_prior_bounds_the_same_evidence_that_it_samples_from() -> None
     x = events(DIE, 300) // 2
     family = vae(DIE, latent=1, pseudo_inputs=4, importance_samples=2000)
     assert family.average.module["prior"].pseudo_inputs.shape == (4, 6)
+    family.prepare(Toy(DIE, x[:3]))  # fewer events than pseudo-inputs: begun from the start again
+    assert torch.equal(family.model["prior"].pseudo_inputs[3], family.model["prior"].pseudo_inputs[0])
     train(family, x, 100)
     z = torch.linspace(-8, 8, 1601)[:, None]
     networks = family.sampler

@@ -251,7 +251,8 @@ class VAE(Family):
             for name, parameter in [*self.model.named_parameters(), *self.average.module.named_parameters()]:
                 if name == "prior.pseudo_inputs":
                     with torch.no_grad():
-                        parameter.copy_(self.inputs(data.train[: len(parameter)]))
+                        chosen = torch.arange(len(parameter)) % len(data.train)  # a small split is gone through again
+                        parameter.copy_(self.inputs(data.train[chosen]))
 
     def inputs(self, x: Tensor) -> Tensor:
         """(B, *event) events -> what the encoder takes: one-hot, grey values in [−1, 1], or standardised floats."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from genfam.tracking.base import PictureFolder, Pictures, Row, Tracker, final_nu
 from genfam.types import Record
 
 
-class LightningTracker(Tracker):
+class LightningTracker(Tracker, ABC):
     """Numbers into one of Lightning's loggers; `make` gives it, for an empty folder.
 
     A CSVLogger in a folder that is there deletes its rows, and TensorBoard shows steps that were logged twice twice:
@@ -27,9 +28,9 @@ class LightningTracker(Tracker):
         self.logger = self.make(directory)
         self.logger.log_hyperparams(flat(config))
 
+    @abstractmethod
     def make(self, directory: Path) -> Any:
         """The logger, whose files go to `<directory>/<folder>`."""
-        raise NotImplementedError
 
     def log(self, updates: int, row: Row) -> None:
         """The numbers of the row."""

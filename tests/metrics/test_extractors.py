@@ -248,6 +248,12 @@ def test_the_residual_classifier_knows_digits_and_states_its_recipe(tmp_path):
     assert residual.features(x).shape == (20, 32)  # 2 · width
     assert torch.equal(residual.features(x)[:5], residual.features(x[:5]))  # batch statistics have no say
     assert residual.recipe != Classifier("digits_resnet", digits(), tmp_path, epochs=1, width=2).recipe
+    short = {"epochs": 1, "width": 2, "body": "residual"}
+    deep = Classifier("digits_resnet", digits(), tmp_path, **short, stages=[1, 0, 1])
+    assert deep.features(x).shape == (20, 8)  # doubled twice
+    recipes = {c.recipe for c in (deep, Classifier("digits_resnet", digits(), tmp_path, **short))}
+    recipes.add(Classifier("digits_resnet", digits(), tmp_path, **short, shift=False).recipe)
+    assert len(recipes) == 3
     with pytest.raises(ValueError, match=r"expected one of \['plain', 'residual'\], got 'vit'"):
         Classifier("x", digits(), tmp_path, body="vit")
 

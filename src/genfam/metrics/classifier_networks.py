@@ -7,6 +7,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,24 +55,32 @@ class PreActivation(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """2×2 pixels to channels, two residual blocks, halving, two more, global mean: 2·width features.
+    """2×2 pixels to channels, residual blocks, halving and doubled width between stages, global mean.
 
     Working at half resolution costs a quarter of the FLOPs and little accuracy at 28 to 32 pixels.
+
+    Attributes:
+        features: of the global mean: width·2^(stages − 1).
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, width: int) -> None:
-        """For (B, channels, *size) images of even size."""
+    def __init__(
+        self, channels: int, size: tuple[int, int], classes: int, width: int, stages: Sequence[int] = (2, 2)
+    ) -> None:
+        """For (B, channels, *size) images of even size; `stages`: residual blocks at each resolution."""
         super().__init__()
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"expected images of even height and width, got {size}")
-        self.trunk = nn.Sequential(
-            nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1, bias=False),
-            PreActivation(width), PreActivation(width),
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False),
-            PreActivation(2 * width), PreActivation(2 * width),
-            nn.BatchNorm2d(2 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
-        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(2 * width, classes))
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1, bias=False)]
+        for stage, count in enumerate(stages):
+            if stage:
+                layers += [nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)]
+                width *= 2
+            layers += [PreActivation(width) for _ in range(count)]
+        layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        self.trunk = nn.Sequential(*layers)
+        self.features = width
+        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(width, classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> (B, classes) logits."""
@@ -103,8 +113,9 @@ def train_classifier(
     learning_rate: float,
     scale: float = 1.0,
     flip: bool = False,
+    shift: bool = True,
 ) -> None:
-    """AdamW with a one-cycle learning rate, cross-entropy with label smoothing 0.1, shifts by a pixel.
+    """AdamW with a one-cycle learning rate, cross-entropy with label smoothing 0.1.
 
     Args:
         network: trained in place, left in evaluation mode.
@@ -114,7 +125,8 @@ def train_classifier(
         batch_size: images per step.
         learning_rate: peak.
         scale: levels times this are in [0, 1].
-        flip: mirror half of the images too.
+        flip: mirror half of the images.
+        shift: move images by up to a pixel each way.
     """
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-2, fused=True)
@@ -124,7 +136,8 @@ def train_classifier(
         order = torch.randperm(len(x))
         for rows in blocks(len(x), batch_size):
             batch = order[rows]
-            images = shifted(x[batch].float() * scale)
+            images = x[batch].float() * scale
+            images = shifted(images) if shift else images
             logits = network(flipped(images) if flip else images)
             loss = F.cross_entropy(logits, y[batch], label_smoothing=0.1)
             optimiser.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -82,6 +83,8 @@ class Classifier(Extractor):
         seed: int = 0,
         body: str = "plain",
         flip: bool = False,
+        shift: bool = True,
+        stages: Sequence[int] = (2, 2),
         threads: int = 1,
     ) -> None:
         """Train, or load what an equal classifier left in `cache_dir`.
@@ -92,12 +95,14 @@ class Classifier(Extractor):
             cache_dir: created if need be; safe to share between processes.
             epochs: passes over the training images.
             width: channels of the first convolution; doubled with each halving.
-            features: penultimate units per image (`plain`; `residual` has 2·width).
+            features: penultimate units per image (`plain`; `residual` has width·2^(stages − 1)).
             batch_size: images per step.
             learning_rate: peak.
             seed: of initialisation, order and shifts.
             body: `plain` convolutions, or `residual` with batch normalisation for sets of tens of thousands.
             flip: mirror images in training, where left and right mean nothing.
+            shift: move images by up to a pixel in training.
+            stages: `residual`: blocks at each resolution, from half the image's on.
             threads: to train on; the weights depend on them in the last digits.
 
         Raises:
@@ -125,13 +130,13 @@ class Classifier(Extractor):
         if body not in BODIES:
             raise ValueError(f"extractor.body: expected one of {list(BODIES)}, got {body!r}")
         self._training: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        self._seed, self._threads, self._flip = seed, threads, flip
+        self._seed, self._threads, self._flip, self._shift = seed, threads, flip, shift
         # Without initial weights, which would be drawn from the global random state: `_load_or_train` fills them in.
         with torch.device("meta"):
             network = (
                 ClassifierNetwork(channels, (height, breadth), self.classes, width, features)
                 if body == "plain"
-                else ResidualNetwork(channels, (height, breadth), self.classes, width)
+                else ResidualNetwork(channels, (height, breadth), self.classes, width, stages)
             )
         self.network: Any = network.to_empty(device="cpu")
         if body != "plain":  # convolutions are a third faster so
@@ -139,6 +144,11 @@ class Classifier(Extractor):
         options = self._training | {"width": width, "features": features, "seed": seed, "scale": self._scale}
         if body != "plain":
             options |= {"body": body, "flip": flip, "threads": threads, "layout": "channels_last"}
+        # Named only where they are not the defaults, which recipes from before they were options mean.
+        if not shift:
+            options |= {"shift": shift}
+        if body != "plain" and tuple(stages) != (2, 2):
+            options |= {"stages": list(stages)}
         self.recipe = content_hash(images, options | {"version": CLASSIFIER_VERSION})
         self.path = Path(cache_dir) / f"{name}-{self.recipe}.safetensors"
         self.test_accuracy = self._load_or_train(images)
@@ -196,7 +206,15 @@ class Classifier(Extractor):
                 for module in self.network.modules():
                     if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                         module.reset_parameters()
-                train_classifier(self.network, train_x, train_y, **self._training, scale=self._scale, flip=self._flip)
+                train_classifier(
+                    self.network,
+                    train_x,
+                    train_y,
+                    **self._training,
+                    scale=self._scale,
+                    flip=self._flip,
+                    shift=self._shift,
+                )
             with torch.no_grad():
                 logits = [self.network(test_x[rows].float() * self._scale) for rows in blocks(len(test_x), 1000)]
         finally:

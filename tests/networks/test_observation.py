@@ -12,6 +12,7 @@ from scipy import stats
 from genfam.networks.observation import (
     LEAST_LOG_STD,
     MOST_LOG_STD,
+    Bernoulli,
     Categorical,
     Gaussian,
     LogisticMixture,
@@ -98,6 +99,20 @@ def test_frequencies_of_samples_match_the_probabilities(which: int) -> None:
     assert stats.chisquare(observed, wrong.numpy() * n / float(wrong.sum())).pvalue < 1e-6
 
 
+def test_bernoulli_agrees_with_torch_and_its_samples_with_it() -> None:
+    event, n = Event((3,), 2), 20_000
+    logits = torch.tensor([-2.0, 0.3, 60.0]).view(1, 1, 3)
+    expected = torch.distributions.Bernoulli(logits=logits[0, 0].double())
+    x = torch.tensor([[0, 1, 1], [1, 0, 1]], dtype=torch.uint8)
+    found = Bernoulli(event).log_prob(x, logits.double().expand(2, -1, -1))
+    assert torch.allclose(found, expected.log_prob(x.double()).sum(dim=1))
+    samples = Bernoulli(event).sample(logits.expand(n, -1, -1), generator(2))
+    assert samples.dtype == torch.uint8
+    assert torch.allclose(samples.double().mean(dim=0), expected.probs, atol=0.014)  # 4 standard errors: 1 in 5,000
+    with pytest.raises(ValueError, match="2 levels"):
+        Bernoulli(Event((1,), 3))
+
+
 def test_an_impossible_level_is_never_drawn() -> None:
     observation = Categorical(Event((1,), 3))
     logits = torch.tensor([-math.inf, 0.0, -math.inf]).view(1, 3, 1).expand(5000, -1, -1)
@@ -146,6 +161,7 @@ def test_the_likelihood_of_a_repeated_point_stays_finite() -> None:
 
 def test_the_event_chooses() -> None:
     assert isinstance(observation_for(Event((2,))), Gaussian)
+    assert isinstance(observation_for(Event((1,), 2)), Bernoulli)
     assert isinstance(observation_for(Event((1,), 32)), Categorical)
     assert isinstance(observation_for(Event((1,), 33)), LogisticMixture)
 

@@ -90,6 +90,31 @@ class Categorical(Observation):
         return _categorical(parameters, generator).to(torch.uint8)
 
 
+class Bernoulli(Observation):
+    """The probability of level 1 of two, from its logit: half the outputs that two logits would take.
+
+    Raises:
+        ValueError: the event has not two levels.
+    """
+
+    parameters_per_dimension = 1
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(event)
+        if event.levels != 2:
+            raise ValueError(f"Bernoulli: expected an event with 2 levels, got {event}")
+
+    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """(B, *event) levels, (B, 1, *event) logits -> (B,) nats per counting measure."""
+        logits = parameters[:, 0]
+        return -F.binary_cross_entropy_with_logits(logits, x.to(logits), reduction="none").flatten(1).sum(dim=1)
+
+    def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
+        """(B, 1, *event) logits -> (B, *event) uint8."""
+        probability = torch.sigmoid(parameters[:, 0])
+        return (_uniform(probability.shape, generator, probability.device) < probability).to(torch.uint8)
+
+
 class LogisticMixture(Observation):
     """A mixture of logistic distributions, integrated over each level's bin (PixelCNN++, equation 2).
 
@@ -195,12 +220,14 @@ class Gaussian(Observation):
 def observation_for(event: Event, *, variance: str = "heteroscedastic", mixtures: int = 5) -> Observation:
     """The observation model that fits the event.
 
-    Continuous events: `Gaussian`. At most 32 levels: `Categorical`, which can be any distribution. More levels:
-    `LogisticMixture`, which knows that neighbouring levels are alike and needs far fewer parameters. Never binary
+    Continuous events: `Gaussian`. Two levels: `Bernoulli`. At most 32: `Categorical`, which can be any distribution.
+    More: `LogisticMixture`, which knows that neighbouring levels are alike and needs far fewer parameters. Never binary
     cross-entropy on grey values: it is no normalised distribution of them.
     """
     if event.levels is None:
         return Gaussian(event, variance)
+    if event.levels == 2:
+        return Bernoulli(event)
     return Categorical(event) if event.levels <= CATEGORICAL_LEVELS else LogisticMixture(event, mixtures)
 
 

@@ -44,6 +44,7 @@ def mathml(tex: str, display: str) -> str:
     # follows; bars of a norm do not grow unequally
     made = _OPERATOR.sub(r"<mi>\g<name></mi>", made)
     made = _SIGN.sub(r'\1<mo form="prefix">&#x02212;</mo>', made)
+    made = made.replace("<mo>&#x0007E;</mo>", "<mo>&#x0223C;</mo>")  # ~ between two terms, not a tilde
     made = made.replace(_BARS, '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo>')
     return _FUNCTION.sub(r'\1<mspace width="0.167em"/>', made)
 

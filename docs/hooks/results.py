@@ -150,34 +150,50 @@ def table(source: str, suite: Suite) -> str:
     return "\n".join(lines)
 
 
+Counts = dict[tuple[str, str], list[int]]
+
+
+def leads(key: str) -> Counts:
+    """(family, aspect) -> how many sources of a kind it leads alone, leads with others, and has a number on.
+
+    A source whose headline is in doubt has no say in the distance.
+    """
+    counts: Counts = {}
+    for source, suite, found in answers():
+        for verdict in found.verdicts if kind(source) == key else ():
+            if not verdict.best or (verdict.aspect == "distance" and found.warning):
+                continue
+            for family in _asked(suite, source, verdict.metric):
+                entry = counts.setdefault((family, verdict.aspect), [0, 0, 0])
+                entry[2] += 1
+                if family in verdict.best:
+                    entry[len(verdict.best) > 1] += 1
+    return counts
+
+
 def tally() -> str:
     """Per kind of source, a row per family: how often it leads in what, alone or tied."""
     parts = []
     for key, title in KINDS.items():
-        counts: dict[tuple[str, str], list[int]] = {}
-        families: set[str] = set()
-        aspects: dict[str, None] = {}
-        for source, suite, found in answers():
-            if kind(source) != key:
-                continue
-            families.update(suite.contestants)
-            for verdict in found.verdicts:
-                if not verdict.best or (verdict.aspect == "distance" and found.warning):
-                    continue
-                aspects[verdict.aspect] = None
-                for family in _asked(suite, source, verdict.metric):
-                    alone_shared_asked = counts.setdefault((family, verdict.aspect), [0, 0, 0])
-                    alone_shared_asked[2] += 1
-                    if family in verdict.best:
-                        alone_shared_asked[len(verdict.best) > 1] += 1
-        if families:
-            lines = [f"| {title} | " + " | ".join(aspects) + " |", "|---|" + "---|" * len(aspects)]
-            lines += [
-                f"| {escape(family)} | " + " | ".join(_led(counts.get((family, a))) for a in aspects) + " |"
-                for family in sorted(families)
-            ]
-            parts.append("\n".join(lines))
+        counts = leads(key)
+        aspects = list(dict.fromkeys(aspect for _, aspect in counts))
+        lines = [f"| {title} | " + " | ".join(aspects) + " |", "|---|" + "---|" * len(aspects)]
+        lines += [
+            f"| {escape(family)} | " + " | ".join(_led(counts.get((family, aspect))) for aspect in aspects) + " |"
+            for family in sorted({family for family, _ in counts})
+        ]
+        parts += ["\n".join(lines)] if counts else []
     return "\n\n".join(parts)
+
+
+def pictures() -> str:
+    """Who leads on images, the most often leading first."""
+    counts, told = leads("images"), []
+    for aspect in ("distance", "coverage"):
+        own = {family: counts[family, about] for family, about in counts if about == aspect}
+        order = sorted(own, key=lambda family: (-own[family][0] - own[family][1], family))
+        told.append(f"{aspect}: " + ", ".join(f"{family} {_led(own[family])}" for family in order))
+    return f"Led on images, alone or tied; {'; '.join(told)}."
 
 
 def _asked(suite: Suite, source: str, metric: str) -> list[str]:
@@ -255,8 +271,8 @@ def power(value: float) -> str:
 
 
 BLOCKS = {
-    "by_source": by_source, "tally": tally, "separated": separated, "losses": losses, "calls": calls,
-    "overall": overall,
+    "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
+    "calls": calls, "overall": overall,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
 
-.PHONY: help install benchmark report dashboard wandb-sync compare publish test test-all lint format types lock clean
+.PHONY: help install benchmark report dashboard wandb-sync compare publish docs test test-all lint format types lock clean
 
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|modes|images|likelihood|...]\n"} \
@@ -41,6 +41,10 @@ compare: $(STAMP)  ## Published numbers beside ours, with what differs in protoc
 publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/
 	@$(BIN)/genfam-publish --suite $(SUITE)
 
+docs: $(STAMP)  ## The documentation as a site in site/ (opens by double click); a broken link or name fails it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open in a browser: site/index.html"
+
 test: $(STAMP)  ## Tests, without those marked slow
 	$(BIN)/pytest -m "not slow"
 
@@ -64,5 +68,5 @@ lock:  ## Make requirements.lock again (needs uv)
 	  --constraints constraints.txt --all-extras --no-emit-index-url pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove caches and build output; runs in outputs/ and results/ stay
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,291 @@
+"""What pages say of results: written when the site is built, from results/*/*.csv, never typed in.
+
+A page holds `<!-- results: NAME -->`; NAME is one of `BLOCKS`. A source that several suites have speaks from the one
+that was published last. Rankings and sentences are those of the report (`genfam.report.answer`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mkdocs.exceptions import PluginError
+
+from genfam.report.answer import Answer, answer, sentence
+from genfam.report.markdown import escape
+from genfam.report.tables import KIND_MARKS, cell, headline, together
+from genfam.scorecard import is_headline
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from readme_results import FULL_SIZE, SUITES  # noqa: E402  # the suites that the README shows
+
+KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
+COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
+_MARKER = re.compile(r"^<!-- results: ([a-z_]+) -->$", re.M)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A published suite's tables, as `genfam.report` wrote them."""
+
+    name: str
+    provenance: dict[str, Any]
+    card: pd.DataFrame
+    stability: pd.DataFrame
+    trial: pd.DataFrame
+    pairs: pd.DataFrame
+    aggregate: pd.DataFrame
+
+    @property
+    def contestants(self) -> list[str]:
+        """Families that compete: only their lost runs are counted."""
+        return sorted(self.stability.loc[self.stability["entry"] == "diverged", "family"].unique())
+
+
+@cache
+def suites(results: Path = ROOT / "results") -> tuple[Suite, ...]:
+    """Those that the README shows, as far as they are published; the one that was published first comes first."""
+    names = ("scorecard", "stability", "metric_trial", "comparisons", "aggregate")
+    there = [results / name for name in (*FULL_SIZE, SUITES[0]) if (results / name / "scorecard.csv").exists()]
+    found = [
+        Suite(
+            folder.name,
+            json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
+            *(pd.read_csv(folder / f"{name}.csv", dtype={"better": str}, keep_default_na=True) for name in names),
+        )
+        for folder in there
+    ]
+    return tuple(sorted(found, key=lambda suite: suite.provenance["date"]))
+
+
+@cache
+def newest(results: Path = ROOT / "results") -> dict[str, Suite]:
+    """Source -> the suite that speaks for it; known worlds before images, each in alphabetical order."""
+    owners = {source: suite for suite in suites(results) for source in suite.card["source"].unique()}
+    return dict(sorted(owners.items(), key=lambda item: (list(KINDS).index(kind(item[0])), item[0])))
+
+
+def kind(source: str) -> str:
+    """A key of `KINDS`."""
+    return "known" if "genfam.sources.known." in _yaml(source) else "images"
+
+
+def description(source: str) -> str:
+    """The first comment of the source's YAML, less what to type."""
+    comments = re.findall(r"^# (?!@)(.+)$", _yaml(source), re.M)
+    return re.split(r"[:.,;] (?:data_dir|source\.)", comments[0])[0].rstrip(".") + "." if comments else ""
+
+
+def _yaml(source: str) -> str:
+    path = ROOT / "conf" / "source" / f"{source}.yaml"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def answers(results: Path = ROOT / "results") -> Iterator[tuple[str, Suite, Answer]]:
+    """(source, the suite that speaks for it, the answer)."""
+    for source, suite in newest(results).items():
+        yield source, suite, answer(source, suite.card, suite.stability, suite.trial, suite.contestants)
+
+
+def by_source() -> str:
+    """Per source: what it is, what was spent, the answer in sentences, the table."""
+    parts = []
+    for source, suite, found in answers():
+        own = suite.card[suite.card["source"] == source]
+        runs = own.loc[own["family"].isin(suite.contestants), "n_runs"]
+        spent = own.loc[(own["metric"] == "train_flops") & own["family"].isin(suite.contestants), "mean"].mean()
+        lines = [f"- **{v.aspect.capitalize()}**{_metric(v.metric)}: {escape(sentence(v))}" for v in found.verdicts]
+        warning = [f'!!! warning ""\n\n    {escape(found.warning)}'] if found.warning else []
+        said = ["\n".join(lines), *warning, table(source, suite), *_pictures(source, suite)]
+        spent_here = f"Up to {runs.max()} seeds of {power(spent)} FLOPs, `results/{suite.name}`."
+        parts += [f"### {escape(source)}", f"{escape(description(source))} {spent_here}", *said]
+    return "\n\n".join(parts)
+
+
+def _metric(name: str) -> str:
+    return f" (`{name}`)" if name and name != "evaluations_per_sample" else ""
+
+
+def _pictures(source: str, suite: Suite) -> list[str]:
+    """Samples beside real data, where they are published."""
+    path = f"results/{suite.name}/figures/samples_{source}.png"
+    return [f"![{source}: samples of every family beside real data](../{path})"] if (ROOT / path).exists() else []
+
+
+def table(source: str, suite: Suite) -> str:
+    """The families' numbers on a source: its headline and `COLUMNS`, as far as they were measured."""
+    own = suite.card[suite.card["source"] == source]
+    leading = headline(own, source)
+    measured = set(own.loc[own["n_ok"] > 0, "metric"])
+    columns = [name for name in (leading, *COLUMNS) if name in measured]
+    rows = {(str(r["family"]), str(r["metric"])): r for r in own.to_dict("records")}
+
+    def shown(family: str, metric: str) -> str:
+        row = rows.get((family, metric))
+        mark = ""
+        if row is not None and metric == "nll_nats":
+            mark = next((m for k, m in KIND_MARKS.items() if f"|kind={k}|" in str(row["fingerprint"])), "")
+        made = cell(row, mark)
+        text = escape(made.text.removesuffix(" ± 0"))
+        return f"**{text}**" if made.best else text
+
+    def order(family: str) -> tuple[bool, float, str]:
+        mean = rows.get((family, str(leading)), {"mean": math.inf})["mean"]
+        return family not in suite.contestants, mean, family
+
+    families = sorted(own["family"].unique(), key=order)
+    arrows = {row["metric"]: "↑" if str(row["higher_is_better"]) == "True" else "↓" for row in own.to_dict("records")}
+    head = " | ".join(f"{escape(name)} {arrows[name]}" for name in columns)
+    lines = [f"| family | {head} |", "|---|" + "--:|" * len(columns)]
+    lines += [f"| {escape(f)} | " + " | ".join(shown(f, name) for name in columns) + " |" for f in families]
+    return "\n".join(lines)
+
+
+Counts = dict[tuple[str, str], list[int]]
+
+
+def leads(key: str) -> Counts:
+    """(family, aspect) -> how many sources of a kind it leads alone, leads with others, and has a number on.
+
+    A source whose headline is in doubt has no say in the distance.
+    """
+    counts: Counts = {}
+    for source, suite, found in answers():
+        for verdict in found.verdicts if kind(source) == key else ():
+            if not verdict.best or (verdict.aspect == "distance" and found.warning):
+                continue
+            for family in _asked(suite, source, verdict.metric):
+                entry = counts.setdefault((family, verdict.aspect), [0, 0, 0])
+                entry[2] += 1
+                if family in verdict.best:
+                    entry[len(verdict.best) > 1] += 1
+    return counts
+
+
+def tally() -> str:
+    """Per kind of source, a row per family: how often it leads in what, alone or tied."""
+    parts = []
+    for key, title in KINDS.items():
+        counts = leads(key)
+        aspects = list(dict.fromkeys(aspect for _, aspect in counts))
+        lines = [f"| {title} | " + " | ".join(aspects) + " |", "|---|" + "---|" * len(aspects)]
+        lines += [
+            f"| {escape(family)} | " + " | ".join(_led(counts.get((family, aspect))) for aspect in aspects) + " |"
+            for family in sorted({family for family, _ in counts})
+        ]
+        parts += ["\n".join(lines)] if counts else []
+    return "\n\n".join(parts)
+
+
+def pictures() -> str:
+    """Who leads on images, the most often leading first."""
+    counts, told = leads("images"), []
+    for aspect in ("distance", "coverage"):
+        own = {family: counts[family, about] for family, about in counts if about == aspect}
+        order = sorted(own, key=lambda family: (-own[family][0] - own[family][1], family))
+        told.append(f"{aspect}: " + ", ".join(f"{family} {_led(own[family])}" for family in order))
+    return f"Led on images, alone or tied; {'; '.join(told)}."
+
+
+def _asked(suite: Suite, source: str, metric: str) -> list[str]:
+    """Contestants that have a number; all of them where the question has no metric (stability)."""
+    own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == metric) & (suite.card["n_ok"] > 0)]
+    return [family for family in suite.contestants if not metric or family in set(own["family"])]
+
+
+def _led(counts: list[int] | None) -> str:
+    """`2 (1 alone) of 5`."""
+    if counts is None:
+        return "–"
+    alone, shared, asked = counts
+    return f"{alone + shared} of {asked}" + (f" ({alone} alone)" if alone else "")
+
+
+def separated() -> str:
+    """How many pairs of contestants the headline tells apart with the seeds that there are."""
+    told = asked = 0
+    for source, suite in newest().items():
+        own = suite.pairs[(suite.pairs["source"] == source) & suite.pairs["metric"].map(is_headline)]
+        asked, told = asked + len(own), told + int((own["better"].fillna("") != "").sum())
+    return (
+        f"Of {asked} pairs of families on {len(newest())} sources, the Fréchet distance tells {told} apart with the "
+        f"seeds that were run; {asked - told} stay tied."
+    )
+
+
+def losses() -> str:
+    """How many runs of which family were lost."""
+    lost: dict[str, list[float]] = {}
+    for source, suite in newest().items():
+        own = suite.stability[(suite.stability["source"] == source) & (suite.stability["entry"] == "diverged")]
+        for row in own.to_dict("records"):
+            entry = lost.setdefault(str(row["family"]), [0.0, 0.0])
+            entry[0], entry[1] = entry[0] + row["value"] * row["n"], entry[1] + row["n"]
+    told = ", ".join(f"{family} {a:.0f} of {n:.0f}" for family, (a, n) in sorted(lost.items()))
+    return f"Runs that diverged or ended worse than the fitted Gaussian: {told}."
+
+
+def calls() -> str:
+    """Network calls per sample, by family."""
+    found: dict[str, list[float]] = {}
+    for source, suite in newest().items():
+        own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == "evaluations_per_sample")]
+        for row in own[own["family"].isin(suite.contestants)].to_dict("records"):
+            found.setdefault(str(row["family"]), []).append(row["mean"])
+    spans = {family: sorted({min(values), max(values)}) for family, values in sorted(found.items())}
+    told = ", ".join(f"{family} {' to '.join(f'{value:,.0f}' for value in span)}" for family, span in spans.items())
+    return f"Network calls per sample over these sources: {told}."
+
+
+def overall() -> str:
+    """Every suite's skill over all its sources, with its picture."""
+    parts = []
+    for suite in reversed(suites()):
+        origin = suite.provenance
+        lines = "\n".join(f"- {escape(line)}" for line in together(suite.aggregate))
+        parts += [
+            f"**{suite.name}** ({sum(origin['runs'].values())} runs on {origin['machine']['cpu']}, "
+            f"{origin['date'][:10]}, code `{', '.join(origin['code_versions'])}`):",
+            lines,
+            f"![{suite.name}: Fréchet distance relative to the oracle's](../results/{suite.name}/figures/headline.png)",
+        ]
+    return "\n\n".join(parts)
+
+
+def power(value: float) -> str:
+    """2.6e12 -> 2.6 × 10¹²."""
+    if not value > 0:
+        return "an unknown number of"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    superscript = str(int(exponent)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+    return f"{float(mantissa):g} × 10{superscript}"
+
+
+BLOCKS = {
+    "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
+    "calls": calls, "overall": overall,
+}  # fmt: skip
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Fill in a page's markers.
+
+    Raises:
+        PluginError: a marker that nobody knows.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        if match[1] not in BLOCKS:
+            raise PluginError(f"{page.file.src_uri}: expected results: one of {', '.join(BLOCKS)}, got {match[1]}")
+        return BLOCKS[match[1]]()
+
+    return _MARKER.sub(made, markdown)

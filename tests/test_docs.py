@@ -1,0 +1,125 @@
+"""The documentation names what is there: functions, and results that nobody typed in. `make docs` does the rest."""
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+THEORY = sorted((DOCS / "theory").glob("*.md"))
+NAME = re.compile(r"`(src/genfam/[\w/]+\.py)::([\w.]+)`")
+
+
+def hook(name: str):
+    """A module of docs/hooks, which MkDocs loads by its path too."""
+    pytest.importorskip("mkdocs", reason="needs the extra `docs`")
+    spec = importlib.util.spec_from_file_location(f"docs_hook_{name}", DOCS / "hooks" / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def defined(path: Path) -> set[str]:
+    """Dotted names of a file's functions, classes and methods."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize("page", THEORY, ids=lambda page: page.name)
+def test_every_name_of_the_theory_is_in_the_code(page):
+    names = NAME.findall(page.read_text())
+    assert names, "a page of theory says where its equations are"
+    assert page.read_text().count("::") == len(names), "a name is written `src/genfam/….py::name`, on one line"
+    missing = [f"{file}::{name}" for file, name in names if name not in defined(ROOT / file)]
+    assert not missing
+
+
+def test_every_family_has_a_page_of_theory():
+    contestants = {p.stem for p in (ROOT / "conf/family").glob("*.yaml") if "role: contestant" in p.read_text()}
+    assert contestants | {"index"} == {page.stem for page in THEORY}
+
+
+def test_no_result_is_typed_into_the_page_that_chooses():
+    text = (DOCS / "choose.md").read_text()
+    assert set(re.findall(r"\d+\.\d+|\d\d+", text)) <= {"95"}
+
+
+def test_the_answers_are_those_of_the_published_scorecards():
+    results = hook("results")
+    seen = 0
+    for source, suite, found in results.answers():
+        card = pd.read_csv(ROOT / "results" / suite.name / "scorecard.csv")
+        others = [s for s in results.suites() if s.name != suite.name and source in set(s.card["source"])]
+        assert all(s.provenance["date"] < suite.provenance["date"] for s in others)
+        for verdict in found.verdicts:
+            if verdict.metric:
+                own = card[(card["source"] == source) & (card["metric"] == verdict.metric) & (card["rank"] == 1)]
+                assert sorted(own["family"]) == sorted(verdict.best)
+                seen += 1
+        rows = [line for line in results.table(source, suite).splitlines()[2:] if line.startswith("| ")]
+        assert len(rows) == card.loc[card["source"] == source, "family"].nunique()
+    assert seen > 0
+    blocks = {name: make() for name, make in results.BLOCKS.items()}
+    assert all(blocks.values())
+    assert "nan" not in re.findall(r"\w+", blocks["by_source"])
+    used = re.findall(r"<!-- results: (\w+) -->", (DOCS / "choose.md").read_text())
+    assert sorted(used) == sorted(blocks)
+
+
+def test_equations_become_mathml_and_what_is_unknown_fails_the_build():
+    mathematics = hook("mathematics")
+    page = mathematics.on_page_content(r'<p><span class="arithmatex">\(a &lt; \log p(x)\)</span></p>')
+    assert page.startswith('<p><span class="arithmatex"><math') and "\\" not in page and "&#x0003C;" in page
+    assert '<mi>log</mi><mspace width="0.167em"/><mi>p</mi>' in page
+    with pytest.raises(Exception, match=r"latex2mathml"):
+        mathematics.mathml(r"\nosuchcommand x", "inline")
+
+
+@pytest.mark.parametrize(
+    ("element", "asks"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', True),
+        ("<img src=//cdn.example/x.png>", True),
+        ('<link rel="stylesheet" href="https://fonts.example/css">', True),
+        ('<a href="https://arxiv.org/abs/1406.2661">paper</a>', False),
+        ('<script src="assets/x.js"></script><img src="../x.png">', False),
+    ],
+)
+def test_a_page_that_asks_a_network_is_found(element, asks):
+    assert bool(hook("offline").fetched(f"<html>{element}</html>")) is asks
+
+
+def test_links_out_of_docs_are_told_from_links_within():
+    inside = hook("outside").inside
+    assert inside("stability.md", "../results/x/figures/y.png") == "results/x/figures/y.png"
+    assert inside("tutorials/own_images.md", "../../conf/family/gan.yaml") == "conf/family/gan.yaml"
+    assert inside("theory/gan.md", "../stability.md") is None
+
+
+def test_docstrings_keep_their_stars():
+    escaped = hook("docstrings").escaped
+    assert escaped("(B, *event), (n, *event) and `*code`, a * b, <run_id>") == (
+        r"(B, \*event), (n, \*event) and `*code`, a * b, &lt;run_id>"
+    )
+
+
+def test_references_are_listed_one_below_the_other():
+    text = hook("docstrings").listed(
+        "A title.\n\nReferences:\n    Lin, Z. & Oh, S. 2018. PacGAN. https://arxiv.org/abs/1712.04086 (section 2)\n"
+        "    van den Oord, A. et al. 2016. Pixels\n    and more. https://x.org/a\n"
+    )
+    assert text.splitlines()[3:] == [
+        "    - Lin, Z. & Oh, S. 2018. PacGAN. <https://arxiv.org/abs/1712.04086> (section 2)",
+        "    - van den Oord, A. et al. 2016. Pixels",
+        "      and more. <https://x.org/a>",
+    ]

@@ -7,7 +7,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from genfam.families.base import Family, Optimisation
 from genfam.flops import count_flops
+from genfam.sources.known import grid
+from genfam.training import plan
+from genfam.types import Event, Likelihood
 
 
 def test_linear_forward_and_backward() -> None:
@@ -89,3 +93,21 @@ def test_is_linear_in_the_batch_and_runs_the_step_once() -> None:
 
     assert count_flops(lambda: step(12)) == 3 * count_flops(lambda: step(4))
     assert calls == [12, 4]
+
+
+def test_a_family_of_which_nothing_is_counted_cannot_have_a_budget() -> None:
+    class Scale(Family):
+        likelihood = Likelihood.NONE
+
+        def __init__(self) -> None:
+            super().__init__(Event((2,)), Optimisation(), batch_size=4)
+            self.register_players(model=nn.ParameterList([torch.ones(2)]))
+
+        def loss(self, x: torch.Tensor, player: str) -> torch.Tensor:
+            return (x * self.model[0]).square().mean()
+
+        def sample(self, n: int, *, generator: torch.Generator) -> torch.Tensor:
+            return torch.randn(n, 2, generator=generator) * self.sampler[0]
+
+    with pytest.raises(ValueError, match=r"Scale: expected an update with matrix products.*trains = False"):
+        plan(Scale(), grid(), 1e6)

@@ -1,7 +1,6 @@
 """A newcomer's family, source and metric: one Python file and one YAML each, outside the package."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,9 +84,7 @@ def test_a_family_a_source_and_a_metric_from_outside(tmp_path: Path) -> None:
         sys.executable, "-m", "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy",
         "plugins=[toy_family,toy_source,toy_metric]", "budget.train_flops=2e6", "logger=none", "output_dir=store",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = tmp_path.glob("store/single/*/record.json")
     record = json.loads(found.read_text())
@@ -98,9 +95,8 @@ def test_a_family_a_source_and_a_metric_from_outside(tmp_path: Path) -> None:
     (tmp_path / "again.yaml").write_text("_target_: again.Again\n")
     (tmp_path / "again.py").write_text(CODE["toy_metric.py"].replace("MeanGap", "Again").replace("mean_gap", "again"))
     done = subprocess.run(
-        [*evaluate, "metric=again.yaml", "plugins=again"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [*evaluate, "metric=again.yaml", "plugins=again"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     again = {m["name"]: m["value"] for m in json.loads(found.read_text())["metrics"]}
     assert again["again"] == again["mean_gap"] == gap["value"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +19,9 @@ NOTES = ("name", "role")
 def build(config: Mapping[str, Any], *, plugins: Sequence[str] = (), **extra: Any) -> Any:
     """Call the `_target_` of `config` with its other keys (nested `_target_`s built first) and with `extra`.
 
-    Keyword arguments in `extra` are handed over only where the target accepts them, so that a plug-in need not
-    take what it does not use. `name` and `role` are notes for the scorecard, handed over only where accepted.
+    Packages of the user are looked for in the current folder too. Keyword arguments in `extra` are handed over only
+    where the target accepts them, so that a plug-in need not take what it does not use. `name` and `role` are notes
+    for the scorecard, handed over only where accepted.
 
     Raises:
         ValueError: no `_target_`, a target outside the allowed packages, or one that cannot be found or called.
@@ -33,10 +36,13 @@ def build(config: Mapping[str, Any], *, plugins: Sequence[str] = (), **extra: An
             f"if you trust it, add plugins=[{root}]"
         )
     module_name, _, name = target.rpartition(".")
+    if root != "genfam" and os.getcwd() not in sys.path:  # after all that is installed, so that nothing is hidden
+        sys.path.append(os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{target}: cannot be imported ({error})") from error
+        where = "" if root == "genfam" else f"; looked in {os.getcwd()} and on Python's path"
+        raise ValueError(f"{target}: cannot be imported ({error}{where})") from error
     parameters = inspect.signature(factory).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     arguments = {

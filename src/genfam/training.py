@@ -47,7 +47,7 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
     Backward passes, penalties and every player are included; the mean is taken over `flop_period` updates.
 
     Raises:
-        ValueError: the budget does not pay a single period.
+        ValueError: the budget does not pay a single period, or nothing in an update is counted.
     """
     if not family.trains:
         return
@@ -63,6 +63,11 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
 
     family.flops_per_update = count_flops(period) / family.flop_period
     torch.random.set_rng_state(state)
+    if family.flops_per_update <= 0:
+        raise ValueError(
+            f"{type(family).__name__}: expected an update with matrix products, convolutions or attention, which are "
+            "counted, got none: a budget of FLOPs says nothing about it (where nothing is trained: trains = False)"
+        )
     family.total_updates = int(train_flops / family.flops_per_update)
     if family.total_updates < family.flop_period:
         raise ValueError(

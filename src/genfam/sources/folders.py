@@ -20,12 +20,16 @@ from genfam.sources.images import draw
 from genfam.types import Event
 
 FEWEST_TEST = 10
+HIDDEN = (".", "__MACOSX")  # what systems put beside images
+SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 
 
 class ImageFolder(Source):
     """Images of a folder (and the folders in it), cropped to a square and resized; one in ten is for testing.
 
     An image belongs to the test split if the hash of its path below the folder says so: adding images moves none.
+    Where all images lie in two or more folders below it, those are classes, which a classifier can learn.
+    Phones' rotations are applied, transparency becomes white, 16 bits become 8, hidden files are left out.
     CelebA: `source=celeba`, which reads torchvision's `celeba/img_align_celeba`.
 
     Args:
@@ -33,11 +37,12 @@ class ImageFolder(Source):
         data_dir: where `folder` lies.
         size: pixels per side.
         grey: one channel in place of three.
-        limit: most images to read, the first by name; None = all.
+        limit: most images to read, chosen by the hash of their paths so that all classes are among them; None = all.
         name: of the source.
 
     Raises:
         FileNotFoundError: no such folder, or too few images in it for a test split of ten.
+        ValueError: files that cannot be read as images; `train` and `test` where classes were expected.
     """
 
     SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -56,35 +61,109 @@ class ImageFolder(Source):
         self.event = Event((1 if grey else 3, size, size), 256)
 
     @cached_property
-    def _splits(self) -> tuple[Tensor, Tensor]:
+    def _files(self) -> list[tuple[Path, bool]]:
+        """Paths below the folder in their order, and whether each is held out."""
         if not self.folder.is_dir():
             raise FileNotFoundError(
-                f"source {self.name}: expected a folder of images at {self.folder} (data_dir=…), found none"
+                f"source {self.name}: expected a folder of images at {self.folder.absolute()} (source.folder=…, below "
+                "data_dir=… where that is given), found none"
             )
-        files = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in self.SUFFIXES)[: self.limit]
-        names = [path.relative_to(self.folder).as_posix() for path in files]
-        held_out = [hashlib.sha256(name.encode()).digest()[0] < 26 for name in names]
-        if sum(held_out) < FEWEST_TEST or len(files) < 2 * sum(held_out):
+        below = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
+        images = [
+            path
+            for path in below
+            if path.suffix.lower() in self.SUFFIXES and not any(part.startswith(HIDDEN) for part in path.parts)
+        ]
+        digests = {path: hashlib.sha256(path.as_posix().encode()).digest() for path in images}
+        # The first byte holds out; what follows it chooses, so that a choice has its tenth held out too.
+        chosen = sorted(sorted(images, key=lambda path: digests[path][1:])[: self.limit])
+        files = [(path, digests[path][0] < 26) for path in chosen]
+        held_out = sum(test for _, test in files)
+        if held_out < FEWEST_TEST or len(files) < 2 * held_out:
             raise FileNotFoundError(
                 f"source {self.name}: expected enough images ({', '.join(self.SUFFIXES)}) below {self.folder} for "
-                f"{FEWEST_TEST} to be held out (one in ten, by the hash of its name), got {len(files)} with "
-                f"{sum(held_out)} held out"
+                f"{FEWEST_TEST} to be held out (one in ten, by the hash of its name: 150 images do), got {len(files)} "
+                f"with {held_out} held out"
             )
-        images = torch.stack([self._read(path) for path in files])
-        mask = torch.tensor(held_out)
-        return images[~mask], images[mask]
+        return files
+
+    @cached_property
+    def _splits(self) -> tuple[Tensor, Tensor]:
+        images, broken = [], []
+        for path, _ in self._files:
+            try:
+                images.append(self._read(self.folder / path))
+            except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError and others of its own
+                broken.append(f"{path} ({error})")
+        if broken:
+            some = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
+            raise ValueError(
+                f"source {self.name}: expected images below {self.folder}, got {len(broken)} of {len(self._files)} "
+                f"files that cannot be read: {some}; remove or mend them"
+            )
+        mask = self._held_out
+        stacked = torch.stack(images)
+        return stacked[~mask], stacked[mask]
+
+    @property
+    def _held_out(self) -> Tensor:
+        return torch.tensor([test for _, test in self._files])
 
     def _read(self, path: Path) -> Tensor:
         """(C, size, size) uint8: the middle square, resized with antialiasing (Pillow's Lanczos)."""
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         with Image.open(path) as opened:
-            image = opened.convert("L" if self.grey else "RGB")
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # Pillow would clip 16 bits to 255
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+            if image.has_transparency_data:  # hidden colours are anything
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L" if self.grey else "RGB")
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             square = image.crop((left, top, left + side, top + side))
             resized: Any = np.asarray(square.resize((self.size, self.size), Image.Resampling.LANCZOS))
         return torch.from_numpy(resized.copy()).reshape(self.size, self.size, -1).permute(2, 0, 1)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the folders that hold all images, if there are two or more; else none.
+
+        Raises:
+            ValueError: they are called `train`, `test`, `val`: splits, not classes.
+        """
+        names = {path.parts[0] if len(path.parts) > 1 else "" for path, _ in self._files}
+        if len(names) < 2 or "" in names:
+            return ()
+        if {name.lower() for name in names} <= SPLIT_NAMES:
+            splits = ", ".join(sorted(names))
+            raise ValueError(
+                f"source {self.name}: expected a folder per class in {self.folder}, got splits ({splits}): "
+                "give one of them as source.folder (the test images are chosen here, one in ten)"
+            )
+        return tuple(sorted(names))
+
+    def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Train images and labels, test images and labels, for an extractor to learn classes from.
+
+        Raises:
+            ValueError: no classes, or one without training images.
+        """
+        if not self.classes:
+            raise ValueError(
+                f"source {self.name}: expected every image below {self.folder} in one of two or more folders, which "
+                "are its classes; without classes use extractor=inception (or identity, for images of few pixels)"
+            )
+        labels, mask = torch.tensor([self.classes.index(path.parts[0]) for path, _ in self._files]), self._held_out
+        counts = labels[~mask].bincount(minlength=len(self.classes))
+        if not counts.all():
+            raise ValueError(
+                f"source {self.name}: expected training images of every class, got none of "
+                f"{self.classes[int(counts.argmin())]}: add images, or move that folder away"
+            )
+        return self.train, labels[~mask], self.test, labels[mask]
 
     @property
     def train(self) -> Tensor:

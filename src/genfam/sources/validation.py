@@ -20,7 +20,17 @@ from genfam.sources.view import View
 VALIDATION_SHARE = 0.1
 SPLITS = ("test", "validation")
 # What a source may know of itself beside its splits: the optional protocols of `genfam.types`.
-KNOWLEDGE = ("mode_masses", "assign", "modes", "log_prob", "entropy", "support", "table", "classifier_images")
+KNOWLEDGE = (
+    "mode_masses",
+    "assign",
+    "modes",
+    "log_prob",
+    "entropy",
+    "support",
+    "table",
+    "classifier_images",
+    "classes",
+)
 
 
 class ValidationSplit(Source):

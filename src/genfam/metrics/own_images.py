@@ -1,0 +1,39 @@
+"""The feature space of a user's own folder of images: what can be had there, said in the metric's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from genfam.metrics.base import Extractor
+from genfam.metrics.extractors import Classifier
+from genfam.metrics.inception import Inception
+
+MOST_EPOCHS = 30
+
+
+def own_images(
+    data: Any, cache_dir: str | Path, name: str = "own_cnn", looks: int = 30_000, weights_path: str | None = None
+) -> Extractor:
+    """A small classifier of the source's own classes where it has some, else Inception.
+
+    Args:
+        data: the source; its `classes` are names, or none.
+        cache_dir: where the trained classifier is kept; Inception's weights are torch.hub's.
+        name: of the classifier; the distance is `fd_<name>`, or `fid` in Inception's features.
+        looks: images that the classifier sees in training, in at most 30 passes and at least one.
+        weights_path: a file of Inception's weights.
+
+    Raises:
+        FileNotFoundError: no classes, and Inception's weights cannot be had.
+    """
+    if getattr(data, "classes", ()):
+        epochs = min(MOST_EPOCHS, max(1, looks // len(data.classifier_images()[0])))
+        return Classifier(name, data, cache_dir, epochs=epochs)
+    try:
+        return Inception("inception", data, weights_path=weights_path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. Without a download: images in a folder per class (then a classifier of the classes is trained "
+            "here), or extractor=identity with few pixels (source.size=8)"
+        ) from error

@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
 
-.PHONY: help install benchmark report dashboard wandb-sync compare publish docs test test-all lint format types lock clean
+.PHONY: help install benchmark report dashboard wandb-sync compare screenshots publish docs test test-all \
+  lint format types lock clean
 
 help:  ## Show this help
 	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|modes|images|likelihood|...]\n"} \
-	  /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "genfam needs Python 3.11 as '$(PYTHON)'; or: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -37,6 +38,9 @@ wandb-sync: $(STAMP)  ## Send a suite's finished offline runs to wandb (needs an
 
 compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol (also into README and docs)
 	@$(BIN)/python benchmarks/compare.py
+
+screenshots: $(STAMP)  ## Pictures of the published pages, docs/screenshots (needs chromium)
+	@$(BIN)/python benchmarks/screenshots.py
 
 publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/
 	@$(BIN)/genfam-publish --suite $(SUITE)

@@ -4,14 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from screenshots import ARGUMENTS, CHROMIUM, WAIT
 
-CHROMIUM = Path("/usr/bin/chromium")
+__all__ = ["ARGUMENTS", "AXE", "CHROMIUM", "WAIT", "needs_axe", "needs_chromium"]
+
 AXE = Path(__file__).parent.parent / ".ci" / "node_modules" / "axe-core" / "axe.min.js"
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-WAIT = 200_000  # milliseconds: a busy machine is no failure
 
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM.exists() or shutil.which("chromium") is None,

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,13 +13,15 @@ from genfam import cli, commands, experiment
 from genfam.records import Store, load_published, to_frame
 from genfam.report import definitions
 from genfam.report.answer import answer, sentence
+from genfam.report.costs import costs
 from genfam.report.findings import findings
 from genfam.report.interactive import plain
 from genfam.report.page import build, render, write_page
 from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
-from genfam.report.series import costs, curves, diagnosis
+from genfam.report.series import curves, diagnosis
 from genfam.report.tables import cell, summarise
+from genfam.sampling_costs import of_suite
 from genfam.scorecard import scorecard
 from genfam.types import CurvePoint, Estimate, Measurement
 from page_of import page_arguments
@@ -198,9 +201,39 @@ def test_the_front_is_of_those_that_none_beats():
         for seed in range(2)
     ]
     found = costs(scorecard(to_frame(records)), "die", wanted)
-    assert {cost.family: cost.front for cost in found} == {name: front for name, (*_, front) in wanted.items()}
-    assert [cost.family for cost in found] == ["cheap", "twin", "beaten", "dear"]
-    assert costs(scorecard(to_frame(records)), "nowhere", wanted) == []
+    assert {cost.family: cost.front for cost in found.points} == {name: front for name, (*_, front) in wanted.items()}
+    assert [cost.family for cost in found.points] == ["cheap", "twin", "beaten", "dear"]
+    assert found.lines == []
+    assert costs(scorecard(to_frame(records)), "nowhere", wanted).points == []
+
+
+def test_solver_steps_are_a_line_and_on_the_front_where_none_beats_them(page, text):
+    source = next(source for source in page.sources if source.name == "digits")
+    data = json.loads(source.cost.spec)["data"]
+    bold = [trace for trace in data if trace.get("line", {}).get("width") == 3]
+    assert len(bold) == 1 and bold[0]["x"] == [1.0, 5.0, 25.0]
+    faint = [trace for trace in data if trace.get("line", {}).get("width") == 1]
+    assert len(faint) == 3
+    assert np.mean([trace["y"] for trace in faint], axis=0) == pytest.approx(bold[0]["y"])
+    assert [trace["x"] for trace in data if trace.get("name") == "Pareto front"] == [
+        [1.0, 5.0]
+    ]  # 25 steps are no better
+    rows = [row for row in source.cost_rows if row["family"] == "alpha"]
+    assert [row["setting"] for row in rows] == ["heun, 1 step", "heun, 5 steps", "heun, 25 steps"]
+    assert [row["as_run"] for row in rows] == ["yes", "", ""] and [row["front"] for row in rows] == ["yes", "yes", ""]
+    assert rows[1]["milliseconds"] == "4"
+    assert "heun, 5 steps" in text and next(s for s in page.sources if s.name == "grid").cost_rows == []
+
+
+def test_a_setting_needs_every_seed_for_its_mean(arguments):
+    card, records = arguments[3].card, arguments[2]
+    rows = of_suite(arguments[1], records)
+    assert len(rows) == 9
+    part = rows[(rows["steps"] != 5) | (rows["seed"] != 2)]
+    found = costs(card, "digits", ["alpha", "beta"], part)
+    assert [point.steps for point in found.points if point.family == "alpha"] == [1, 25]
+    assert sorted(len(seed) for seed in found.lines[0].seeds) == [2, 3, 3]
+    assert of_suite(arguments[1], [r for r in records if r.family == "beta"]).empty
 
 
 def test_means_of_curves_need_every_seed():

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from genfam.progress import shown
+from genfam.progress import Progress, shown
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from genfam.types import Record
 
 
@@ -41,39 +43,65 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     """`genfam-evaluate`: measure stored runs again, without training. Returns 1 where one could not be measured."""
     parser = _parser(
         "genfam-evaluate",
-        "Measure a stored run (or all runs of a suite) again: nothing is trained.",
+        "Measure a stored run (or all runs of a suite) again: nothing is trained. With steps=, measure it at several "
+        "numbers of solver steps instead and write sampling_costs.csv beside its record, which stays as it is.",
         "genfam-evaluate run=outputs/quick/<run_id>",
         "genfam-evaluate suite=quick",
         "genfam-evaluate suite=quick metric=my_conf/metric/mine.yaml plugins=my_metric",
+        "genfam-evaluate suite=images steps=1,2,5,10,20,50",
+        "genfam-evaluate run=results/images/weights/<run_id> steps=1,2,5 solver=euler,heun data_dir=FOLDER",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, help="a run's folder")
     what.add_argument("--suite", help="a suite of the store: every finished run of it")
     parser.add_argument("--metric", type=Path, help="YAML file of one more metric (`_target_` and its constants)")
     parser.add_argument("--plugins", default="", help="packages beside genfam that it comes from, with commas")
+    parser.add_argument("--steps", type=_counts, help="numbers of solver steps, with commas; what is there is skipped")
+    parser.add_argument("--solver", default="", help="with steps: one or several, with commas (default: the run's own)")
+    parser.add_argument("--data_dir", "--data-dir", type=Path, help="with steps: where image files lie")
     parser.add_argument("--quiet", action="store_true", help="no progress: results only")
-    _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("run", "suite", "metric", "plugins", "output_dir", "results_dir")))
+    _add_places(parser, store=None)
+    keys = ("run", "suite", "metric", "plugins", "steps", "solver", "data_dir", "output_dir", "results_dir")
+    arguments = parser.parse_args(_given(argv, keys))
+    if arguments.steps and (arguments.metric or arguments.plugins):
+        parser.error("metric and plugins: not with steps, which measures what the record has")
+    if not arguments.steps and (arguments.solver or arguments.data_dir):
+        parser.error("solver and data_dir: only with steps")
+
+    def measure(folder: Path, progress: Progress) -> tuple[str, Callable[[], None]]:
+        """What was done, and what shows it."""
+        from genfam import experiment, sampling_costs
+
+        if arguments.steps:
+            rows = sampling_costs.measure(
+                folder, arguments.steps, [name for name in arguments.solver.split(",") if name],
+                data_dir=arguments.data_dir, output_dir=arguments.output_dir, progress=progress,
+            )  # fmt: skip
+            return "measured", lambda: _print_steps(folder / experiment.SAMPLING_COSTS, rows)
+        path = arguments.metric
+        new = {} if path is None else {path.stem: yaml.safe_load(path.read_text())}
+        plugins = [name for name in arguments.plugins.split(",") if name]
+        record = experiment.evaluate(folder, new, plugins, progress=progress)
+        return record.outcome.value, lambda: _print_record(folder, record)
 
     def action() -> int:
-        from genfam import experiment, report
+        from genfam import report
+        from genfam.families.base import NothingToChoose
 
-        new = {} if arguments.metric is None else {arguments.metric.stem: yaml.safe_load(arguments.metric.read_text())}
-        plugins = [name for name in arguments.plugins.split(",") if name]
         if arguments.run is not None:
             with shown(arguments.run.name, quiet=arguments.quiet) as progress:
-                record = experiment.evaluate(_run_folder(arguments.run), new, plugins, progress=progress)
-            _print_record(arguments.run, record)
+                _, show = measure(_run_folder(arguments.run), progress)
+            show()
             return 0
-        suite = _suite_folder(arguments.output_dir, arguments.suite)
+        suite = _suite_folder(arguments.output_dir or Path("outputs"), arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
         skipped = 0
         for number, folder in enumerate(folders, start=1):
             try:
                 with shown(f"[{number}/{len(folders)}] {folder.name}", quiet=arguments.quiet) as progress:
-                    record = experiment.evaluate(folder, new, plugins, progress=progress)
-                print(f"[{number}/{len(folders)}] {record.outcome.value:9} {folder.name}", flush=True)
-            except FileNotFoundError as error:  # it failed or diverged: there is no model to measure
+                    said, _ = measure(folder, progress)
+                print(f"[{number}/{len(folders)}] {said:9} {folder.name}", flush=True)
+            except (FileNotFoundError, NothingToChoose) as error:  # no model to measure, or no steps to choose
                 skipped += 1
                 print(f"[{number}/{len(folders)}] skipped   {error}", flush=True)
         report.finish(suite, arguments.results_dir)
@@ -266,6 +294,13 @@ def tune(argv: Sequence[str] | None = None) -> int:
     return _guarded(parser, action)
 
 
+def _counts(text: str) -> list[int]:
+    counts = text.split(",")
+    if not all(count.isdecimal() and int(count) > 0 for count in counts):
+        raise argparse.ArgumentTypeError(f"expected positive whole numbers with commas, got {text!r}")
+    return [int(count) for count in counts]
+
+
 def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
@@ -285,8 +320,8 @@ def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs"), help="(%(default)s)")
+def _add_places(parser: argparse.ArgumentParser, store: Path | None = Path("outputs")) -> None:
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=store, help="(outputs)")
     parser.add_argument("--results_dir", "--results-dir", type=Path, default=Path("results"), help="(%(default)s)")
 
 
@@ -324,12 +359,19 @@ def _print_record(folder: Path, record: Record) -> None:
     print(folder / "record.json")
 
 
+def _print_steps(path: Path, rows: pd.DataFrame) -> None:
+    for row in rows.sort_values(["solver", "steps"], kind="stable").to_dict("records"):
+        said = f"{row['solver']}, {row['steps']} steps, {row['network_evaluations']:g} network evaluations"
+        print(f"{said:48} {row['metric']:24} {row['value']:.5g}{' (as it was run)' if row['as_run'] else ''}")
+    print(path)
+
+
 def _guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
     """Mistakes end in one line."""
     try:
         return action()
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        print(f"{parser.prog}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

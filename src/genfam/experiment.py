@@ -46,6 +46,7 @@ NOT_IDENTITY = (
 )  # fmt: skip
 # Keys that came after the first published runs: at these values a run keeps the id that it had without them.
 UNSAID: dict[str, Any] = {"split": "test", "precision": "float32"}
+SAMPLING_COSTS = "sampling_costs.csv"  # beside a record: the same weights at other solver steps (sampling_costs.py)
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 
@@ -112,6 +113,7 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     metrics = make_metrics(config)
 
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / SAMPLING_COSTS).unlink(missing_ok=True)  # of weights that are about to be replaced
     write_atomically(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     record = new_record(config, family)
     checkpoint = directory / "checkpoint.pt"
@@ -182,11 +184,7 @@ def evaluate(
     Raises:
         FileNotFoundError: no finished run there.
     """
-    record = read_record(directory)
-    if record is None:
-        raise FileNotFoundError(f"{directory}: expected a run with a readable record.json, found none")
-    if record.outcome is not Outcome.OK:
-        raise FileNotFoundError(f"{directory}: expected a run that ended well, its outcome is {record.outcome.value}")
+    record = ended_well(directory)
     saved = load_run(directory)
     config = saved.config
     torch.set_num_threads(config["threads"])
@@ -198,6 +196,20 @@ def evaluate(
     tracker = make_tracker(config, record.run_id, directory, job_type="evaluate")
     tracker.finish(record, of_file(directory / "samples.npz") if tracker.wants_pictures else {}, {})
     write_atomically(directory / "record.json", record_to_json(record, indent=1))
+    return record
+
+
+def ended_well(directory: Path) -> Record:
+    """The record there.
+
+    Raises:
+        FileNotFoundError: none that can be read, or of a run that did not end well.
+    """
+    record = read_record(directory)
+    if record is None:
+        raise FileNotFoundError(f"{directory}: expected a run with a readable record.json, found none")
+    if record.outcome is not Outcome.OK:
+        raise FileNotFoundError(f"{directory}: expected a run that ended well, its outcome is {record.outcome.value}")
     return record
 
 

@@ -106,8 +106,12 @@ def in_bfloat16(precision: str, device: str) -> bool:
     return choices[precision]
 
 
-def load_run(directory: str | Path) -> SavedRun:
+def load_run(directory: str | Path, data_dir: str | Path | None = None) -> SavedRun:
     """Load a finished run from its folder.
+
+    Args:
+        directory: of the run.
+        data_dir: where image files lie here, if elsewhere than where the run was made.
 
     Raises:
         FileNotFoundError: no `config.yaml` or no `weights.safetensors` there.
@@ -119,6 +123,8 @@ def load_run(directory: str | Path) -> SavedRun:
                 f"{folder}: expected a finished run with a {name} (a folder of outputs/<suite>/), found none"
             )
     config = yaml.safe_load((folder / "config.yaml").read_text())
+    if data_dir is not None:
+        config["data_dir"] = str(data_dir)
     source = make_source(config)
     family = make_family(config, source)
     load_weights(family, load_file(folder / "weights.safetensors"))

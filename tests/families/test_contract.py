@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genfam.families.base import Family
+from genfam.families.base import Family, NothingToChoose
 from genfam.networks.sizing import count_parameters
 from genfam.saved import make_family, make_source
 from genfam.seeds import derived_generator
@@ -61,6 +61,18 @@ def test_contract(family_name: str, source_name: str) -> None:
     assert torch.equal(x, family.sample(5, generator=derived_generator(0, "a")))
     if source.event.dimensions > 1:
         assert not torch.equal(x, family.sample(5, generator=derived_generator(0, "b")))
+    if family.sampling is None:
+        with pytest.raises(NothingToChoose, match=f"{type(family).__name__} has no steps .* network evaluations"):
+            family.choose_sampling(2)
+    else:
+        before = family.sampling
+        family.choose_sampling(2)
+        twice = family.evaluations_per_sample
+        family.choose_sampling(1)
+        assert family.evaluations_per_sample == twice / 2
+        assert family.sample(5, generator=derived_generator(0, "a")).shape == x.shape
+        family.choose_sampling(before.steps, before.solver)
+        assert family.sampling == before
     if family.likelihood_kind is Likelihood.NONE:
         with pytest.raises(NotImplementedError, match="has no log_prob"):
             family.log_prob(source.test[:3])

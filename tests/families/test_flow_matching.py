@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchdiffeq import odeint
 
-from genfam.families.base import Optimisation
+from genfam.families.base import Optimisation, Sampling
 from genfam.families.flow_matching import (
     SOLVERS,
     FlowMatching,
@@ -62,6 +62,29 @@ def test_solvers_have_their_order_of_convergence(solver, order):
     # at least: midpoint's third-order term happens to vanish on this symmetric problem
     assert math.log2(errors[0] / errors[1]) > order - 0.35
     assert solver != "euler" or math.log2(errors[0] / errors[1]) < 1.35
+
+
+def test_steps_are_chosen_after_training(monkeypatch):
+    family = make(solver="euler", steps=7)
+    x0 = torch.randn(1000, 2, generator=derived_generator(0, "x0"))
+    constant = torch.tensor([3.0, -1.0])
+    monkeypatch.setattr(family, "velocity", lambda t, x: constant.expand(len(x), 2))
+    for steps in (1, 7, 40):  # a straight path needs one
+        family.choose_sampling(steps)
+        assert family.sampling == Sampling("euler", steps) and family.evaluations_per_sample == steps
+        assert torch.allclose(family.transport(x0), x0 + constant, atol=1e-5)
+    monkeypatch.setattr(family, "velocity", gaussian_velocity(0.3))  # this flow ends at 0.3 x_0
+    errors = {}
+    for solver, steps in (("euler", 8), ("euler", 16), ("heun", 8), ("heun", 16)):
+        family.choose_sampling(steps, solver)
+        errors[solver, steps] = float((family.transport(x0) - 0.3 * x0).abs().mean())
+    assert errors["euler", 8] / errors["euler", 16] == pytest.approx(2.0, rel=0.25)
+    assert errors["heun", 8] / errors["heun", 16] == pytest.approx(4.0, rel=0.35)
+    with pytest.raises(ValueError, match=r"steps: expected at least 1, got 0"):
+        family.choose_sampling(0)
+    with pytest.raises(ValueError, match=r"expected one .* euler, midpoint, heun, rk4, got 'dopri5', which chooses"):
+        family.choose_sampling(5, "dopri5")
+    assert make(solver="dopri5").sampling == Sampling("dopri5", None)
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])

@@ -26,6 +26,10 @@ class Diverged(Exception):
     """A loss or a gradient is not finite: a result of the run, not a crash."""
 
 
+class NothingToChoose(ValueError):
+    """The family draws in one way only."""
+
+
 @dataclass(frozen=True)
 class Optimisation:
     """How every player of a family is optimised.
@@ -62,6 +66,19 @@ class Optimisation:
         if self.decay not in shapes:
             raise ValueError(f"decay: expected one of {sorted(shapes)}, got {self.decay!r}")
         return self.final + (1.0 - self.final) * shapes[self.decay]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a family draws, as far as that may be chosen after training.
+
+    Attributes:
+        solver: what takes the steps.
+        steps: how many; None where the solver chooses them itself.
+    """
+
+    solver: str
+    steps: int | None
 
 
 class Family(LightningModule, ABC):
@@ -129,6 +146,27 @@ class Family(LightningModule, ABC):
     def evaluations_per_sample(self) -> float:
         """Network calls that one sample takes."""
         return 1.0
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """What `choose_sampling` may change; None where a trained family draws in one way only."""
+        return None
+
+    def choose_sampling(self, steps: int, solver: str | None = None) -> None:
+        """Draw in this many steps from now on: other samples at another cost from the same weights.
+
+        Args:
+            steps: of the solver.
+            solver: one that takes a fixed number of steps; None: the one that the family has.
+
+        Raises:
+            NothingToChoose: the family draws in one way only.
+            ValueError: it has a choice, but not this one.
+        """
+        raise NothingToChoose(
+            f"{type(self).__name__} has no steps of sampling to choose: one sample takes it "
+            f"{self.evaluations_per_sample:g} network evaluations"
+        )
 
     @property
     def sampling_network(self) -> nn.Module:

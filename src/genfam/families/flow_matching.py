@@ -23,7 +23,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torchdiffeq import odeint
 
-from genfam.families.base import Family, Optimisation
+from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.codec import Codec
 from genfam.networks.sizing import fit_width
 from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
@@ -158,6 +158,27 @@ class FlowMatching(Family):
         if self.solver in SOLVERS:
             return float(self.steps * SOLVERS[self.solver][1])
         return self.measured_evaluations
+
+    @property
+    def sampling(self) -> Sampling:
+        """The solver and its steps; dopri5 chooses its own."""
+        return Sampling(self.solver, self.steps if self.solver in SOLVERS else None)
+
+    def choose_sampling(self, steps: int, solver: str | None = None) -> None:
+        """Integrate in `steps` steps of a fixed solver: the velocity is the same, the path to t = 1 coarser or finer.
+
+        Raises:
+            ValueError: no step, or a solver that does not take a given number of them.
+        """
+        solver = solver or self.solver
+        if solver not in SOLVERS:
+            raise ValueError(
+                f"solver: expected one that takes a given number of steps, {', '.join(SOLVERS)}, got {solver!r}"
+                + (", which chooses its own" if solver in ADAPTIVE else "")
+            )
+        if steps < 1:
+            raise ValueError(f"steps: expected at least 1, got {steps}")
+        self.solver, self.steps = solver, steps
 
     def loss(self, x: Tensor, player: str) -> Tensor:
         """Mean squared error of the predicted quantity, or of the velocity (Lipman et al. 2023, equation 9)."""

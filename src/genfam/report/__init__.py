@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from genfam import records as store_of_records
+from genfam import sampling_costs
 from genfam.records import Store, as_tuned, load_published, provenance, role_of, to_frame
+from genfam.report.cost_charts import costs_figure
+from genfam.report.costs import costs, yardsticks
 from genfam.report.findings import findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
@@ -113,7 +116,9 @@ def publish(suite_dir: str | Path, results_dir: str | Path, command: str, *, all
     records = store.current()
     store_of_records.check_publishable(store, records, allow_mixed=allow_mixed)
     write_report(store.folder, records, command)
-    return store_of_records.publish(suite_dir, results_dir, command, allow_mixed=allow_mixed)
+    target = store_of_records.publish(suite_dir, results_dir, command, allow_mixed=allow_mixed)
+    sampling_costs.publish(suite_dir, target)
+    return target
 
 
 def write_report(
@@ -125,6 +130,7 @@ def write_report(
     families, tuned = looks(_roles(records)), as_tuned(records)
     drawn = _drawn(Store(folder), tuned, families)
     figures = _draw(folder, tuned, found.card, found.frame, drawn)
+    figures += _draw_costs(folder, tuned, found.card)
     if profile_figure(final_skills(records), families, folder / "figures" / "profile.png"):
         figures.append(Figure("profile.png", "Share of runs above a skill (performance profile)"))
     if learning_rates_figure(records, families, folder / "figures" / "learning_rates.png"):
@@ -179,6 +185,22 @@ def _draw(
             made.append(Figure(f"trace{end}", f"{source}: mode masses of the live players over training", source))
         if curves_figure(runs, families, target / f"curves{end}", source):
             made.append(Figure(f"curves{end}", f"{source}: learning curves", source))
+    return made
+
+
+def _draw_costs(folder: Path, records: Sequence[Record], card: pd.DataFrame) -> list[Figure]:
+    """A picture per source that was measured at other solver steps than the runs'."""
+    roles = _roles(records)
+    families = looks(roles)
+    contestants = [family for family in families if roles[family] == "contestant"]
+    rows = sampling_costs.of_suite(folder, records)
+    made = []
+    for source in sorted(set(rows["source"])):
+        found = costs(card, source, contestants, rows)
+        name = f"costs_{slug(source)}.png"
+        marks = yardsticks(card, source, found.metric, contestants)
+        if costs_figure(found, families, marks, folder / "figures" / name, source):
+            made.append(Figure(name, f"{source}: quality over sampling cost, the Pareto front dotted", source))
     return made
 
 

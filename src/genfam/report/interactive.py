@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from genfam.report.pictures import MOST_BARS, Drawn, plane_limits
-from genfam.report.series import Cost, Curves, mass_ratios
+from genfam.report.series import Curves, mass_ratios
 from genfam.report.style import TRUTH, Look
 from genfam.report.tables import clean
 from genfam.statistics import performance_profile
@@ -67,13 +67,13 @@ def headline_chart(
             marker={"color": look.colour, "size": 5}, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         figure.add_scatter(
-            x=[mean], y=[y], mode="markers", marker=_marker(look, 10), hoverinfo="text", showlegend=False,
+            x=[mean], y=[y], mode="markers", marker=marker(look, 10), hoverinfo="text", showlegend=False,
             error_x=None if math.isnan(low) else error | {"color": look.colour},
             hovertext=f"{plain(family)}: {_interval(row)}, {row['n_ok']} seeds",
         )  # fmt: skip
     for family, value in marks.items():
         ends = [-0.8, len(shown) - 0.4]
-        _across(figure, [value, value], ends, family, families[family].colour, _dash(roles[family]))
+        across(figure, [value, value], ends, family, families[family].colour, dash(roles[family]))
     # Over more than a decade powers of ten alone are labelled: on a phone the digits between would overlap.
     wide = log and float(everything.max()) > 12.0 * float(everything.min())
     figure.update_xaxes(type="log" if log else "linear", nticks=6, dtick=1 if wide else None)
@@ -81,7 +81,7 @@ def headline_chart(
         tickvals=list(range(len(shown))), ticktext=[plain(family, 18) for family in shown], showgrid=False,
         range=[len(shown) - 0.4, -0.8],
     )  # fmt: skip
-    return _finished(figure, 140 + 32 * len(shown))
+    return finished(figure, 140 + 32 * len(shown))
 
 
 def compute_chart(found: Curves, families: Mapping[str, Look], roles: Mapping[str, str]) -> go.Figure:
@@ -90,73 +90,26 @@ def compute_chart(found: Curves, families: Mapping[str, Look], roles: Mapping[st
     values = [(x, y) for lines in found.seeds.values() for points in lines for x, y in points.items()]
     reach = [min((x for x, _ in values), default=1.0), max((x for x, _ in values), default=1.0)]
     for family, value in found.marks.items():
-        _across(figure, reach, [value, value], family, families[family].colour, _dash(roles[family]))
+        across(figure, reach, [value, value], family, families[family].colour, dash(roles[family]))
     for family, lines in found.seeds.items():
         look = families[family]
         for points in lines:
-            x, y = _line(points)
+            x, y = line(points)
             figure.add_scatter(
                 x=x, y=y, mode="lines" if len(x) > 1 else "markers", line={"color": look.colour, "width": 1},
                 opacity=FAINT, hoverinfo="skip", showlegend=False, legendgroup=family_key(family),
                 marker={"color": look.colour},
             )  # fmt: skip
-        x, y = _line(found.means[family])
+        x, y = line(found.means[family])
         figure.add_scatter(
-            x=x, y=y, mode="lines+markers", line={"color": look.colour, "width": 3}, marker=_marker(look, 7),
+            x=x, y=y, mode="lines+markers", line={"color": look.colour, "width": 3}, marker=marker(look, 7),
             name=plain(family), legendgroup=family_key(family), hoverinfo="text",
             hovertext=[f"{plain(family)}: {b:.3g} after {a:.3g} FLOPs, mean of {len(lines)} seeds"
                        for a, b in zip(x, y, strict=True)],
         )  # fmt: skip
     figure.update_xaxes(title="training FLOPs", type="log" if all(x > 0 for x, _ in values) else "linear", nticks=5)
     figure.update_yaxes(title=plain(found.metric), type="log" if found.positive else "linear", nticks=6)
-    return _finished(figure, 380)
-
-
-def cost_chart(
-    points: Sequence[Cost],
-    metric: str,
-    families: Mapping[str, Look],
-    yardsticks: Mapping[str, float],
-    roles: Mapping[str, str],
-) -> go.Figure:
-    """Quality over network evaluations per sample; the Pareto front as a line, `yardsticks` across.
-
-    Args:
-        points: one or more.
-        metric: what they are measured in, lower is better.
-        families: looks by name.
-        yardsticks: family -> its mean.
-        roles: by name.
-    """
-    figure = go.Figure()
-    front = [point for point in points if point.front]
-    figure.add_scatter(
-        x=[p.evaluations for p in front], y=[p.mean for p in front], mode="lines", hoverinfo="skip",
-        line={"color": TRUTH, "width": 1.5, "dash": "dot"}, name="Pareto front",
-    )  # fmt: skip
-    lows = [p.low if math.isfinite(p.low) else p.mean for p in points]
-    positive = all(p.mean > 0 for p in points) and all(value > 0 for value in yardsticks.values())
-    floor = min([p.mean for p in points] + list(yardsticks.values())) / 3.0
-    for point, low in zip(points, lows, strict=True):
-        look = families[point.family]
-        bottom = max(low, floor) if positive else low
-        error = {"array": [point.high - point.mean], "arrayminus": [point.mean - bottom], "symmetric": False}
-        figure.add_scatter(
-            x=[point.evaluations], y=[point.mean], mode="markers", marker=_marker(look, 12), name=plain(point.family),
-            error_y=None if math.isnan(point.high) else error | {"color": look.colour, "thickness": 2, "width": 0},
-            hoverinfo="text",
-            hovertext=f"{plain(point.family)}: {point.mean:.3g} with {point.evaluations:g} network evaluations"
-            + (" (on the front)" if point.front else ""),
-        )  # fmt: skip
-    # a single point has no range of its own; a factor of two leaves room for markers on the edge
-    reach = [min(p.evaluations for p in points) / 2.0, max(p.evaluations for p in points) * 2.0]
-    for family, value in yardsticks.items():
-        _across(figure, reach, [value, value], family, families[family].colour, _dash(roles[family]))
-    figure.update_xaxes(
-        title="network evaluations per sample", type="log", dtick=1, range=[math.log10(end) for end in reach]
-    )
-    figure.update_yaxes(title=plain(metric), type="log" if positive else "linear", nticks=6)
-    return _finished(figure, 380)
+    return finished(figure, 380)
 
 
 def modes_chart(
@@ -174,7 +127,7 @@ def modes_chart(
         )  # fmt: skip
         figure.update_xaxes(title="mode", dtick=1 if len(masses) <= 12 else 5)
         figure.update_yaxes(title="share of samples", rangemode="tozero")
-        return _finished(figure, 360)
+        return finished(figure, 360)
     for family, share in shares.items():
         ratio = mass_ratios(share, masses)
         missed = int((ratio == 0.0).sum())
@@ -183,10 +136,10 @@ def modes_chart(
             line={"color": families[family].colour, "shape": "hvh"},
             name=plain(family) + (f" ({missed} missed)" if missed else ""),
         )  # fmt: skip
-    _across(figure, [0, len(masses)], [1.0, 1.0], truth, TRUTH, "dash")
+    across(figure, [0, len(masses)], [1.0, 1.0], truth, TRUTH, "dash")
     figure.update_xaxes(title="modes, most oversampled first")
     figure.update_yaxes(title="share / true mass", range=[0, 8], rangemode="tozero")
-    return _finished(figure, 360)
+    return finished(figure, 360)
 
 
 def density_chart(points: NDArray[np.generic], drawn: Drawn, colour: str) -> tuple[go.Figure, float]:
@@ -216,7 +169,7 @@ def density_chart(points: NDArray[np.generic], drawn: Drawn, colour: str) -> tup
         )  # fmt: skip
     figure.update_xaxes(range=limits[0], nticks=4, zeroline=False, showgrid=False)
     figure.update_yaxes(range=limits[1], nticks=4, zeroline=False, showgrid=False)
-    return _finished(figure, 250, legend=False), 1.0 - float(inside.mean()) if len(x) else 0.0
+    return finished(figure, 250, legend=False), 1.0 - float(inside.mean()) if len(x) else 0.0
 
 
 def trajectory_chart(record: Record) -> go.Figure:
@@ -233,7 +186,7 @@ def trajectory_chart(record: Record) -> go.Figure:
     )  # fmt: skip
     figure.update_xaxes(title="updates", nticks=4, showgrid=False)
     figure.update_yaxes(title="mode", nticks=5, showgrid=False)
-    return _finished(figure, 250, legend=False)
+    return finished(figure, 250, legend=False)
 
 
 def reach_chart(records: Sequence[Record], families: Mapping[str, Look]) -> go.Figure:
@@ -253,7 +206,7 @@ def reach_chart(records: Sequence[Record], families: Mapping[str, Look]) -> go.F
             )  # fmt: skip
     figure.update_xaxes(title="share of training done", tickformat=".0%", nticks=5)
     figure.update_yaxes(title="modes reached / as real data", tickformat=".0%", rangemode="tozero", nticks=5)
-    return _finished(figure, 340)
+    return finished(figure, 340)
 
 
 def trial_chart(rows: Sequence[Mapping[Any, Any]]) -> go.Figure:
@@ -272,7 +225,7 @@ def trial_chart(rows: Sequence[Mapping[Any, Any]]) -> go.Figure:
         tickvals=list(range(len(rows))), ticktext=[plain(str(row["metric"]), 22) for row in rows],
         range=[len(rows) - 0.5, -0.5],
     )  # fmt: skip
-    return _finished(figure, 90 + 26 * len(rows), legend=False)
+    return finished(figure, 90 + 26 * len(rows), legend=False)
 
 
 def profile_chart(skills: Mapping[str, Mapping[str, Sequence[float]]], families: Mapping[str, Look]) -> go.Figure:
@@ -288,7 +241,7 @@ def profile_chart(skills: Mapping[str, Mapping[str, Sequence[float]]], families:
         )  # fmt: skip
     figure.update_xaxes(title="skill (0 as the fitted Gaussian, 1 as the oracle)", nticks=7)
     figure.update_yaxes(title="share of runs above", tickformat=".0%", range=[-0.02, 1.02])
-    return _finished(figure, 360)
+    return finished(figure, 360)
 
 
 def learning_rates_chart(
@@ -306,7 +259,7 @@ def learning_rates_chart(
         )  # fmt: skip
         figure.add_scatter(
             x=factors, y=[float(np.mean(own[factor])) for factor in factors], mode="lines+markers",
-            line={"color": look.colour, "width": 2.5}, marker=_marker(look, 8), name=plain(family),
+            line={"color": look.colour, "width": 2.5}, marker=marker(look, 8), name=plain(family),
             legendgroup=family_key(family),
             hovertemplate=f"{plain(family)}: skill %{{y:.2f}} at ×%{{x}}<extra></extra>",
         )  # fmt: skip
@@ -314,7 +267,7 @@ def learning_rates_chart(
     ticks = [f"×{factor:g}" for factor in factors]
     figure.update_xaxes(title="learning rate, against the tuned", type="log", tickvals=factors, ticktext=ticks)
     figure.update_yaxes(title="skill at the end (cut off at −1)")
-    return _finished(figure, 360)
+    return finished(figure, 360)
 
 
 def family_key(family: str) -> str:
@@ -322,17 +275,18 @@ def family_key(family: str) -> str:
     return plain(family, 300)
 
 
-def _marker(look: Look, size: int) -> dict[str, Any]:
+def marker(look: Look, size: int) -> dict[str, Any]:
+    """A family's marker, as Plotly takes it."""
     return {"color": look.colour, "size": size, "symbol": SYMBOLS.get(look.marker, "circle")}
 
 
-def _across(figure: go.Figure, x: list[float], y: list[float], name: str, colour: str, dash: str) -> None:
+def across(figure: go.Figure, x: list[float], y: list[float], name: str, colour: str, dash: str) -> None:
     """A yardstick's line over the whole chart, named in the legend."""
     line = {"color": colour, "width": 1.5, "dash": dash}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, name=plain(name), hoverinfo="name")
 
 
-def _dash(role: str) -> str:
+def dash(role: str) -> str:
     """As in the scorecard's bars: the oracle's line is full, the floor's dashed."""
     return "solid" if role == "oracle" else "dash"
 
@@ -347,12 +301,14 @@ def _interval(row: Mapping[Any, Any]) -> str:
     return f"{row['mean']:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
-def _line(points: Mapping[float, float]) -> tuple[list[float], list[float]]:
+def line(points: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    """Coordinates, from left to right."""
     x = sorted(points)
     return x, [points[value] for value in x]
 
 
-def _finished(figure: go.Figure, height: int, *, legend: bool = True) -> go.Figure:
+def finished(figure: go.Figure, height: int, *, legend: bool = True) -> go.Figure:
+    """The layout that all charts share."""
     figure.update_layout(
         template={}, height=height, showlegend=legend, margin={"l": 56, "r": 16, "t": 12, "b": 48},
         legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0}, hovermode="closest", bargap=0.15,

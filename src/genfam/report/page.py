@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -20,13 +21,16 @@ from genfam.records import as_tuned, learning_rate_factor, role_of
 from genfam.report import definitions, interactive
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.charts import Chart, chart
+from genfam.report.cost_charts import cost_chart
+from genfam.report.costs import Costs, costs, rows_of, yardsticks
 from genfam.report.findings import Findings
 from genfam.report.page_samples import Samples, samples_of
 from genfam.report.page_tables import RunRow, ScoreRow, SkillRow, run_rows, score_rows, skill_rows
 from genfam.report.pictures import Drawn
-from genfam.report.series import by_learning_rate, costs, curves, diagnosed, diagnosis, first_traced
+from genfam.report.series import by_learning_rate, curves, diagnosed, diagnosis, first_traced
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import LEGEND, Summary, clean, headline
+from genfam.sampling_costs import of_suite
 from genfam.serialisation import write_atomically
 from genfam.stability_card import final_skills
 from genfam.types import Record
@@ -46,7 +50,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Source:
-    """A source's charts and what was spent on each run; a chart is None where records cannot give it."""
+    """A source's charts and what was spent on each run; a chart is None where records cannot give it.
+
+    `cost_rows` are the points of `cost` where some were measured at other solver steps than the run's.
+    """
 
     name: str
     about: str
@@ -55,6 +62,7 @@ class Source:
     headline: Chart | None
     compute: Chart | None
     cost: Chart | None
+    cost_rows: list[Mapping[str, str]]
     samples: Samples
     trajectories: list[Chart]
     reach: Chart | None
@@ -112,6 +120,7 @@ def build(
     rates = by_learning_rate(records) if len({learning_rate_factor(record) for record in records}) > 1 else {}
     runs, configurations = run_rows(records, found.card, path, store, published=published)
     skills = final_skills(records)
+    by_steps = of_suite(store, tuned)
     everywhere = {source for own in skills.values() for source in own}
     whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
     return Page(
@@ -119,7 +128,7 @@ def build(
         skill_rows(found.aggregate),
         [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
         [
-            _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source))
+            _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)
             for source in sorted({record.source for record in records})
         ],
         score_rows(found.card, roles, list(families), kinds),
@@ -160,11 +169,13 @@ def _hash(script: str) -> str:
 def _source(
     source: str, records: Sequence[Record], found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
     drawn: Mapping[str, Drawn], store: Path, rates: Mapping[str, Mapping[float, Sequence[float]]] | None,
+    by_steps: pd.DataFrame,
 ) -> Source:  # fmt: skip
     own = [record for record in records if record.source == source]
     contestants = [family for family in families if roles[family] == "contestant"]
     key = slug(source)
     metric = headline(found.card, source)
+    spent = costs(found.card, source, contestants, by_steps)
     said = answer(source, found.card, found.stability, found.metric_trial, contestants)
     return Source(
         source,
@@ -173,7 +184,8 @@ def _source(
         said,
         _headline(source, metric, found, families, roles, said) if metric else None,
         _compute(source, own, families, roles),
-        _cost(source, metric, found, families, roles, contestants) if metric else None,
+        _cost(source, spent, found, families, roles, contestants),
+        rows_of(spent) if spent.lines else [],
         samples_of(source, drawn, families, store / "figures"),
         [
             chart(
@@ -219,19 +231,17 @@ def _compute(
 
 
 def _cost(
-    source: str, metric: str, found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
+    source: str, spent: Costs, found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
     contestants: Sequence[str],
 ) -> Chart | None:  # fmt: skip
-    points = [point for point in costs(found.card, source, contestants) if point.evaluations > 0]
-    if not points:
+    if not spent.points:
         return None
-    rows = found.card[(found.card["source"] == source) & (found.card["metric"] == metric) & (found.card["n_ok"] > 0)]
-    marks = {row["family"]: float(row["mean"]) for row in rows.to_dict("records") if row["family"] not in contestants}
-    names = ", ".join(point.family for point in points if point.front)
-    front = ", ".join(f"{p.family} ({p.evaluations:g} evaluations, {p.mean:.3g})" for p in points if p.front)
-    label = f"{metric} on {source} over network evaluations per sample. On the Pareto front: {front}."
-    figure = interactive.cost_chart(points, metric, families, marks, roles)
-    return chart(f"cost-{slug(source)}", figure, f"{source}: {metric}. Pareto front: {names}", label)
+    marks = yardsticks(found.card, source, spent.metric, contestants)
+    names = ", ".join(dict.fromkeys(point.family for point in spent.front))
+    front = ", ".join(f"{p.name} ({p.evaluations:g} evaluations, {p.mean:.3g})" for p in spent.front)
+    label = f"{spent.metric} on {source} over network evaluations per sample. On the Pareto front: {front}."
+    figure = cost_chart(spent, families, marks, roles)
+    return chart(f"cost-{slug(source)}", figure, f"{source}: {spent.metric}. Pareto front: {names}", label)
 
 
 def _reach(source: str, own: Sequence[Record], families: Mapping[str, Look]) -> Chart | None:

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from genfam.report.tables import headline
 from genfam.scorecard import is_headline
 from genfam.stability.failures import failures, symptoms
 from genfam.stability_card import run_skills
@@ -38,25 +36,6 @@ class Curves:
     positive: bool
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A family's headline metric beside what one sample costs.
-
-    Attributes:
-        family: its name.
-        evaluations: of the network, per sample.
-        mean, low, high: of the headline metric, as in the scorecard; NaN bounds for one run.
-        front: whether no contestant samples as cheaply and has a better mean.
-    """
-
-    family: str
-    evaluations: float
-    mean: float
-    low: float
-    high: float
-    front: bool
-
-
 def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
     """The headline if the curves have it, else the first metric that they have; None where no run has a curve."""
     names = {point.metric for record in records for point in record.curve}
@@ -77,40 +56,6 @@ def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
     marks = {family: mean[0.0] for family, mean in means.items() if set(mean) == {0.0}}
     trained = {family: lines for family, lines in seeds.items() if family not in marks}
     return Curves(metric, trained, {family: means[family] for family in trained}, marks, positive)
-
-
-def costs(card: pd.DataFrame, source: str, contestants: Iterable[str]) -> list[Cost]:
-    """Families by evaluations per sample, the cheapest first; empty where the source has no headline metric.
-
-    A family that was measured at several settings (another number of solver steps) is a contestant for each, under
-    the name that each configuration gives it.
-    """
-    metric = headline(card, source)
-    own = card[(card["source"] == source) & (card["n_ok"] > 0)]
-    quality = {str(row["family"]): row for row in own[own["metric"] == metric].to_dict("records")}
-    asked = {
-        str(row["family"]): float(row["mean"])
-        for row in own[own["metric"] == "evaluations_per_sample"].to_dict("records")
-    }
-    known = [name for name in contestants if name in asked and name in quality and _finite(quality[name]["mean"])]
-
-    def beaten(family: str) -> bool:
-        mine = asked[family], float(quality[family]["mean"])
-        return any(
-            asked[other] <= mine[0] and float(quality[other]["mean"]) <= mine[1]
-            and (asked[other], float(quality[other]["mean"])) != mine
-            for other in known
-        )  # fmt: skip
-
-    found = []
-    for family in sorted(known, key=lambda name: (asked[name], float(quality[name]["mean"]), name)):
-        mean, low, high = (float(quality[family][name]) for name in ("mean", "ci_low", "ci_high"))
-        found.append(Cost(family, asked[family], mean, low, high, front=not beaten(family)))
-    return found
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
 
 
 def mass_ratios(share: NDArray[np.float64], masses: NDArray[np.float64]) -> NDArray[np.float64]:

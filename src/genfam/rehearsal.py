@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not type it
     """What happens in a rehearsal: bytes that are alive on the device, and draws from generators elsewhere.
 
     Not torch's own MemTracker: it hooks modules, and those hooks break gradient penalties (see `flops.py`).
@@ -36,7 +36,7 @@ class Watch(TorchDispatchMode):
     """
 
     def __init__(self, device: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch does not type it
         self.device = device
         self.alive = self.peak = 0
         self._known: set[int] = set()
@@ -75,7 +75,7 @@ class Watch(TorchDispatchMode):
         self.alive -= size
 
 
-class _Mode(FakeTensorMode):
+class _Mode(FakeTensorMode):  # type: ignore[no-untyped-call]  # torch does not type it
     """One mode, also for copies of its tensors: torch's deepcopy of a buffer would copy the mode with it."""
 
     def __deepcopy__(self, memo: Any) -> FakeTensorMode:

@@ -60,7 +60,7 @@ def choices(weights: Tensor, generator: Generator) -> Tensor:
 def random_state() -> dict[str, Tensor]:
     """The state of torch's global generators by device: the CPU's, and those of GPUs in use (dropout's)."""
     states = {"cpu": torch.random.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch does not type it
         states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
     return states
 

@@ -240,6 +240,7 @@ COMMANDS = {
     "genfam-report": commands.report,
     "genfam-publish": commands.publish,
     "genfam-tune": commands.tune,
+    "genfam-estimate": commands.estimate,
 }
 
 

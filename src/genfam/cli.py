@@ -305,7 +305,7 @@ def _groups(folders: list[Path]) -> dict[str, list[str]]:
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not group.startswith("tune"):
+            if group != "." and not group.startswith(("tune", "large")):
                 found.setdefault(group, set()).add(path.stem)
     return {group: sorted(options) for group, options in sorted(found.items())}
 

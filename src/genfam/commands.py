@@ -294,6 +294,39 @@ def tune(argv: Sequence[str] | None = None) -> int:
     return _guarded(parser, action)
 
 
+def estimate(argv: Sequence[str] | None = None) -> int:
+    """`genfam-estimate`: memory and hours that a suite's runs would take on one GPU; nothing is trained."""
+    parser = _parser(
+        "genfam-estimate",
+        "Parameters, FLOPs, memory and hours of a suite's runs on one GPU, from a rehearsal on tensors without numbers "
+        "(one seed). Hours are FLOPs over an assumed share of the GPU's peak: an estimate, no measurement.",
+        "genfam-estimate suite=gpu",
+        "genfam-estimate suite=gpu gpu=L4 utilisation=0.2 source=cifar10_fid budget.scale=6",
+    )
+    parser.add_argument("--suite", default="gpu", help="(default: %(default)s)")
+    parser.add_argument("--gpu", default="A100", help="A100, H100, L4 or RTX4090 (default: %(default)s)")
+    parser.add_argument("--utilisation", type=float, default=0.35, help="share of the peak (default: %(default)s)")
+    arguments = parser.parse_args(_given(argv, ("suite", "gpu", "utilisation")))
+
+    def action() -> int:
+        from genfam import cli
+        from genfam import estimate as estimates
+
+        estimates.table([], arguments.gpu, arguments.utilisation)  # a mistake is said before the work
+        found: list[estimates.Requirements] = []
+
+        def task(config: Any) -> None:
+            found.append(estimates.requirements(cli.plain(config)))
+
+        chosen = ["-m", f"+suite={arguments.suite}", "hydra/launcher=basic", "seed=0", *arguments.overrides]
+        code = cli.main(chosen, task=task)
+        if found:
+            print(estimates.table(found, arguments.gpu, arguments.utilisation))
+        return code
+
+    return _guarded(parser, action)
+
+
 def _counts(text: str) -> list[int]:
     counts = text.split(",")
     if not all(count.isdecimal() and int(count) > 0 for count in counts):
@@ -315,7 +348,7 @@ def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if name in ("genfam-benchmark", "genfam-tune"):
+    if name in ("genfam-benchmark", "genfam-estimate", "genfam-tune"):
         parser.add_argument("overrides", nargs="*", help="what `genfam` takes: key=value, group=option")
     return parser
 

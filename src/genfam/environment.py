@@ -50,8 +50,32 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def processor() -> str:
-    """The processor's model name, as the system tells it."""
+def device_for(asked: str) -> str:
+    """Where a run computes: `auto` is the GPU where torch finds one, else the CPU.
+
+    Raises:
+        ValueError: neither `cpu`, `cuda` nor `auto`, or `cuda` where there is none.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu or cuda, got {asked!r}")
+    if asked == "cpu":
+        return "cpu"
+    import torch  # takes seconds, and most of what asks here wants the CPU
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ValueError(f"device=cuda: torch {torch.__version__} ({built}) finds no GPU; device=cpu or auto does here")
+    return "cpu"
+
+
+def processor(device: str = "cpu") -> str:
+    """The processor's or the GPU's model name, as the system tells it."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU here"
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -77,8 +101,12 @@ def multiplies_bfloat16(device: str) -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
+def peak_memory(device: str = "cpu") -> int:
+    """Largest resident memory of this process so far in bytes; on a GPU, what torch held there at most."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -52,8 +52,15 @@ TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration can change the numbers; a key at its `UNSAID` value counts as absent."""
+    config = settled(config)
     unsaid = {key for key, value in UNSAID.items() if config.get(key) == value}
     return {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in unsaid}
+
+
+def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with `device=auto` made what it is on this machine."""
+    here = {"device": environment.device_for("auto")} if config.get("device") == "auto" else {}
+    return {**config, **here}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
@@ -102,12 +109,14 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
     found = finished_record(directory)
     if found is not None:
         return found
+    config = settled(config)
+    device = environment.device_for(config["device"])
     torch.set_num_threads(config["threads"])
     torch.set_flush_denormal(True)
     report = progress or (lambda share, text: None)
     source = make_source(config)
     torch.manual_seed(derive_seed(config["seed"], source.name, "initial weights"))
-    family = make_family(config, source)
+    family = make_family(config, source).to(device)
     plan(family, source, config["budget"]["train_flops"])
     extractor = make_extractor(config, source)
     metrics = make_metrics(config)
@@ -136,8 +145,9 @@ def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
                     report=status_report(report, trained, tracer),
                     stop_requested=stop_requested,
                     progress=trained,
-                    device=config["device"],
+                    device=device,
                 )
+                family.to(device)  # Lightning has put it back on the CPU
                 if not weights_are_finite(family):
                     raise Diverged("weights are not finite at the end of training")
             else:  # a yardstick's one point says what the curves of the others should leave and reach
@@ -186,7 +196,9 @@ def evaluate(
     """
     record = ended_well(directory)
     saved = load_run(directory)
-    config = saved.config
+    # a GPU's run can be measured where there is none
+    config = saved.config | {"device": "cpu" if saved.config["device"] == "cpu" else environment.device_for("auto")}
+    saved.family.to(config["device"])
     torch.set_num_threads(config["threads"])
     extractor = make_extractor(config, saved.source)
     metrics = make_metrics(config) | {key: build(value, plugins=plugins) for key, value in (new or {}).items()}
@@ -215,8 +227,8 @@ def ended_well(directory: Path) -> Record:
 
 def make_extractor(config: Mapping[str, Any], source: Source) -> Extractor:
     """The feature space; classifiers are trained once and cached beside the store."""
-    cache = Path(config["output_dir"]) / ".cache"
-    extractor = build(config["extractor"], plugins=config["plugins"], data=source, cache_dir=cache)
+    cache, device = Path(config["output_dir"]) / ".cache", config["device"]
+    extractor = build(config["extractor"], plugins=config["plugins"], data=source, cache_dir=cache, device=device)
     assert isinstance(extractor, Extractor)
     return extractor
 
@@ -243,7 +255,7 @@ def fill_counters(record: Record, family: Family) -> None:
     """What training has spent, and the stability of its traces."""
     record.updates, record.events_seen, record.train_flops = family.updates, family.events_seen, family.train_flops
     record.evaluations_per_sample = family.evaluations_per_sample
-    record.peak_memory = environment.peak_memory()
+    record.peak_memory = environment.peak_memory(family.device.type)
     record.stability = gradient_norm_quantiles(family.grad_norms)
     headline = [p for p in record.curve if is_frechet(p.metric)]
     if headline:
@@ -266,7 +278,7 @@ def curve_measure(
     base: list[Evaluation] = []
 
     def measure(family: Family) -> dict[str, float]:
-        samples = family.sample(n, generator=derived_generator(seed, source.name, "curve"))
+        samples = family.sample(n, generator=derived_generator(seed, source.name, "curve")).cpu()
         if show is not None:
             show(family.updates, samples)
         if not base:
@@ -336,7 +348,7 @@ def measure_run(
     n = config["evaluation"]["samples"]
     report(0.0, f"evaluating: drawing {n} samples")
     start = time.perf_counter()
-    samples = family.sample(n, generator=derived_generator(config["seed"], source.name, "evaluation"))
+    samples = family.sample(n, generator=derived_generator(config["seed"], source.name, "evaluation")).cpu()
     record.seconds_per_sample = (time.perf_counter() - start) / n
     start = time.perf_counter()
     seed = derive_seed(config["seed"], source.name, "metrics")
@@ -350,7 +362,7 @@ def measure_run(
 
 def save_model(directory: Path, family: Family) -> None:
     """Weights, averaged ones included, as safetensors."""
-    weights = {key: value.contiguous().clone() for key, value in family.state_dict().items()}
+    weights = {key: value.cpu().contiguous().clone() for key, value in family.state_dict().items()}
     write_atomically(directory / "weights.safetensors", save(weights))
 
 
@@ -376,6 +388,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 def failed_record(config: dict[str, Any], reason: str) -> Record:
     """What is written for a run whose process died before it could write its own."""
+    config = settled(config)
     return Record(
         run_id=run_id(config),
         outcome=Outcome.FAILED,
@@ -387,6 +400,6 @@ def failed_record(config: dict[str, Any], reason: str) -> Record:
         config=config,
         code_version=environment.code_version(),
         package_versions=environment.package_versions(),
-        device=f"{config['device']}: {environment.processor()}",
+        device=f"{config['device']}: {environment.processor(config['device'])}",
         threads=config["threads"],
     )

@@ -50,11 +50,11 @@ class SavedRun:
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """(n, *event): uint8 levels or float32 points; the same seed gives the same samples."""
-        return self.family.sample(n, generator=derived_generator(seed, "sample"))
+        return self.family.sample(n, generator=derived_generator(seed, "sample")).cpu()
 
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats; raises NotImplementedError where the family has no likelihood."""
-        return self.family.log_prob(x)
+        return self.family.log_prob(x).cpu()
 
     def to_uint8(self, samples: Tensor) -> NDArray[Any]:
         """For judges elsewhere: images as uint8 N × H × W × C in 0..255; points float32 N × D; tables as they are."""
@@ -107,7 +107,7 @@ def in_bfloat16(precision: str, device: str) -> bool:
 
 
 def load_run(directory: str | Path, data_dir: str | Path | None = None) -> SavedRun:
-    """Load a finished run from its folder.
+    """Load a finished run from its folder, onto the CPU (`.family.to("cuda")` puts it on a GPU).
 
     Args:
         directory: of the run.

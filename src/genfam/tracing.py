@@ -54,8 +54,9 @@ class Tracer:
         with one_generator_state(), family.without_average():
             samples = family.sample(self.samples, generator=derived_generator(self.seed, self.source.name, "trace"))
             torch.manual_seed(derive_seed(self.seed, self.source.name, "trace"))
-            critic_accuracy = family.diagnostics(self.source.train[: self.samples]).get("critic_accuracy")
-        modes, quality, counts = self.seen(samples)
+            real = self.source.train[: self.samples].to(family.device)
+            critic_accuracy = family.diagnostics(real).get("critic_accuracy")
+        modes, quality, counts = self.seen(samples.cpu())
         return TracePoint(family.updates, modes, quality, counts, critic_accuracy)
 
     def seen(self, samples: Tensor) -> tuple[int, float, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from genfam.families.base import Family
 from genfam.flops import count_flops
-from genfam.seeds import derive_seed
+from genfam.seeds import derive_seed, random_state, set_random_state
 from genfam.sources.base import Source
 from genfam.sources.batches import BatchStream
 from genfam.types import CurvePoint, TracePoint
@@ -54,15 +54,15 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
     trial = copy.deepcopy(family).train()
     trial.total_updates = 10**9
     optimisers = trial.configure_optimizers()
-    batch = source.train[: family.batch_size]
-    state = torch.random.get_rng_state()
+    batch = source.train[: family.batch_size].to(family.device)
+    state = random_state()
 
     def period() -> None:
         for _ in range(trial.flop_period):
             trial.update(batch, optimisers, torch.autograd.backward)
 
     family.flops_per_update = count_flops(period) / family.flop_period
-    torch.random.set_rng_state(state)
+    set_random_state(state)
     if family.flops_per_update <= 0:
         raise ValueError(
             f"{type(family).__name__}: expected an update with matrix products, convolutions or attention, which are "
@@ -204,7 +204,7 @@ def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress:
             "weights": family.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in optimisers],
             "family": family.training_state(),
-            "random_state": torch.random.get_rng_state(),
+            "random_state": random_state(),
             "curve": [(point.train_flops, point.metric, point.value) for point in progress.curve],
             "trace": [asdict(point) for point in progress.trace],
             "train_seconds": progress.train_seconds,
@@ -215,7 +215,7 @@ def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress:
 
 
 class Resume(Callback):
-    """Puts a checkpoint's optimisers and random state back once Lightning has made the optimisers."""
+    """Puts a checkpoint's optimisers and random states back once Lightning has made the optimisers."""
 
     def __init__(self, checkpoint: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
@@ -224,7 +224,8 @@ class Resume(Callback):
         """By position: optimisers are made in the order of the players."""
         for optimiser, state in zip(trainer.optimizers, self.checkpoint["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        torch.random.set_rng_state(self.checkpoint["random_state"])
+        found = self.checkpoint["random_state"]
+        set_random_state({"cpu": found} if torch.is_tensor(found) else found)  # a tensor: of an older version
 
 
 def train(
@@ -253,7 +254,7 @@ def train(
     """
     callbacks: list[Callback] = []
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
         family.load_state_dict(state["weights"])
         family.load_training_state(state["family"])
         progress.curve = [CurvePoint(*point) for point in state["curve"]]

@@ -17,6 +17,7 @@ from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.frechet import Frechet, distance_name
 from genfam.metrics.modes import Modes
 from genfam.types import Event
+from stand_ins import write_inception
 
 
 def digits(channels=1, count=1797):
@@ -170,21 +171,8 @@ def test_inception_refuses_a_file_that_would_run_code(tmp_path):
 
 
 def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
     path = tmp_path / "weights.pth"
-    # torch's own initialisation takes seconds and is replaced below.
-    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *args, **kwargs: None)
-    torch.manual_seed(0)
-    torch.save({}, path)
-    with monkeypatch.context() as patch:
-        # The network is made without loading weights, and saved for our extractor to load.
-        patch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
-        theirs = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(path))
-    for module in theirs.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    torch.save(theirs.state_dict(), path)
+    theirs = write_inception(path, monkeypatch)
     data = SimpleNamespace(event=Event((1, 8, 8), 17))
     ours = inception.Inception(data=data, weights_path=path, batch_size=2)
     x = digits().classifier_images()[2][:3]

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import scipy.linalg
 import torch
 
 from genfam.metrics.extractors import Identity
-from genfam.metrics.frechet import Frechet, Moments, draw_error, frechet, frechet_distance
-from genfam.types import Status
+from genfam.metrics.frechet import Frechet, FrechetToTraining, Moments, draw_error, frechet, frechet_distance
+from genfam.types import Event, Status
 
 
 def test_moments_are_mean_and_covariance(normal):
@@ -126,3 +127,13 @@ def test_non_finite_samples_are_refused_with_their_number(normal, evaluate):
     (found,) = Frechet().measure(evaluate(x, normal(50, 2, 1)))
     assert found.status is Status.NOT_APPLICABLE
     assert "1 of 50 samples" in found.reason
+
+
+def test_the_training_split_is_a_reference_of_its_own(normal, evaluate):
+    x, train, test = normal(60, 2), normal(95, 2, seed=1) + 3, normal(50, 2, seed=2)
+    data = SimpleNamespace(name="toy", event=Event((2,)), train=train)
+    evaluation = evaluate(x, test, data=data)
+    (found,) = FrechetToTraining(block=40).measure(evaluation)  # in three blocks
+    assert found.name == "train_fd_identity" and "|n=60|ref=train:95|" in found.fingerprint
+    assert found.estimate.value == pytest.approx(frechet(x, train)[0])
+    assert found.estimate.value > 10 * Frechet().measure(evaluation)[0].estimate.value  # three units each way: 18

@@ -1,7 +1,5 @@
 """Full-size sets on small files of the same format that the test writes; real ones where they are on the machine."""
 
-import hashlib
-import pickle
 import re
 import struct
 from pathlib import Path
@@ -17,6 +15,7 @@ from genfam.sources.batches import BatchStream
 from genfam.sources.datasets import DATASETS, ImageSet
 from genfam.sources.folders import ImageFolder
 from genfam.sources.made_of_images import BinarisedImages, StackedImages
+from stand_ins import write_cifar10
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -54,26 +53,8 @@ def test_idx_files_come_back_as_they_were_written(root, dataset):
 
 
 def test_cifar_batches_come_back_channels_first(tmp_path, monkeypatch):
-    from torchvision.datasets import CIFAR10
-
-    rng = np.random.default_rng(0)
+    pixels = write_cifar10(tmp_path, monkeypatch)
     folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    pixels = {}
-
-    def write(name: str, content: dict) -> list[str]:
-        (folder / name).write_bytes(pickle.dumps(content))
-        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
-
-    def batch(name: str) -> list[str]:
-        pixels[name] = rng.integers(0, 256, (10, 3072), dtype=np.uint8)
-        return write(name, {"data": pixels[name], "labels": list(range(10))})
-
-    names = [f"data_batch_{i}" for i in range(1, 6)]
-    monkeypatch.setattr(CIFAR10, "train_list", [batch(name) for name in names])
-    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])
-    meta = write("batches.meta", {"label_names": [str(i) for i in range(10)]})
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
     source = ImageSet("cifar10", tmp_path)
     assert source.train.shape == (50, 3, 32, 32) and source.test.shape == (10, 3, 32, 32)
     assert source.train[10:20].numpy().tobytes() == pixels["data_batch_2"].tobytes()

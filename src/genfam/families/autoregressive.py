@@ -25,6 +25,7 @@ from genfam.networks.sizing import fit_width
 from genfam.types import Data, Event, Likelihood
 
 DRAW_BYTES = 64 * 2**20  # of one chunk of events
+GPU_DRAW_BYTES = 4 * 2**30  # there a step costs its launches, however many events it is of
 BODIES = ("scalars", "patches", "pixelcnn")
 CHUNK = 1000  # events, at most
 BATCH_DIMENSIONS = 1024
@@ -115,7 +116,7 @@ class Autoregressive(Family):
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats per counting measure, or per volume in the source's own units; exact."""
-        values = self._values(x)
+        values = self._values(x.to(self.device))
         with _evaluating(self.sampler) as network:
             parts = [
                 network.log_prob(part, self.temperature).double().sum(dim=1)
@@ -126,9 +127,10 @@ class Autoregressive(Family):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
-        """-> (n, *event), in chunks whose cache stays below `DRAW_BYTES`."""
+        """-> (n, *event), in chunks whose cache stays below `DRAW_BYTES` (on a GPU `GPU_DRAW_BYTES`)."""
         with _evaluating(self.sampler) as network:
-            size = max(1, min(CHUNK, DRAW_BYTES // network.draw_bytes))
+            room = DRAW_BYTES if self.device.type == "cpu" else GPU_DRAW_BYTES
+            size = max(1, min(CHUNK, room // network.draw_bytes))
             parts = [network.draw(min(size, n - start), self.temperature, generator) for start in range(0, n, size)]
         shape = self.event.shape
         values = torch.cat(parts).view(-1, *shape) if parts else torch.zeros(0, *shape)

@@ -123,24 +123,27 @@ class Family(LightningModule, ABC):
 
     @abstractmethod
     def loss(self, x: Tensor, player: str) -> Tensor:
-        """(B, *event), player -> scalar to be minimised by that player."""
+        """(B, *event) on the family's device, player -> scalar to be minimised by that player."""
 
     @abstractmethod
     def sample(self, n: int, *, generator: Generator) -> Tensor:
-        """-> (n, *event) events as the source gives them (levels as uint8, points as float32); no grad."""
+        """-> (n, *event) events as the source gives them (levels as uint8, points as float32); no grad.
+
+        Random numbers come from the generator, which lives on the CPU (`genfam.seeds.normal` and its neighbours).
+        """
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """(B, *event) -> (B,) nats per the event's measure; refuses unless the family declares a likelihood."""
+        """(B, *event) on any device -> (B,) nats per the event's measure; refuses unless a likelihood is declared."""
         raise NotImplementedError(
             f"{type(self).__name__} declares likelihood = {self.likelihood.value}: it has no log_prob"
         )
 
     def diagnostics(self, x: Tensor) -> dict[str, float]:
-        """What the players show of themselves on real events (B, *event): a GAN its `critic_accuracy`."""
+        """What the players show of themselves on real events (B, *event), on their device: a GAN `critic_accuracy`."""
         return {}
 
     def prepare(self, data: Data) -> None:
-        """Look once at the training split before the first update (standardisation, closed-form fits)."""
+        """Look once at the training split before the first update, on the CPU (standardisation, closed-form fits)."""
 
     @property
     def evaluations_per_sample(self) -> float:
@@ -188,7 +191,9 @@ class Family(LightningModule, ABC):
         for name, network in networks.items():
             for module in network.modules():
                 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # on the CPU up to a third faster so
-                    module.to(memory_format=torch.channels_last)
+                    for weight in module.parameters():
+                        if weight.dim() == 4:  # as `Module.to` does it, which a rehearsal cannot
+                            weight.data = weight.data.to(memory_format=torch.channels_last)
             setattr(self, name, network)
         self.average = AveragedModel(networks[self.players[-1]], multi_avg_fn=self._average)
         self.average.requires_grad_(False)

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
+from genfam.seeds import uniform
 from genfam.types import Data, Event
 
 FEW_LEVELS = 8
@@ -49,7 +50,7 @@ class Codec(nn.Module):
         """(B, *event) -> (B, *event) float32; discrete events with fresh uniform noise."""
         if self.event.levels is None:
             return (x - self.mean) / self.scale
-        u = torch.rand(x.shape, generator=generator)
+        u = uniform(x.shape, x.device, generator)
         return 2.0 * (x.float() + 0.5 + noise_width(self.event.levels) * (u - 0.5)) / self.event.levels - 1.0
 
     def decode(self, z: Tensor) -> Tensor:

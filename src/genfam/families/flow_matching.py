@@ -27,6 +27,7 @@ from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.codec import Codec
 from genfam.networks.sizing import fit_width
 from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
+from genfam.seeds import integers, normal, normal_like, uniform
 from genfam.types import Data, Event, Likelihood
 
 # our name -> torchdiffeq's name, network evaluations per step
@@ -183,12 +184,12 @@ class FlowMatching(Family):
     def loss(self, x: Tensor, player: str) -> Tensor:
         """Mean squared error of the predicted quantity, or of the velocity (Lipman et al. 2023, equation 9)."""
         x1 = self.codec.encode(x)
-        x0 = torch.randn_like(x1)
+        x0 = normal_like(x1)
         if self.coupling == "optimal_transport":
             x0 = couple(x0, x1)
-        t = torch.rand(len(x1))
+        t = uniform((len(x1),), x1.device)
         if self.times == "logit_normal":
-            t = torch.sigmoid(self.times_mean + self.times_spread * torch.randn(len(x1)))
+            t = torch.sigmoid(self.times_mean + self.times_spread * normal((len(x1),), x1.device))
         xt = path(x0, x1, t)
         output = self.model(xt, t)
         target = {"velocity": x1 - x0, "data": x1, "noise": x0}[self.prediction]
@@ -208,9 +209,9 @@ class FlowMatching(Family):
         """Carry (n, *shape) draws of p_init along the flow to t = 1."""
         self.measured_evaluations = 0.0
         options: dict[str, Any] = {"method": ADAPTIVE.get(self.solver), "rtol": self.tolerance, "atol": self.tolerance}
-        times = torch.tensor([0.0, 1.0])
+        times = torch.tensor([0.0, 1.0], device=x_init.device)
         if self.solver in SOLVERS:
-            times = torch.linspace(0.0, 1.0, self.steps + 1)
+            times = torch.linspace(0.0, 1.0, self.steps + 1, device=x_init.device)
             options = {"method": SOLVERS[self.solver][0]}
         end: Tensor = odeint(self.velocity, x_init, times, **options)[-1]
         return end
@@ -219,7 +220,7 @@ class FlowMatching(Family):
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event): integrate the velocity from Gaussian noise."""
         chunks = [
-            self.codec.decode(self.transport(torch.randn(size, *self.event.shape, generator=generator)))
+            self.codec.decode(self.transport(normal((size, *self.event.shape), self.device, generator)))
             for size in chunk_sizes(n, min(10_000, max(1, CHUNK // self.event.dimensions)))
         ]
         return torch.cat(chunks)
@@ -232,10 +233,10 @@ class FlowMatching(Family):
         draw of the noise. Seeded: the same x gives the same number.
         """
         generator = torch.Generator().manual_seed(0)
-        z = self.codec.encode(x, generator)
-        probe = torch.randint(2, z.shape, generator=generator).float() * 2 - 1
+        z = self.codec.encode(x.to(self.device), generator)
+        probe = integers(2, z.shape, z.device, generator).float() * 2 - 1
         exact = self.event.dimensions <= self.exact_trace_up_to
-        state = (z, torch.zeros(len(z)))
+        state = (z, torch.zeros(len(z), device=z.device))
 
         def dynamics(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
@@ -244,7 +245,7 @@ class FlowMatching(Family):
                 trace = exact_divergence(v, z) if exact else hutchinson_divergence(v, z, probe)
             return v.detach(), trace
 
-        times = torch.linspace(1.0, 0.0, self.likelihood_steps + 1)
+        times = torch.linspace(1.0, 0.0, self.likelihood_steps + 1, device=z.device)
         with torch.no_grad():
             path_z, path_trace = odeint(dynamics, state, times, method="midpoint")
         x0, integral = path_z[-1].flatten(1), path_trace[-1]
@@ -263,15 +264,15 @@ def couple(x0: Tensor, x1: Tensor) -> Tensor:
         import ot
     except ImportError as error:
         raise ImportError("coupling=optimal_transport needs POT: pip install 'genfam[ot]'") from error
-    cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().numpy()
+    cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().cpu().numpy()
     plan = ot.emd(ot.unif(len(x1)), ot.unif(len(x0)), cost)
-    return x0[torch.from_numpy(plan).argmax(dim=1)]
+    return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]
 
 
 def exact_divergence(v: Tensor, z: Tensor) -> Tensor:
     """Σ_i ∂v_i/∂z_i per event by one backward pass per dimension; (B, *shape) twice -> (B,)."""
     flat = v.flatten(1)
-    total = torch.zeros(len(v))
+    total = torch.zeros(len(v), device=v.device)
     for index in range(flat.shape[1]):
         (grad,) = torch.autograd.grad(flat[:, index].sum(), z, retain_graph=index + 1 < flat.shape[1])
         total = total + grad.flatten(1)[:, index]

@@ -30,6 +30,7 @@ from genfam.families.codec import Codec
 from genfam.networks.convolutional import ImageDecoder, ImageEncoder
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.sizing import fit_width
+from genfam.seeds import integers, normal, uniform
 from genfam.types import Data, Event, Likelihood
 
 LOSSES = ("relativistic", "non_saturating", "minimax", "hinge", "wasserstein")
@@ -201,10 +202,10 @@ class GAN(Family):
 
     def draw_latent(self, n: int, generator: Generator | None = None) -> Tensor:
         """-> (n, latent + latent_bits): standard normal numbers, then coin flips of ±1."""
-        gaussian = torch.randn(n, self.latent, generator=generator)
+        gaussian = normal((n, self.latent), self.device, generator)
         if not self.latent_bits:
             return gaussian
-        flips = torch.randint(2, (n, self.latent_bits), generator=generator)
+        flips = integers(2, (n, self.latent_bits), self.device, generator)
         return torch.cat([gaussian, flips * 2.0 - 1.0], dim=1)
 
     def packed(self, x: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ class GAN(Family):
         """The weighted penalty on this batch; (B, *event) encoded, twice -> scalar."""
         weight = self.current_penalty_weight()
         if self.penalty == "wgan_gp":
-            mix = torch.rand(len(real)).view(-1, *[1] * (real.dim() - 1))
+            mix = uniform((len(real),), real.device).view(-1, *[1] * (real.dim() - 1))
             norm = squared_gradient_norm(self.critic, mix * real + (1 - mix) * fake).clamp_min(1e-12).sqrt()
             return weight * (norm - 1).square().mean()
         if self.penalty == "r1":

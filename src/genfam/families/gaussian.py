@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
+from genfam.seeds import normal
 from genfam.types import Data, Event, Likelihood
 
 
@@ -24,8 +25,9 @@ class Fitted(nn.Module):
 
     def cholesky(self) -> Tensor:
         """(D, D) lower triangular."""
-        full = torch.zeros(self.size, self.size)
-        full[torch.tril_indices(self.size, self.size).unbind()] = self.lower
+        device = self.lower.device
+        full = torch.zeros(self.size, self.size, device=device)
+        full[torch.tril_indices(self.size, self.size, device=device).unbind()] = self.lower
         return full
 
 
@@ -70,13 +72,13 @@ class Gaussian(Family):
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event)."""
-        noise = torch.randn(n, self.event.dimensions, generator=generator)
+        noise = normal((n, self.event.dimensions), self.device, generator)
         z = self.fitted.mean + noise @ self.fitted.cholesky().T
         return self.codec.decode(z.view(n, *self.event.shape))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats; for discrete events a lower bound by one draw of the noise."""
-        z = self.codec.encode(x, torch.Generator().manual_seed(0)).flatten(1)
+        z = self.codec.encode(x.to(self.device), torch.Generator().manual_seed(0)).flatten(1)
         lower = self.fitted.cholesky()
         white = torch.linalg.solve_triangular(lower, (z - self.fitted.mean).T, upper=False)
         log_det = lower.diagonal().log().sum()

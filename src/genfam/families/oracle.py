@@ -60,4 +60,4 @@ class Oracle(Family):
         """(B, *event) -> (B,) nats, the truth; refuses where p_data is not known."""
         if not isinstance(self.data, KnownDensity):
             return super().log_prob(x)
-        return self.data.log_prob(x).float()
+        return self.data.log_prob(x.cpu()).float()

@@ -39,6 +39,7 @@ from genfam.networks.observation import (
     soft_floor,
 )
 from genfam.networks.sizing import fit_width
+from genfam.seeds import integers, normal, normal_like
 from genfam.types import Data, Event, Likelihood
 
 SEED = 20160301  # of the importance samples: the same events get the same bound
@@ -114,8 +115,8 @@ class VampPrior(nn.Module):
     def sample(self, n: int, encoder: nn.Module, generator: Generator) -> Tensor:
         """-> (n, latent)."""
         mean, log_std = encoder(self.pseudo_inputs)
-        chosen = torch.randint(len(mean), (n,), generator=generator)
-        noise = torch.randn(n, mean.shape[1], generator=generator)
+        chosen = integers(len(mean), (n,), mean.device, generator)
+        noise = normal((n, mean.shape[1]), mean.device, generator)
         drawn: Tensor = mean[chosen] + torch.exp(log_std[chosen]) * noise
         return drawn
 
@@ -280,7 +281,7 @@ class VAE(Family):
         of each dimension's divergence KL_j (Kingma et al. 2016, equation 16).
         """
         mean, log_std = self.model["encoder"](self.inputs(x))
-        z = mean + torch.exp(log_std) * torch.randn_like(mean)
+        z = mean + torch.exp(log_std) * normal_like(mean)
         decoder = self.model["decoder"]
         distortion: Tensor = -decoder.log_prob(self.observed(x), z).mean()  # type: ignore[operator]  # a Decoder
         if "prior" in self.model:  # one draw estimates the divergence
@@ -303,7 +304,7 @@ class VAE(Family):
             if "prior" in networks:
                 z = networks["prior"].sample(size, networks["encoder"], generator)
             else:
-                z = torch.randn((size, self.latent), generator=generator, device=generator.device).to(self.device)
+                z = normal((size, self.latent), self.device, generator)
             x = networks["decoder"].sample(z, generator)
             chunks.append(x if self.event.is_discrete else self.codec.decode(x))
         networks.train(self.training)
@@ -327,7 +328,7 @@ class VAE(Family):
         """
         networks = self.sampler.eval()
         generator = torch.Generator().manual_seed(SEED)
-        bounds = [self._bound(networks, chunk, generator) for chunk in torch.split(x, self._events)]
+        bounds = [self._bound(networks, chunk, generator) for chunk in torch.split(x.to(self.device), self._events)]
         networks.train(self.training)
         volume = 0.0 if self.event.is_discrete else self.codec.log_volume
         return torch.cat(bounds) + volume
@@ -339,7 +340,7 @@ class VAE(Family):
         done = 0
         while done < self.importance_samples:
             k = min(max(1, self._rows // max(1, len(x))), self.importance_samples - done)
-            noise = torch.randn((k, *mean.shape), generator=generator).to(mean)
+            noise = normal((k, *mean.shape), mean.device, generator).to(mean)
             z = mean + torch.exp(log_std) * noise
             prior = self.log_prior(networks, z)
             posterior = gaussian_log_prob(z, mean, log_std).sum(dim=-1)

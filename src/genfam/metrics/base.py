@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from genfam.seeds import random_state, set_random_state
 from genfam.types import Data, Measurement, Model
 
 
@@ -82,7 +83,7 @@ class Evaluation:
         """
         if n not in self._log_probs:
             x = self.reference[:n]
-            with torch.random.fork_rng(devices=[]):
+            with one_generator_state():
                 torch.manual_seed(self.generator(3).initial_seed() % 2**63)
                 parts = [self.model.log_prob(x[rows]).detach().double().cpu() for rows in blocks(len(x), chunk)]
             self._log_probs[n] = torch.cat(parts)
@@ -148,12 +149,12 @@ def measure_all(
 
 @contextmanager
 def one_generator_state() -> Iterator[None]:
-    """Leave torch's global random state as it was: measuring must not change training."""
-    state = torch.random.get_rng_state()
+    """Leave torch's global random states as they were: measuring must not change training."""
+    state = random_state()
     try:
         yield
     finally:
-        torch.random.set_rng_state(state)
+        set_random_state(state)
 
 
 def blocks(n: int, size: int) -> Sequence[slice]:

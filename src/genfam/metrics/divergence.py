@@ -135,7 +135,7 @@ class Divergence(Metric):
         samples_only = bool(getattr(model, "samples_only", False))
         if model.likelihood_kind is Likelihood.EXACT and not samples_only:
             q = torch.cat(
-                [model.log_prob(support[rows]).double() for rows in blocks(len(support), self.sample_chunk)]
+                [model.log_prob(support[rows]).double().cpu() for rows in blocks(len(support), self.sample_chunk)]
             ).exp()
             total = float(q.sum())
             if not total <= 1 + SUM_TOLERANCE:
@@ -169,7 +169,8 @@ class Divergence(Metric):
         counts = torch.zeros(len(support), dtype=torch.int64)
         n = self.table_samples(len(support))
         for rows in blocks(n, self.sample_chunk):
-            counts += state_counts(sample(rows.stop - rows.start, generator=generator), support, levels)
+            drawn = sample(rows.stop - rows.start, generator=generator).cpu()
+            counts += state_counts(drawn, support, levels)
         return n, counts
 
     def _densities(self, evaluation: Evaluation, data: KnownDensity) -> list[Measurement]:

@@ -86,6 +86,7 @@ class Classifier(Extractor):
         shift: bool = True,
         stages: Sequence[int] = (2, 2),
         threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         """Train, or load what an equal classifier left in `cache_dir`.
 
@@ -104,6 +105,7 @@ class Classifier(Extractor):
             shift: move images by up to a pixel in training.
             stages: `residual`: blocks at each resolution, from half the image's on.
             threads: to train on; the weights depend on them in the last digits.
+            device: where features are computed. Training is on the CPU, so that the weights are the same.
 
         Raises:
             TypeError: the source has no `classifier_images`.
@@ -152,13 +154,14 @@ class Classifier(Extractor):
         self.recipe = content_hash(images, options | {"version": CLASSIFIER_VERSION})
         self.path = Path(cache_dir) / f"{name}-{self.recipe}.safetensors"
         self.test_accuracy = self._load_or_train(images)
-        self.network.eval().requires_grad_(False)
+        self.network.eval().requires_grad_(False).to(device)
+        self._device = device
 
     @cached_property
     def fingerprint(self) -> str:
         """Name, hash of data and hyperparameters, hash of the weights."""
         state = self.network.state_dict()
-        digest = hashlib.sha256(b"".join(state[key].numpy().tobytes() for key in sorted(state)))
+        digest = hashlib.sha256(b"".join(state[key].cpu().numpy().tobytes() for key in sorted(state)))
         return f"{self.name}|recipe={self.recipe}|weights={digest.hexdigest()[:12]}"
 
     def features(self, x: Tensor) -> Tensor:
@@ -175,7 +178,9 @@ class Classifier(Extractor):
     def _apply(self, module: nn.Module, x: Tensor) -> Tensor:
         """(N, *event) -> (N, images per event, outputs) float32."""
         images = x.reshape(-1, *self._image_shape)
-        parts = [module(images[rows].float() * self._scale) for rows in blocks(len(images), 1000)]
+        parts = [
+            module(images[rows].to(self._device).float() * self._scale).cpu() for rows in blocks(len(images), 1000)
+        ]
         return torch.cat(parts).reshape(len(x), self.images_per_event, -1)
 
     def _load_or_train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:

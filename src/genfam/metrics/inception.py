@@ -37,6 +37,7 @@ class Inception(ImageNetwork):
         cache_dir: str | Path | None = None,
         weights_path: str | Path | None = None,
         batch_size: int = 32,
+        device: str = "cpu",
     ) -> None:
         """Load the weights; without `weights_path` from `cache_dir`, where they are downloaded once.
 
@@ -46,14 +47,15 @@ class Inception(ImageNetwork):
             cache_dir: where the weights are kept (default: torch.hub's folder of checkpoints).
             weights_path: a file of torch-fidelity's weights.
             batch_size: images at a time.
+            device: where the network is.
 
         Raises:
             FileNotFoundError: no weights and no way to download them.
             ValueError: the source's events are not such images.
         """
-        super().__init__(name, data, batch_size)
+        super().__init__(name, data, batch_size, device)
         self.path = find_weights(weights_path, cache_dir)
-        self.network = load_network(self.path)
+        self.network = load_network(self.path).to(device)
 
     @cached_property
     def weights_hash(self) -> str:

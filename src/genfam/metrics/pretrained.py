@@ -31,17 +31,19 @@ class ImageNetwork(Extractor):
         name: of the extractor.
         data: the source; its events must be discrete images of one or three channels.
         batch_size: images at a time.
+        device: where the network is.
     """
 
     resize: ClassVar[str]
 
-    def __init__(self, name: str, data: object, batch_size: int) -> None:
+    def __init__(self, name: str, data: object, batch_size: int, device: str = "cpu") -> None:
         event = getattr(data, "event", None)
         if event is not None and not (event.is_discrete and event.is_image and event.shape[0] in (1, 3)):
             raise ValueError(f"extractor {name}: expected discrete images of 1 or 3 channels, got {event}")
         self.name = name
         self._batch_size = batch_size
         self._levels = 256 if event is None else int(event.levels)
+        self.device = device
         self.network: Any = None
 
     @property
@@ -67,7 +69,7 @@ class ImageNetwork(Extractor):
         parts = []
         for rows in blocks(len(x), self._batch_size):
             images = (x[rows].float() * (255.0 / (self._levels - 1))).round().to(torch.uint8)
-            parts.append(self.network(images.expand(-1, 3, -1, -1))[0].double())
+            parts.append(self.network(images.expand(-1, 3, -1, -1).to(self.device))[0].double().cpu())
         return torch.cat(parts)
 
 
@@ -81,6 +83,7 @@ class Pretrained(ImageNetwork):
         architecture: `clip-vit-b-32`, `dinov2-vit-b-14`, … (torch-fidelity's names).
         weights_path: for CLIP, OpenAI's file; None = downloaded once. DINOv2 comes with its code through torch.hub.
         batch_size: images at a time.
+        device: where the network is.
 
     Raises:
         FileNotFoundError: no weights and no way to download them; the message says which file to put where.
@@ -97,9 +100,10 @@ class Pretrained(ImageNetwork):
         architecture: str = "clip-vit-b-32",
         weights_path: str | Path | None = None,
         batch_size: int = 32,
+        device: str = "cpu",
     ) -> None:
-        super().__init__(name, data, batch_size)
-        self.network = load(architecture, weights_path)
+        super().__init__(name, data, batch_size, device)
+        self.network = load(architecture, weights_path).to(device)
 
     @cached_property
     def weights_hash(self) -> str:

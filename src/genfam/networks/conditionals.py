@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from genfam.networks.embeddings import FourierFeatures
+from genfam.seeds import choices, normal, uniform
 
 
 def softmax_log_prob(logits: Tensor, values: Tensor, temperature: float) -> Tensor:
@@ -30,7 +31,7 @@ def softmax_draw(logits: Tensor, temperature: float, generator: Generator) -> Te
     By inverting the cumulative distribution: one random number per draw, where `multinomial` takes one per level.
     """
     passed = torch.softmax(logits / temperature, dim=-1).cumsum(dim=-1)[:, :-1]
-    return (torch.rand(len(logits), 1, generator=generator) >= passed).sum(dim=-1)
+    return (uniform((len(logits), 1), logits.device, generator) >= passed).sum(dim=-1)
 
 
 class AutoregressiveBody(nn.Module, ABC):
@@ -167,6 +168,6 @@ class Mixture(Conditional):
     def draw(self, outputs: Tensor, dimension: int, temperature: float, generator: Generator) -> Tensor:
         """A component by its weight, then a draw from it."""
         log_weights, means, deviations = self._gaussians(outputs, self.anchors[dimension], temperature)
-        component = torch.multinomial(log_weights.exp(), 1, generator=generator)
-        noise = torch.randn(component.shape, generator=generator)
+        component = choices(log_weights.exp(), generator)
+        noise = normal(component.shape, component.device, generator)
         return (means.gather(1, component) + deviations.gather(1, component) * noise)[:, 0]

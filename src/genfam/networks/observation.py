@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from genfam.seeds import normal, uniform
 from genfam.types import Event
 
 LEAST_LOG_STD = -6.0
@@ -112,7 +113,8 @@ class Bernoulli(Observation):
     def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
         """(B, 1, *event) logits -> (B, *event) uint8."""
         probability = torch.sigmoid(parameters[:, 0])
-        return (_uniform(probability.shape, generator, probability.device) < probability).to(torch.uint8)
+        drawn: Tensor = uniform(probability.shape, probability.device, generator) < probability
+        return drawn.to(torch.uint8)
 
 
 class LogisticMixture(Observation):
@@ -166,7 +168,7 @@ class LogisticMixture(Observation):
         logits, means, log_scales = self._split(parameters)
         component = _categorical(logits, generator).unsqueeze(1)
         mean, log_scale = (t.gather(1, component).squeeze(1) for t in (means, log_scales))
-        u = _uniform(mean.shape, generator, mean.device).clamp(1e-7, 1.0 - 1e-7)
+        u = uniform(mean.shape, mean.device, generator).clamp(1e-7, 1.0 - 1e-7)
         draw = mean + torch.exp(log_scale) * torch.logit(u)
         level = torch.round((draw + 1.0) * 0.5 * (self.levels - 1))
         return level.clamp(0, self.levels - 1).to(torch.uint8)
@@ -213,7 +215,7 @@ class Gaussian(Observation):
     def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
         """(B, P, *event) -> (B, *event) float32."""
         mean, log_std = self._split(parameters)
-        noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+        noise = normal(mean.shape, mean.device, generator)
         return mean + torch.exp(log_std) * noise.to(mean)
 
 
@@ -236,13 +238,8 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return -0.5 * ((x - mean) * torch.exp(-log_std)).square() - log_std - 0.5 * math.log(2.0 * math.pi)
 
 
-def _uniform(shape: torch.Size, generator: Generator, device: torch.device) -> Tensor:
-    """U[0, 1) from the generator, on whichever device that lives, moved to `device`."""
-    return torch.rand(shape, generator=generator, device=generator.device).to(device)
-
-
 def _categorical(logits: Tensor, generator: Generator) -> Tensor:
     """(B, K, *rest) -> (B, *rest) int64: the number of cumulative probabilities that a uniform draw has passed."""
     passed = torch.softmax(logits, dim=1).cumsum(dim=1)[:, :-1]
-    u = _uniform(logits[:, 0].shape, generator, logits.device)
+    u = uniform(logits[:, 0].shape, logits.device, generator)
     return (u.unsqueeze(1) >= passed).sum(dim=1)

@@ -121,9 +121,10 @@ class PatchTransformer(AutoregressiveBody):
 
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D): patch after patch, pixel after pixel."""
-        values = torch.zeros(n, self.tokens, self.pixels, dtype=torch.int64)
+        device = self.order.device
+        values = torch.zeros(n, self.tokens, self.pixels, dtype=torch.int64, device=device)
         count = self.earlier.shape[-1]
-        features = torch.zeros(n, self.tokens + 1, self.pixels * count)
+        features = torch.zeros(n, self.tokens + 1, self.pixels * count, device=device)
         positions, cache = self.positions(), self.body.cache(n, self.tokens)
         for token in range(self.tokens):
             h = self.embed(features, self.above[token : token + 1])[:, 0] + positions[token]
@@ -134,7 +135,7 @@ class PatchTransformer(AutoregressiveBody):
                 h = context[:, pixel] + F.linear(known[:, :pixel].flatten(1), weight)
                 values[:, token, pixel] = softmax_draw(self._logits(h, self.bias[pixel]), temperature, generator)
                 known[:, pixel] = self.features(values[:, token, pixel])
-        out = torch.empty(n, self.tokens * self.pixels, dtype=torch.int64)
+        out = torch.empty(n, self.tokens * self.pixels, dtype=torch.int64, device=device)
         out[:, self.order.flatten()] = values.flatten(1)
         return out
 

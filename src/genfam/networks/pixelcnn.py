@@ -110,7 +110,8 @@ class GatedPixelCNN(AutoregressiveBody):
 
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D): one pass per pixel, over the rows that reach it."""
-        x = torch.zeros(n, 1, self.height, self.breadth, dtype=torch.int64)
+        device = next(self.parameters()).device
+        x = torch.zeros(n, 1, self.height, self.breadth, dtype=torch.int64, device=device)
         for row in range(self.height):
             top = max(0, row - self.rows_seen)  # rows above are out of reach
             for column in range(self.breadth):

@@ -97,7 +97,9 @@ class ScalarTransformer(AutoregressiveBody):
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D) values, decoded dimension by dimension with a key–value cache."""
         dtype = torch.int64 if isinstance(self.conditional, Levels) else torch.float32
-        values = torch.zeros(n, self.dimensions + 1, dtype=dtype)  # the last column is "outside the event"
+        values = torch.zeros(
+            n, self.dimensions + 1, dtype=dtype, device=self.neighbours.device
+        )  # the last column is "outside the event"
         positions, inside = self.positions(), self.neighbours < self.dimensions
         cache = self.body.cache(n, self.dimensions)
         for i in range(self.dimensions):

@@ -63,7 +63,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return v
     if length >= FUSED_FROM:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return attention(q, k, v, torch.full((length, length), -math.inf).triu(1))
+    return attention(q, k, v, torch.full((length, length), -math.inf, device=q.device).triu(1))
 
 
 class Block(nn.Module):

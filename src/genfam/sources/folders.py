@@ -30,7 +30,6 @@ class ImageFolder(Source):
     An image belongs to the test split if the hash of its path below the folder says so: adding images moves none.
     Where all images lie in two or more folders below it, those are classes, which a classifier can learn.
     Phones' rotations are applied, transparency becomes white, 16 bits become 8, hidden files are left out.
-    CelebA: `source=celeba`, which reads torchvision's `celeba/img_align_celeba`.
 
     Args:
         folder: below `data_dir`, or absolute.
@@ -178,3 +177,57 @@ class ImageFolder(Source):
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """(n, C, size, size) images of the training split, without repetition as long as they last."""
         return draw(self.train, n, generator)
+
+
+class CelebA(ImageFolder):
+    """Faces in torchvision's layout, split as its authors split them: 162,770 for training, 19,962 for testing.
+
+    torchvision checks the lists beside the images by their checksums, and the archive of the images when it is fetched;
+    images that lie there unpacked are taken as they are. The third part, for validation, is not used.
+
+    Args:
+        data_dir: torchvision's root: `celeba/img_align_celeba/*.jpg` and the lists `celeba/*.txt` lie below it.
+        size: pixels per side.
+        limit: most images of each split, the first by number; None = all.
+        download: fetch what is missing (from Google Drive, which needs the package `gdown`).
+        name: of the source.
+
+    Raises:
+        FileNotFoundError: at the first look, where the set is not there or cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path | None = None,
+        size: int = 64,
+        limit: int | None = None,
+        download: bool = False,
+        name: str = "celeba",
+    ) -> None:
+        super().__init__("celeba/img_align_celeba", data_dir, size, limit=limit, name=name)
+        self.root = None if data_dir is None else Path(data_dir).expanduser()
+        self.download = download
+
+    @cached_property
+    def _splits(self) -> tuple[Tensor, Tensor]:
+        return self._images("train"), self._images("test")
+
+    def _images(self, split: str) -> Tensor:
+        """(N, 3, size, size) uint8."""
+        if self.root is None or not (self.download or self.folder.is_dir()):
+            raise FileNotFoundError(
+                f"source {self.name}: expected data_dir=FOLDER with celeba/img_align_celeba in it, got "
+                f"{'no data_dir' if self.root is None else self.root}; put torchvision's files there, or let them be "
+                "fetched with source.download=true"
+            )
+        import torchvision  # takes a second, and most sources do not need it
+
+        try:
+            found = torchvision.datasets.CelebA(str(self.root), split=split, download=self.download)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"source {self.name}: {'cannot be downloaded to' if self.download else 'cannot be read from'} "
+                f"{self.root} ({error}); expected celeba/img_align_celeba and torchvision's five lists beside it "
+                f"({', '.join(name for _, _, name in torchvision.datasets.CelebA.file_list if name.endswith('.txt'))})"
+            ) from error
+        return torch.stack([self._read(self.folder / name) for name in found.filename[: self.limit]])

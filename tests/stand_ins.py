@@ -1,0 +1,57 @@
+"""Stand-ins for what cannot be fetched: a set in CIFAR-10's real format, and Inception with random weights."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+
+def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_batch: int = 10) -> dict[str, Any]:
+    """Batches of random pixels below `root`, whose checksums torchvision is made to expect; -> pixels by file."""
+    from torchvision.datasets import CIFAR10
+
+    rng = np.random.default_rng(0)
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    pixels: dict[str, Any] = {}
+
+    def write(name: str, content: dict[str, Any]) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def batch(name: str) -> list[str]:
+        pixels[name] = rng.integers(0, 256, (per_batch, 3072), dtype=np.uint8)
+        return write(name, {"data": pixels[name], "labels": [i % 10 for i in range(per_batch)]})
+
+    names = [f"data_batch_{i}" for i in range(1, 6)]
+    monkeypatch.setattr(CIFAR10, "train_list", [batch(name) for name in names])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch")])
+    meta = write("batches.meta", {"label_names": [str(i) for i in range(10)]})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    return pixels
+
+
+def write_inception(path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A file of weights in torch-fidelity's format, random; -> the network that has them."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # torch's own initialisation takes seconds and is replaced below.
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *args, **kwargs: None)
+    torch.manual_seed(0)
+    torch.save({}, path)
+    with monkeypatch.context() as patch:
+        # The network is made without loading weights, and saved for our extractor to load.
+        patch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
+        network = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(path))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    torch.save(network.state_dict(), path)
+    return network

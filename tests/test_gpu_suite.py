@@ -1,0 +1,48 @@
+"""`suite=gpu`: what it composes, and one cell of it in small, with stand-ins for the data and for Inception."""
+
+from pathlib import Path
+
+import pytest
+
+from genfam import experiment
+from genfam.types import Outcome
+from helpers import composed
+from stand_ins import write_cifar10, write_inception
+
+BODIES = {"gan": "conv", "vae": "conv", "autoregressive": "patches", "flow_matching": "dit"}
+
+
+@pytest.mark.parametrize("family", BODIES)
+def test_the_suite_asks_for_large_networks_and_the_fields_protocol(family: str) -> None:
+    cifar10 = composed("+suite=gpu", "source=cifar10_fid", f"family={family}")
+    assert cifar10["source"]["name"] == "cifar10"
+    assert cifar10["budget"]["parameters"] == 35_000_000 and cifar10["budget"]["train_flops"] == pytest.approx(6e17)
+    assert cifar10["family"]["body"] == BODIES[family]
+    assert cifar10["extractor"]["name"] == "inception" and cifar10["evaluation"]["samples"] == 50_000
+    assert cifar10["metrics"]["frechet_train"]["_target_"] == "genfam.metrics.frechet.FrechetToTraining"
+    stacked = composed("+suite=gpu", "source=stacked_mnist", f"family={family}", "budget.scale=0.5")
+    assert stacked["extractor"]["name"] == "mnist_resnet" and stacked["evaluation"]["samples"] == 26_000
+    assert stacked["budget"]["train_flops"] == pytest.approx(3e15) and stacked["family"]["body"] == BODIES[family]
+    alone = composed("source=cifar10", f"family={family}")  # the defaults stay as small as they were
+    assert alone["family"].get("body") != BODIES[family] and alone["extractor"]["name"] == "cifar10_resnet"
+
+
+@pytest.mark.slow
+def test_a_cell_runs_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar10(tmp_path, monkeypatch)
+    weights = tmp_path / "weights.pth"
+    write_inception(weights, monkeypatch)
+    record = experiment.run(
+        composed(
+            "+suite=gpu", "source=cifar10_fid", "family=vae", "device=cpu", "threads=1", "budget.scale=2e-8",
+            "budget.parameters=300000", "family.batch_size=4", "family.latent=8", "curve.points=1", "curve.samples=4",
+            "trace.points=2", "trace.samples=4", "evaluation.samples=12", "metric=[frechet,frechet_train,likelihood]",
+            "family.importance_samples=2", "metrics.likelihood.events=4", f"extractor.weights_path={weights}",
+            f"data_dir={tmp_path}", f"output_dir={tmp_path}/outputs",
+        )
+    )  # fmt: skip
+    assert record.outcome is Outcome.OK, record.reason
+    found = {m.name: m for m in record.metrics}
+    assert found["fid"].estimate is not None and "ref=test:10" in found["fid"].fingerprint
+    assert found["train_fid"].estimate is not None and "ref=train:50" in found["train_fid"].fingerprint
+    assert record.updates > 0 and found["bits_per_dim"].estimate is not None

@@ -90,11 +90,13 @@ def trace(modes: int, lost: int, seed: int) -> Trace:
 
 def steps_of(record: Record) -> pd.DataFrame:
     """What `genfam-evaluate steps=1,5,25` would write of a run that was measured with one step."""
-    distance = next(m for m in record.metrics if m.name == "fd_net").estimate.value
+    measured = next(m for m in record.metrics if m.name == "fd_net")
     common = dict(run_id=record.run_id, family=record.family, source=record.source, seed=record.seed, solver="heun",
-                  metric="fd_net", stderr=0.01, samples=500, fingerprint="x", code_version="abc")  # fmt: skip
+                  metric="fd_net", stderr=0.01, samples=500, code_version="abc")  # fmt: skip
+    common |= dict(fingerprint=measured.fingerprint)
+    value = measured.estimate.value
     rows = [
-        common | dict(steps=n, network_evaluations=float(n), value=distance * factor, seconds=0.4 * n, as_run=n == 1)
+        common | dict(steps=n, network_evaluations=float(n), value=value * factor, seconds=0.4 * n, as_run=n == 1)
         for n, factor in ((1, 1.0), (5, 0.6), (25, 0.65))
     ]
     return pd.DataFrame(rows, columns=list(sampling_costs.COLUMNS))

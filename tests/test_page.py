@@ -20,7 +20,7 @@ from genfam.report.page import build, render, write_page
 from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
 from genfam.report.series import curves, diagnosis
-from genfam.report.tables import cell, summarise
+from genfam.report.tables import bracketed, cell, summarise
 from genfam.sampling_costs import of_suite
 from genfam.scorecard import scorecard
 from genfam.types import CurvePoint, Estimate, Measurement
@@ -234,6 +234,8 @@ def test_a_setting_needs_every_seed_for_its_mean(arguments):
     assert [point.steps for point in found.points if point.family == "alpha"] == [1, 25]
     assert sorted(len(seed) for seed in found.lines[0].seeds) == [2, 3, 3]
     assert of_suite(arguments[1], [r for r in records if r.family == "beta"]).empty
+    other = [replace(m, fingerprint="digits|n=7") for m in records[0].metrics]
+    assert of_suite(arguments[1], [replace(r, metrics=other) for r in records]).empty  # measured anew, otherwise
 
 
 def test_means_of_curves_need_every_seed():
@@ -246,6 +248,24 @@ def test_means_of_curves_need_every_seed():
     assert sorted(found.means["alpha"]) == [1e8, 2e8, 3e8, 4e8]
     assert found.means["alpha"][1e8] == pytest.approx(6.5)
     assert found.marks == {"gauss": 9.0} and "gauss" not in found.seeds
+
+
+def test_one_source_has_no_answer_beside_its_own(page):
+    assert len(page.skills) > 1
+    records = [
+        make(name, "die", seed, value + 0.1 * seed, role)
+        for name, value, role in (("alpha", 2.0, "contestant"), ("gauss", 9.0, "floor"), ("truth", 1.0, "oracle"))
+        for seed in range(3)
+    ]
+    found = findings(records)
+    assert len(found.aggregate) == 1
+    alone = build(Path("report.html"), Path(), records, found, found.summary({}), {}, published=False)
+    assert alone.skills == [] and "All sources together:" not in render(alone)
+
+
+def test_a_short_interval_holds_its_value():
+    assert bracketed({"value": 0.9124, "ci_low": 0.9118, "ci_high": 0.9131}) == "0.912 [0.912, 0.913]"
+    assert bracketed({"value": 0.9, "ci_low": float("nan"), "ci_high": float("nan")}) == "0.9"
 
 
 def test_diagnoses_come_by_name(page):

@@ -159,6 +159,18 @@ def test_hostile_names_are_text(page):
     assert width <= 1400  # 300 characters break their lines
 
 
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_section_that_is_gone_to_lies_below_the_navigation(chromium, written, width):
+    page, _ = opened(chromium, written, viewport={"width": width, "height": 844})
+    for section in ("answer", "scorecard", "cost"):
+        page.locator(f"nav a[href='#{section}']").evaluate("(link) => link.click()")
+        heading = f"document.querySelector('#{section}-title').getBoundingClientRect()"
+        until(page, f"{heading}.top < innerHeight / 2")
+        assert page.evaluate(f"{heading}.bottom > document.querySelector('nav').getBoundingClientRect().bottom + 10")
+        assert page.evaluate(f"{heading}.bottom - document.querySelector('nav').getBoundingClientRect().bottom < 140")
+    page.context.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1400, "light")])
 @needs_axe
 def test_axe_finds_nothing_serious(chromium, written, width, scheme):

@@ -177,14 +177,19 @@ def write(path: Path, rows: pd.DataFrame) -> None:
 
 
 def of_suite(folder: str | Path, records: Iterable[Record]) -> pd.DataFrame:
-    """What a suite's folder has of these runs, in the store or published (beside published weights, too)."""
+    """What a suite's folder has of these runs, in the store or published (beside published weights, too).
+
+    Rows whose protocol is not the record's any more are left out: `genfam-evaluate` may have measured that again.
+    """
     place = Path(folder)
     files = [file for form in ("", "*/", "weights/*/") for file in sorted(place.glob(form + SAMPLING_COSTS))]
     found = [rows for file in files if len(rows := read(file))]
     if not found:
         return pd.DataFrame(columns=list(COLUMNS))
     rows = pd.concat(found, ignore_index=True)
-    rows = rows[rows["run_id"].isin([record.run_id for record in records])]
+    known = {(r.run_id, m.name): m.fingerprint for r in records for m in r.metrics if m.estimate is not None}
+    own = zip(rows["run_id"], rows["metric"], rows["fingerprint"], strict=True)
+    rows = rows[[known.get((run, metric)) == fingerprint for run, metric, fingerprint in own]]
     order = ["source", "family", "seed", *SETTING, "metric"]
     return rows.drop_duplicates([*SETTING, "metric"]).sort_values(order, ignore_index=True)
 

@@ -101,16 +101,20 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps:
     for family, row in known.items():
         mine = _settings(by_steps, source, metric, family, int(row["n_ok"]))
         as_run = next((point for point in mine if point.as_run), None)
-        bounds = (float(row[name]) for name in ("mean", "ci_low", "ci_high"))
-        drawn = (as_run.solver, as_run.steps, True, as_run.seconds) if as_run else ()
-        points.append(Cost(family, asked[family], *bounds, False, *drawn))
+        mean, low, high = (float(row[name]) for name in ("mean", "ci_low", "ci_high"))
+        point = Cost(family, asked[family], mean, low, high)
+        if as_run is not None:
+            point = replace(point, solver=as_run.solver, steps=as_run.steps, seconds=as_run.seconds)
+        points.append(point)
         points += [point for point in mine if not point.as_run]
     points = [point for point in points if point.evaluations > 0]
     points.sort(key=lambda p: (p.evaluations, p.mean, p.name))
     points = [replace(point, front=not _beaten(point, points)) for point in points]
     if by_steps is not None and len(by_steps):
         rows = by_steps[(by_steps["source"] == source) & (by_steps["metric"] == metric)]
-        for (family, solver), part in rows[rows["family"].isin(list(known))].groupby(["family", "solver"]):
+        rows = rows[rows["family"].isin(list(known))]
+        for family, solver in dict.fromkeys(zip(rows["family"], rows["solver"], strict=True)):
+            part = rows[(rows["family"] == family) & (rows["solver"] == solver)]
             seeds = [
                 dict(sorted(zip(run["network_evaluations"].astype(float), run["value"].astype(float), strict=True)))
                 for _, run in part.groupby("seed")
@@ -126,8 +130,8 @@ def _settings(by_steps: pd.DataFrame | None, source: str, metric: str, family: s
         return []
     own = by_steps[(by_steps["source"] == source) & (by_steps["family"] == family) & (by_steps["metric"] == metric)]
     found = []
-    for key, rows in own.groupby(["solver", "steps"]):
-        solver, steps = key
+    for solver, steps in sorted(set(zip(own["solver"], own["steps"], strict=True))):
+        rows = own[(own["solver"] == solver) & (own["steps"] == steps)]
         values = rows["value"].astype(float).tolist()
         if len(values) == runs:
             seconds = float((rows["seconds"] / rows["samples"]).mean())

@@ -125,7 +125,8 @@ def build(
     whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
     return Page(
         summary,
-        skill_rows(found.aggregate),
+        # on one source this would repeat the source's own answer, by a laxer test
+        skill_rows(found.aggregate) if len(everywhere) > 1 else [],
         [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
         [
             _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)

@@ -198,9 +198,12 @@ def stability_table(source: str, stability: pd.DataFrame | None) -> Table | None
 
 
 def bracketed(row: dict[Any, Any]) -> str:
-    """Value [low, high], for intervals that lie unevenly about their value."""
+    """Value [low, high], for intervals that lie unevenly about their value.
+
+    All with three digits: with two, a short interval rounds to nothing and off its own value.
+    """
     value, low, high = float(row["value"]), float(row["ci_low"]), float(row["ci_high"])
-    return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.2g}, {high:.2g}]"
+    return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def together(aggregate: pd.DataFrame | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,13 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 import genfam
 from genfam import cli, commands, experiment, report
+from genfam.records import Store
 from genfam.types import Event, Outcome, Record
+from stores import make
 
 CONF = cli.configuration_folder()
 FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
@@ -349,3 +353,24 @@ def test_publish_hands_over_the_command(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "quick").mkdir()
     assert commands.publish(["suite=quick", f"output_dir={tmp_path}", "results_dir=r"]) == 0
     assert calls == [((tmp_path / "quick", Path("r"), "genfam -m +suite=quick"), {"allow_mixed": False})]
+
+
+def test_runs_of_a_launcher_that_tells_nothing_are_counted_by_their_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "mine")
+    before = store.write(make("alpha", "die", 0, 1.0, outcome=Outcome.FAILED))
+    os.utime(before.parent / "record.json", (0, 0))
+    monkeypatch.setattr(cli, "tally", cli.Tally())
+    callback = cli.Elsewhere()
+    callback.started -= 1.0  # some file systems count whole seconds
+    for seed, outcome in enumerate([Outcome.OK, Outcome.DIVERGED, Outcome.FAILED], start=1):
+        record = make("alpha", "die", seed, 1.0, outcome=outcome)
+        record.config |= {"output_dir": str(tmp_path), "suite": "mine", "results_dir": "results"}
+        store.write(record)
+    config = OmegaConf.create({"output_dir": str(tmp_path), "suite": "mine", "results_dir": "results"})
+    callback.on_multirun_end(config)
+    assert (cli.tally.total, cli.tally.finished, len(cli.tally.failures)) == (3, 2, 1)  # the old failure is not ours
+    assert cli.tally.multirun and list(cli.tally.suites) == [tmp_path / "mine"]
+    callback.on_multirun_end(config)
+    assert cli.tally.total == 3  # counted once

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,6 +82,26 @@ class Tally:
 
 
 tally = Tally()
+
+
+class Elsewhere(Callback):
+    """Hydra's callback: of a multirun whose jobs another launcher ran elsewhere (submitit), the records are counted."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count what was written since the start, unless the launcher or this process has counted."""
+        if tally.total:
+            return
+        from genfam import experiment
+
+        folder = Path(config.output_dir, config.suite)
+        tally.multirun, tally.suites[folder] = True, Path(config.results_dir)
+        for file in sorted(folder.glob("*/record.json")):
+            record = experiment.read_record(file.parent) if file.stat().st_mtime >= self.started else None
+            if record is not None:
+                tally.add(record.config, record.outcome.value, record.reason, file.parent.name)
 
 
 def configuration_folder() -> Path:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from genfam.report import definitions
 from genfam.scorecard import HEADLINES, is_headline
 from genfam.types import Likelihood, Outcome
 
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
+# After them stand metrics that are not genfam's.
 COLUMNS = (
     *HEADLINES, "kid", "kd_*", "sliced_wasserstein", "precision", "coverage", "modes_covered", "high_quality_share",
     "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample", "train_seconds",
@@ -277,7 +279,10 @@ def clean(text: str) -> str:
 
 
 def _columns(names: list[str]) -> list[str]:
-    return [name for pattern in COLUMNS for name in sorted(names) if fnmatchcase(name, pattern)]
+    """`COLUMNS`, then the user's own metrics, which nobody would add for nothing."""
+    own = [name for name in sorted(names) if definitions.metric(name) == definitions.UNKNOWN]
+    shown = [name for pattern in COLUMNS for name in sorted(names) if fnmatchcase(name, pattern)]
+    return [*shown, *(name for name in own if name not in shown)]
 
 
 def _nan_last(value: float) -> float:

@@ -42,11 +42,11 @@ def write_inception(path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     """A file of weights in torch-fidelity's format, random; -> the network that has them."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    # torch's own initialisation takes seconds and is replaced below.
-    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *args, **kwargs: None)
     torch.manual_seed(0)
     torch.save({}, path)
     with monkeypatch.context() as patch:
+        # torch's own initialisation takes seconds and is replaced below
+        patch.setattr(nn.init, "kaiming_uniform_", lambda *args, **kwargs: None)
         # The network is made without loading weights, and saved for our extractor to load.
         patch.setattr(nn.Module, "load_state_dict", lambda *args, **kwargs: None)
         network = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=str(path))

@@ -88,12 +88,13 @@ def block(results: Path) -> str:
                 cells = [found.get(family, "–") for family in families]
                 lines.append(f"| {source} | *{entry}* ({rows['unit'].iloc[0]}) ↓ | " + " | ".join(cells) + " |")
     together = pd.read_csv(results / "aggregate.csv").sort_values("value", ascending=False)
-    lines += [
-        "",
-        "All sources together, interquartile mean of skill (0 as the fitted Gaussian, 1 as the oracle): "
-        + ", ".join(f"{row['family']} {bracketed(row)}" for row in together.to_dict("records"))
-        + ".",
-    ]
+    if len(together):  # skill is counted from the oracle, which a suite need not have
+        lines += [
+            "",
+            "All sources together, interquartile mean of skill (0 as the fitted Gaussian, 1 as the oracle): "
+            + ", ".join(f"{row['family']} {bracketed(row)}" for row in together.to_dict("records"))
+            + ".",
+        ]
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from genfam import cli, commands, experiment
 from genfam.records import Store, load_published, to_frame
 from genfam.report import definitions
 from genfam.report.answer import answer, sentence
+from genfam.report.cost_charts import cost_chart
 from genfam.report.costs import costs
 from genfam.report.findings import findings
 from genfam.report.interactive import plain
@@ -20,6 +21,7 @@ from genfam.report.page import build, render, write_page
 from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
 from genfam.report.series import curves, diagnosis
+from genfam.report.style import looks
 from genfam.report.tables import bracketed, cell, summarise
 from genfam.sampling_costs import of_suite
 from genfam.scorecard import scorecard
@@ -225,13 +227,22 @@ def test_solver_steps_are_a_line_and_on_the_front_where_none_beats_them(page, te
     assert "heun, 5 steps" in text and next(s for s in page.sources if s.name == "grid").cost_rows == []
 
 
-def test_a_setting_needs_every_seed_for_its_mean(arguments):
+def test_a_setting_needs_every_seed_to_be_on_the_front(arguments):
     card, records = arguments[3].card, arguments[2]
     rows = of_suite(arguments[1], records)
     assert len(rows) == 9
     part = rows[(rows["steps"] != 5) | (rows["seed"] != 2)]
     found = costs(card, "digits", ["alpha", "beta"], part)
-    assert [point.steps for point in found.points if point.family == "alpha"] == [1, 25]
+    alpha = [point for point in found.points if point.family == "alpha"]
+    assert [(point.steps, point.part, point.front) for point in alpha] == [
+        (1, "", True), (5, "2 of 3 runs", False), (25, "", True)
+    ]  # fmt: skip
+    assert alpha[1].setting == "heun, 5 steps, 2 of 3 runs" and np.isnan(alpha[1].high)
+    only = costs(card, "digits", ["alpha", "beta"], rows[rows["seed"] == 0])
+    assert [point.as_run for point in only.points if point.family == "alpha"] == [False, True, False, False]
+    figure = cost_chart(only, looks({"alpha": "contestant", "beta": "contestant"}), {}, {})
+    shown = [trace for trace in figure.data if trace.mode == "markers" and trace.name == "alpha"]
+    assert [trace.marker.symbol for trace in shown] == ["circle-open", "circle", "circle-open", "circle-open"]
     assert sorted(len(seed) for seed in found.lines[0].seeds) == [2, 3, 3]
     assert of_suite(arguments[1], [r for r in records if r.family == "beta"]).empty
     other = [replace(m, fingerprint="digits|n=7") for m in records[0].metrics]

@@ -21,6 +21,8 @@ def cost_chart(
 ) -> go.Figure:
     """A point per family as it was run; a line over solver steps, every seed faint; the Pareto front dotted.
 
+    Where not all runs were measured at a setting, its marker is hollow, and a line through such is thin.
+
     Args:
         found: with one point or more.
         families: looks by name.
@@ -44,14 +46,17 @@ def cost_chart(
             )  # fmt: skip
         figure.add_scatter(
             x=[p.evaluations for p in own.points], y=[p.mean for p in own.points], mode="lines", hoverinfo="skip",
-            line={"color": look.colour, "width": 3}, showlegend=False, legendgroup=family_key(own.family),
+            line={"color": look.colour, "width": 1.5 if any(p.part for p in own.points) else 3}, showlegend=False,
+            legendgroup=family_key(own.family),
         )  # fmt: skip
     for point in found.points:
         look = families[point.family]
         bottom = max(point.low, low) if log else point.low
         error = {"array": [point.high - point.mean], "arrayminus": [point.mean - bottom], "symmetric": False}
+        shape = marker(look, 12 if point.as_run else 7)
+        shape["symbol"] += "-open" if point.part else ""
         figure.add_scatter(
-            x=[point.evaluations], y=[point.mean], mode="markers", marker=marker(look, 12 if point.as_run else 7),
+            x=[point.evaluations], y=[point.mean], mode="markers", marker=shape,
             name=plain(point.family), legendgroup=family_key(point.family), showlegend=point.as_run,
             error_y=None if math.isnan(point.high) else error | {"color": look.colour, "thickness": 2, "width": 0},
             hoverinfo="text", hovertext=_said(point),
@@ -80,7 +85,9 @@ def costs_figure(
         for points in own.seeds:
             axis.plot(*line(points), color=colour, alpha=0.3, linewidth=0.8, marker=".", markersize=3)
         x, y = [p.evaluations for p in own.points], [p.mean for p in own.points]
-        axis.plot(x, y, color=colour, linewidth=2.0, label=f"{label(own.family)}, steps of {label(own.solver)}")
+        part = next((f" ({p.part})" for p in own.points if p.part), "")
+        name = f"{label(own.family)}, steps of {label(own.solver)}{part}"
+        axis.plot(x, y, color=colour, linewidth=1.0 if part else 2.0, label=name)
     for point in found.points:
         look = families[point.family]
         if math.isfinite(point.high):
@@ -88,6 +95,7 @@ def costs_figure(
         axis.plot(
             [point.evaluations], [point.mean], color=look.colour, marker=look.marker, linestyle="none",
             markersize=8 if point.as_run else 4, label=f"{label(point.family)}, as run" if point.as_run else None,
+            markerfacecolor="none" if point.part else look.colour,
         )  # fmt: skip
     axis.plot(
         [p.evaluations for p in found.front], [p.mean for p in found.front], color=TRUTH, linestyle=":", linewidth=1.5,

@@ -21,10 +21,12 @@ class Cost:
         family: its name.
         evaluations: of the network, per sample.
         mean, low, high: of the headline metric over seeds, as in the scorecard; NaN bounds for one run.
-        front: whether no point is as cheap and better, or as good and cheaper, by means.
+        front: whether no point of all runs is as cheap and better, or as good and cheaper, by means.
         solver, steps: how it was drawn; empty and 0 where that was not measured.
         as_run: whether the scorecard's numbers were measured so.
         seconds: per sample, on the machine that measured it; NaN where the scorecard alone speaks.
+        part: `1 of 3 runs` where not all of the scorecard's runs were measured so (only some have kept their weights):
+            such a point beats none and is not on the front. Empty where all were.
     """
 
     family: str
@@ -37,6 +39,7 @@ class Cost:
     steps: int = 0
     as_run: bool = True
     seconds: float = math.nan
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -46,7 +49,8 @@ class Cost:
     @property
     def setting(self) -> str:
         """Solver and steps in words; empty where not known."""
-        return f"{self.solver}, {self.steps} step{'s' if self.steps > 1 else ''}" if self.solver else ""
+        steps = f"{self.solver}, {self.steps} step{'s' if self.steps > 1 else ''}" if self.solver else ""
+        return f"{steps}, {self.part}" if self.part else steps
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps:
         card: as `genfam.scorecard.scorecard` gives it.
         source: its name.
         contestants: families.
-        by_steps: as `genfam.sampling_costs.of_suite` gives it. A setting has a mean where all runs that entered the
-            scorecard's were measured at it; else it shows as single seeds only.
+        by_steps: as `genfam.sampling_costs.of_suite` gives it. A setting is on the front only where all runs that
+            entered the scorecard's mean were measured at it.
     """
     metric = headline(card, source) or ""
     own = card[(card["source"] == source) & (card["n_ok"] > 0)]
@@ -109,7 +113,8 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps:
         points += [point for point in mine if not point.as_run]
     points = [point for point in points if point.evaluations > 0]
     points.sort(key=lambda p: (p.evaluations, p.mean, p.name))
-    points = [replace(point, front=not _beaten(point, points)) for point in points]
+    whole = [point for point in points if not point.part]
+    points = [replace(point, front=not point.part and not _beaten(point, whole)) for point in points]
     if by_steps is not None and len(by_steps):
         rows = by_steps[(by_steps["source"] == source) & (by_steps["metric"] == metric)]
         rows = rows[rows["family"].isin(list(known))]
@@ -125,7 +130,7 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps:
 
 
 def _settings(by_steps: pd.DataFrame | None, source: str, metric: str, family: str, runs: int) -> list[Cost]:
-    """The settings at which all `runs` runs of a family were measured."""
+    """The settings at which a family was measured; `runs` runs are all of it."""
     if by_steps is None or not len(by_steps):
         return []
     own = by_steps[(by_steps["source"] == source) & (by_steps["family"] == family) & (by_steps["metric"] == metric)]
@@ -133,14 +138,15 @@ def _settings(by_steps: pd.DataFrame | None, source: str, metric: str, family: s
     for solver, steps in sorted(set(zip(own["solver"], own["steps"], strict=True))):
         rows = own[(own["solver"] == solver) & (own["steps"] == steps)]
         values = rows["value"].astype(float).tolist()
-        if len(values) == runs:
-            seconds = float((rows["seconds"] / rows["samples"]).mean())
-            found.append(
-                Cost(
-                    family, float(rows["network_evaluations"].mean()), sum(values) / runs, *interval(values), False,
-                    str(solver), int(steps), bool(rows["as_run"].all()), seconds,
-                )
-            )  # fmt: skip
+        part = "" if len(values) == runs else f"{len(values)} of {runs} runs"
+        low, high = (math.nan, math.nan) if part else interval(values)
+        found.append(
+            Cost(
+                family, float(rows["network_evaluations"].mean()), sum(values) / len(values), low, high, False,
+                str(solver), int(steps), not part and bool(rows["as_run"].all()),
+                float((rows["seconds"] / rows["samples"]).mean()), part,
+            )
+        )  # fmt: skip
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from genfam.arguments import add_places, boolean, command_parser, counts, given, guarded, run_folder, suite_folder
 from genfam.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def benchmark(argv: Sequence[str] | None = None) -> int:
     """`genfam-benchmark`: run a suite and print its scorecard. Returns genfam's exit code."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-benchmark",
         "Train and compare every family of a suite; what is finished is skipped.",
         "genfam-benchmark",
@@ -29,7 +29,7 @@ def benchmark(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--suite", default="quick", help="a file of conf/suite (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress: errors and the scorecard only")
-    arguments, overrides = parser.parse_known_intermixed_args(_given(argv, ("suite",)))
+    arguments, overrides = parser.parse_known_intermixed_args(given(argv, ("suite",)))
     overrides = [*arguments.overrides, *overrides]
     from genfam import cli
 
@@ -41,7 +41,7 @@ def benchmark(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(argv: Sequence[str] | None = None) -> int:
     """`genfam-evaluate`: measure stored runs again, without training. Returns 1 where one could not be measured."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-evaluate",
         "Measure a stored run (or all runs of a suite) again: nothing is trained. With steps=, measure it at several "
         "numbers of solver steps instead and write sampling_costs.csv beside its record, which stays as it is.",
@@ -56,13 +56,13 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--suite", help="a suite of the store: every finished run of it")
     parser.add_argument("--metric", type=Path, help="YAML file of one more metric (`_target_` and its constants)")
     parser.add_argument("--plugins", default="", help="packages beside genfam that it comes from, with commas")
-    parser.add_argument("--steps", type=_counts, help="numbers of solver steps, with commas; what is there is skipped")
+    parser.add_argument("--steps", type=counts, help="numbers of solver steps, with commas; what is there is skipped")
     parser.add_argument("--solver", default="", help="with steps: one or several, with commas (default: the run's own)")
     parser.add_argument("--data_dir", "--data-dir", type=Path, help="with steps: where image files lie")
     parser.add_argument("--quiet", action="store_true", help="no progress: results only")
-    _add_places(parser, store=None)
+    add_places(parser, store=None)
     keys = ("run", "suite", "metric", "plugins", "steps", "solver", "data_dir", "output_dir", "results_dir")
-    arguments = parser.parse_args(_given(argv, keys))
+    arguments = parser.parse_args(given(argv, keys))
     if arguments.steps and (arguments.metric or arguments.plugins):
         parser.error("metric and plugins: not with steps, which measures what the record has")
     if not arguments.steps and (arguments.solver or arguments.data_dir):
@@ -90,10 +90,10 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
 
         if arguments.run is not None:
             with shown(arguments.run.name, quiet=arguments.quiet) as progress:
-                _, show = measure(_run_folder(arguments.run), progress)
+                _, show = measure(run_folder(arguments.run), progress)
             show()
             return 0
-        suite = _suite_folder(arguments.output_dir or Path("outputs"), arguments.suite)
+        suite = suite_folder(arguments.output_dir or Path("outputs"), arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
         skipped = 0
         for number, folder in enumerate(folders, start=1):
@@ -107,12 +107,12 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
         report.finish(suite, arguments.results_dir)
         return 1 if skipped == len(folders) else 0
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def sample(argv: Sequence[str] | None = None) -> int:
     """`genfam-sample`: draw from a stored run into an .npz, key `samples`."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-sample",
         "Draw samples from a stored run into an .npz file with the key `samples`: images as uint8 N x H x W x C, "
         "points as float32 N x D, tables as uint8 levels N x D.",
@@ -122,7 +122,7 @@ def sample(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("samples.npz"), help="file (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
-    arguments = parser.parse_args(_given(argv, ("run", "n", "out", "seed")))
+    arguments = parser.parse_args(given(argv, ("run", "n", "out", "seed")))
     if arguments.n < 1:
         parser.error(f"n: expected a positive number of samples, got {arguments.n}")
     if arguments.out.suffix != ".npz":
@@ -133,19 +133,19 @@ def sample(argv: Sequence[str] | None = None) -> int:
 
         import genfam
 
-        run: Any = genfam.load_run(_run_folder(arguments.run))  # type: ignore[operator]  # a lazy attribute: object
+        run: Any = genfam.load_run(run_folder(arguments.run))  # type: ignore[operator]  # a lazy attribute: object
         array = np.asarray(run.to_uint8(run.sample(arguments.n, arguments.seed)))
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(arguments.out, samples=array)
         print(f"{arguments.out}: samples {array.dtype} {' x '.join(map(str, array.shape))}")
         return 0
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def report(argv: Sequence[str] | None = None) -> int:
     """`genfam-report`: the scorecard of what is stored, or else of what is published."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-report",
         "Print and write the scorecard and the page (outputs/<suite>/report.html) of a suite in the store; where there "
         "is none, of the published one.",
@@ -158,8 +158,8 @@ def report(argv: Sequence[str] | None = None) -> int:
         help="page: print it all and write files; else only the tables, on standard output (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--metrics", default="", help="columns of latex and markdown, with commas; patterns do")
-    _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("suite", "format", "metrics", "output_dir", "results_dir")))
+    add_places(parser)
+    arguments = parser.parse_args(given(argv, ("suite", "format", "metrics", "output_dir", "results_dir")))
 
     def action() -> int:
         from genfam import report
@@ -167,22 +167,22 @@ def report(argv: Sequence[str] | None = None) -> int:
         store = arguments.output_dir / arguments.suite
         ran = any(store.glob("*/record.json"))  # a page of published records may be all that is there
         if arguments.format != "page":
-            folder = store if ran else _suite_folder(arguments.results_dir, arguments.suite)
+            folder = store if ran else suite_folder(arguments.results_dir, arguments.suite)
             metrics = [name for name in arguments.metrics.split(",") if name]
             print(report.paper_tables(folder, arguments.format, metrics), end="")
         elif ran:
             report.finish(store, arguments.results_dir)
         else:
-            folder = _suite_folder(arguments.results_dir, arguments.suite)
+            folder = suite_folder(arguments.results_dir, arguments.suite)
             report.finish(folder, arguments.results_dir, page_dir=store)
         return 0
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def dashboard(argv: Sequence[str] | None = None) -> int:
     """`genfam-dashboard`: the saved wandb dashboard of a suite, and its offline runs sent. Returns 0, or 1."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-dashboard",
         "Build the wandb dashboard of a suite, one workspace per source: Comparison, Coverage, Stability, Samples, "
         "Cost. With an account it is saved and its link printed; without one its definition is written as JSON. "
@@ -195,9 +195,9 @@ def dashboard(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--entity", help="wandb user or team (default: the account's)")
     parser.add_argument("--project", default="genfam", help="of wandb (default: %(default)s)")
     parser.add_argument("--sync", action="store_true", help="send finished offline runs instead (needs an account)")
-    _add_places(parser)
+    add_places(parser)
     keys = ("suite", "entity", "project", "output_dir", "results_dir")
-    arguments = parser.parse_args(_given(argv, keys))
+    arguments = parser.parse_args(given(argv, keys))
 
     def action() -> int:
         from genfam import dashboard
@@ -207,18 +207,18 @@ def dashboard(argv: Sequence[str] | None = None) -> int:
             folder = arguments.output_dir / arguments.suite
             print("\n".join(dashboard.save(records, arguments.entity, arguments.project, folder)))
             return 0
-        runs = dashboard.finished_offline_runs(_suite_folder(arguments.output_dir, arguments.suite))
+        runs = dashboard.finished_offline_runs(suite_folder(arguments.output_dir, arguments.suite))
         if not runs:
             print(f"{arguments.suite}: no finished offline runs that were not sent yet")
             return 0
         return dashboard.sync(runs)
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def publish(argv: Sequence[str] | None = None) -> int:
     """`genfam-publish`: copy a suite's records and report from the store to `results`."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-publish",
         "Publish a finished suite of the store: records, scorecard, figures and provenance go to results/<suite>.",
         "genfam-publish --suite quick",
@@ -228,13 +228,13 @@ def publish(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--command", help="what a reader types to get the same (default: genfam -m +suite=<suite>)")
     parser.add_argument("--allow-mixed", action="store_true", help="also runs of several code versions")
     parser.add_argument("--weights", type=int, metavar="SEED", help="and the sampling weights of this seed's runs")
-    _add_places(parser)
-    arguments = parser.parse_args(_given(argv, ("suite", "command", "weights", "output_dir", "results_dir")))
+    add_places(parser)
+    arguments = parser.parse_args(given(argv, ("suite", "command", "weights", "output_dir", "results_dir")))
 
     def action() -> int:
         from genfam import report
 
-        folder = _suite_folder(arguments.output_dir, arguments.suite)
+        folder = suite_folder(arguments.output_dir, arguments.suite)
         command = arguments.command or f"genfam -m +suite={arguments.suite}"
         print(report.publish(folder, arguments.results_dir, command, allow_mixed=arguments.allow_mixed))
         if arguments.weights is not None:
@@ -244,12 +244,12 @@ def publish(argv: Sequence[str] | None = None) -> int:
                 print(path)
         return 0
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def tune(argv: Sequence[str] | None = None) -> int:
     """`genfam-tune`: the same number of trials for each family, on a validation split."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-tune",
         "Tune families on a source: the same number of trials each (spaces in conf/tune), judged on a validation "
         "split. What is finished is skipped; nothing but outputs/tune is written unless asked for.",
@@ -262,11 +262,11 @@ def tune(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sampler", default="tpe", help="tpe or random (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampler and the runs (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="runs side by side (default: as genfam -m)")
-    parser.add_argument("--write", type=_boolean, default=False, help="true: the best into conf/tuned")
-    parser.add_argument("--publish", type=_boolean, default=False, help="true: all trials to results/tune")
-    _add_places(parser)
+    parser.add_argument("--write", type=boolean, default=False, help="true: the best into conf/tuned")
+    parser.add_argument("--publish", type=boolean, default=False, help="true: all trials to results/tune")
+    add_places(parser)
     keys = ("family", "source", "trials", "sampler", "seed", "workers", "write", "publish", "output_dir", "results_dir")
-    arguments, more = parser.parse_known_intermixed_args(_given(argv, keys))
+    arguments, more = parser.parse_known_intermixed_args(given(argv, keys))
     if unknown := [argument for argument in more if argument.startswith("-")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     command = " ".join(["genfam-tune", *(sys.argv[1:] if argv is None else argv)])
@@ -291,12 +291,12 @@ def tune(argv: Sequence[str] | None = None) -> int:
                 print(tune.write_tuned(study, trials, command) or "nothing written: the present defaults are the best")
         return 0
 
-    return _guarded(parser, action)
+    return guarded(parser, action)
 
 
 def estimate(argv: Sequence[str] | None = None) -> int:
     """`genfam-estimate`: memory and hours that a suite's runs would take on one GPU; nothing is trained."""
-    parser = _parser(
+    parser = command_parser(
         "genfam-estimate",
         "Parameters, FLOPs, memory and hours of a suite's runs on one GPU, from a rehearsal on tensors without numbers "
         "(one seed). Hours are FLOPs over an assumed share of the GPU's peak: an estimate, no measurement.",
@@ -306,7 +306,7 @@ def estimate(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--suite", default="gpu", help="(default: %(default)s)")
     parser.add_argument("--gpu", default="A100", help="A100, H100, L4 or RTX4090 (default: %(default)s)")
     parser.add_argument("--utilisation", type=float, default=0.35, help="share of the peak (default: %(default)s)")
-    arguments = parser.parse_args(_given(argv, ("suite", "gpu", "utilisation")))
+    arguments = parser.parse_args(given(argv, ("suite", "gpu", "utilisation")))
 
     def action() -> int:
         from genfam import cli
@@ -324,64 +324,7 @@ def estimate(argv: Sequence[str] | None = None) -> int:
             print(estimates.table(found, arguments.gpu, arguments.utilisation))
         return code
 
-    return _guarded(parser, action)
-
-
-def _counts(text: str) -> list[int]:
-    counts = text.split(",")
-    if not all(count.isdecimal() and int(count) > 0 for count in counts):
-        raise argparse.ArgumentTypeError(f"expected positive whole numbers with commas, got {text!r}")
-    return [int(count) for count in counts]
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return text.lower() == "true"
-
-
-def _parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        name,
-        description=what,
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    if name in ("genfam-benchmark", "genfam-estimate", "genfam-tune"):
-        parser.add_argument("overrides", nargs="*", help="what `genfam` takes: key=value, group=option")
-    return parser
-
-
-def _add_places(parser: argparse.ArgumentParser, store: Path | None = Path("outputs")) -> None:
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=store, help="(outputs)")
-    parser.add_argument("--results_dir", "--results-dir", type=Path, default=Path("results"), help="(%(default)s)")
-
-
-def _given(argv: Sequence[str] | None, keys: tuple[str, ...]) -> list[str]:
-    """The arguments, `key=value` of the keys named turned into `--key=value`."""
-    arguments = sys.argv[1:] if argv is None else argv
-    return [f"--{argument}" if argument.partition("=")[0] in keys and "=" in argument else argument
-            for argument in arguments]  # fmt: skip
-
-
-def _suite_folder(place: Path, suite: str) -> Path:
-    """Raises FileNotFoundError, naming the suites that are there."""
-    folder = place / suite
-    if not folder.is_dir():
-        there = sorted(path.name for path in place.glob("*") if path.is_dir() and not path.name.startswith("."))
-        raise FileNotFoundError(f"{folder}: expected a suite's folder; in {place} there are {there or 'none'}")
-    return folder
-
-
-def _run_folder(folder: Path) -> Path:
-    """Raises FileNotFoundError, naming runs that are near by."""
-    if not (folder / "record.json").is_file():
-        near = sorted(path.parent.name for path in folder.glob("*/record.json"))
-        near = near or sorted(path.parent.name for path in folder.parent.glob("*/record.json"))
-        hint = f"; there are {', '.join(near[:3])}{', ...' if len(near) > 3 else ''}" if near else ""
-        raise FileNotFoundError(f"{folder}: expected a run's folder with a record.json{hint}")
-    return folder
+    return guarded(parser, action)
 
 
 def _print_record(folder: Path, record: Record) -> None:
@@ -397,15 +340,3 @@ def _print_steps(path: Path, rows: pd.DataFrame) -> None:
         said = f"{row['solver']}, {row['steps']} steps, {row['network_evaluations']:g} network evaluations"
         print(f"{said:48} {row['metric']:24} {row['value']:.5g}{' (as it was run)' if row['as_run'] else ''}")
     print(path)
-
-
-def _guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
-    """Mistakes end in one line."""
-    try:
-        return action()
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1

@@ -30,7 +30,7 @@ def classes(tmp_path: Path) -> Path:
 
 
 def source(folder: Path, **options: object) -> ImageFolder:
-    return ImageFolder(str(folder), size=4, **options)  # type: ignore[arg-type]
+    return ImageFolder(str(folder), size=4, **options)  # type: ignore[arg-type]  # options of several types
 
 
 def test_folders_are_classes_and_a_classifier_learns_them(classes: Path) -> None:

@@ -50,7 +50,9 @@ def test_tutorials_are_short_and_their_links_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.timeout(1200)  # commands import for seconds, and minutes on a machine that is busy
-@pytest.mark.parametrize("name", ["own_images", "own_family", pytest.param("own_metric", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["own_family", *(pytest.param(name, marks=pytest.mark.slow) for name in ("own_images", "own_metric"))]
+)
 def test_a_tutorial_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     follow(steps(name), tmp_path)
 

@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
+# A file's tests share what they set up; each worker takes a gigabyte.
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .PHONY: help install benchmark report dashboard wandb-sync compare screenshots publish docs test test-all \
   lint format types lock clean
@@ -19,6 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib || true  # once here, or at every start where PYTHONDONTWRITEBYTECODE is set
 	@touch $@
 
 install: $(STAMP)  ## Set up .venv from the lock file (done by the others when needed)
@@ -49,11 +52,11 @@ docs: $(STAMP)  ## The documentation as a site in site/ (opens by double click);
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open in a browser: site/index.html"
 
-test: $(STAMP)  ## Tests, without those marked slow
-	$(BIN)/pytest -m "not slow"
+test: $(STAMP)  ## Tests, without those marked slow, on all cores
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-all: $(STAMP)  ## All tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 lint: $(STAMP)  ## Style, formatting, and the floors of the house
 	$(BIN)/ruff check .

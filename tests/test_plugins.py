@@ -82,7 +82,7 @@ def test_a_family_a_source_and_a_metric_from_outside(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     command = [
         sys.executable, "-m", "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy",
-        "plugins=[toy_family,toy_source,toy_metric]", "budget.train_flops=2e6", "logger=none", "output_dir=store",
+        "plugins=[toy_family,toy_source,toy_metric]", "budget.train_flops=3e5", "logger=none", "output_dir=store",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -136,7 +136,7 @@ def images(cache: Path) -> tuple[Any, Extractor]:
 
 def matrix(source: Any, extractor: Extractor, draws: int = DRAWS) -> dict[str, dict[str, float]]:
     """Failure -> metric -> oracle standard deviations that the metric moves by; ±inf where the oracle has none."""
-    model = SimpleNamespace(event=source.event, likelihood_kind=Likelihood.NONE)
+    model = SimpleNamespace(event=source.event, likelihood_kind=Likelihood.NONE, likelihood_method="")
 
     def values(samples: Tensor) -> dict[str, float]:
         found = measure_all(METRICS, Evaluation(source, samples, source.test, extractor, model, 0))

@@ -12,7 +12,7 @@ import pytest
 from genfam import published
 
 COLUMNS = ["source", "model", "family", "metric", "value", "stderr", "unit", "samples", "protocol", "paper", "table"]
-KEYS = {"mode", "classifier", "features", "reference", "likelihood", "binarisation", "runs", "compute"}
+KEYS = {"mode", "classifier", "features", "reference", "likelihood", "events", "binarisation", "runs", "compute"}
 
 
 def test_every_row_names_protocol_paper_and_table_or_says_that_it_was_not_verified() -> None:
@@ -92,6 +92,12 @@ def test_the_same_measurement_is_called_so_and_training_is_named_all_the_same() 
             "grid|n=2500|ref=test:9|identity|kind=lower_bound|measure=counting",
             "no",
             "likelihood: bound by 5000 importance samples there, bound here",
+        ),
+        (
+            {"protocol": "likelihood: bound by 64 importance samples; events: 10000; runs: one", "samples": math.nan},
+            "grid|n=2500|ref=test:9|identity|kind=lower_bound|by=64 importance samples|measure=counting|events=500",
+            "no",
+            "events: 10000 there, 500 here; runs: one there, mean of 5 here",
         ),
         (
             {"protocol": "likelihood: exact; runs: one", "samples": math.nan},

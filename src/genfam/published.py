@@ -105,6 +105,7 @@ def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
     extractor = next((part for part in parts if "=" not in part), "")
     reference = said.get("ref", "").partition(":")[0]
     kinds = {"exact": "exact", "lower_bound": "bound", "estimate": "estimate"}
+    by = f" by {said['by']}" if "by" in said else ""
     modes = {"known": "one sample within 3 sigma", "classes": "one sample of the class"}
     return {
         "samples": said.get("n", ""),
@@ -112,7 +113,8 @@ def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
         "classifier": extractor,
         "features": "Inception-v3" if cell["metric"] == "fid" else extractor,
         "reference": f"{reference} split" if reference else "",
-        "likelihood": kinds.get(said.get("kind", ""), ""),
+        "likelihood": kinds.get(said.get("kind", ""), "") + by,
+        "events": said.get("events", ""),
         # the source's default; a run with source.dynamic=false would be of another fingerprint's source
         "binarisation": "dynamic" if source.startswith("binarised") else "",
         "runs": f"mean of {int(cell['n_ok'])}",

@@ -285,6 +285,11 @@ class Model(Protocol):
         """What `log_prob` returns on this event."""
         ...
 
+    @property
+    def likelihood_method(self) -> str:
+        """By what a bound or an estimate comes about, where that changes it; else nothing."""
+        ...
+
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats."""
         ...

@@ -22,7 +22,7 @@ def evaluate():
             samples,
             reference,
             extractor or Identity(),
-            model or SimpleNamespace(event=event, likelihood_kind=Likelihood.NONE),
+            model or SimpleNamespace(event=event, likelihood_kind=Likelihood.NONE, likelihood_method=""),
             seed,
         )
 

@@ -13,7 +13,7 @@ from genfam.types import Event, Likelihood, Status
 def model(event, kind=Likelihood.NONE, log_prob=None, sample=None):
     """A model of given functions; without the attribute where there is none."""
     given = {"log_prob": log_prob, "sample": sample}
-    return SimpleNamespace(event=event, likelihood_kind=kind, **{key: f for key, f in given.items() if f})
+    return SimpleNamespace(event=event, likelihood_kind=kind, likelihood_method="", **{key: f for key, f in given.items() if f})
 
 
 def normal_log_prob(mean, scale):
@@ -46,6 +46,11 @@ def test_uniform_code_takes_log2_levels_bits(evaluate, by_name):
     assert found["bits_per_dim"].estimate.value == pytest.approx(4.0, rel=1e-6)
     assert found["nll_nats"].estimate.value == pytest.approx(16 * math.log(2), rel=1e-6)
     assert all("kind=lower_bound|measure=counting" in m.fingerprint for m in found.values())
+    judged.likelihood_method = "64 importance samples"  # another bound, which shares no table with this one
+    (nll, _) = NegativeLogLikelihood().measure(
+        evaluate(x, x, data=SimpleNamespace(name="toy", event=event), model=judged)
+    )
+    assert "kind=lower_bound|by=64 importance samples|measure=counting" in nll.fingerprint
 
 
 def test_only_the_first_events_in_chunks(evaluate, by_name, normal):

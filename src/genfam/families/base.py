@@ -227,6 +227,11 @@ class Family(LightningModule, ABC):
         return self.likelihood
 
     @property
+    def likelihood_method(self) -> str:
+        """By what a bound or an estimate comes about, where that changes it (`64 importance samples`); else nothing."""
+        return ""
+
+    @property
     def progress(self) -> float:
         """Share of the planned updates that are done, in [0, 1]."""
         return min(1.0, self.updates / self.total_updates)

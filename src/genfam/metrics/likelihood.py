@@ -47,7 +47,9 @@ class NegativeLogLikelihood(Metric):
         if bad:
             return self._refuse(f"the model's log_prob is not finite on {bad} of {len(x)} reference events")
         nll = negative_log_likelihood(log_prob)
-        fingerprint = f"{evaluation.fingerprint}|kind={kind.value}|measure={event.measure}|events={self.events}"
+        method = evaluation.model.likelihood_method
+        kind_by = f"kind={kind.value}|by={method}" if method else f"kind={kind.value}"
+        fingerprint = f"{evaluation.fingerprint}|{kind_by}|measure={event.measure}|events={self.events}"
         measurements = [Measurement("nll_nats", "nats", False, nll, fingerprint)]
         if event.is_discrete:
             bits = bits_per_dimension(nll, event.dimensions)

@@ -22,7 +22,9 @@ KL = float((Q * (Q / P).log()).sum())
 def model(event, kind=Likelihood.NONE, log_prob=None, sample=None):
     """A model of given functions; without the attribute where there is none."""
     given = {"log_prob": log_prob, "sample": sample}
-    return SimpleNamespace(event=event, likelihood_kind=kind, likelihood_method="", **{key: f for key, f in given.items() if f})
+    return SimpleNamespace(
+        event=event, likelihood_kind=kind, likelihood_method="", **{key: f for key, f in given.items() if f}
+    )
 
 
 def normal_log_prob(mean, scale):

@@ -319,12 +319,12 @@ class VAE(Family):
         zero = torch.zeros(self.latent, device=z.device)
         return gaussian_log_prob(z, zero, zero).sum(dim=-1)
 
-    @torch.no_grad()
     @property
     def likelihood_method(self) -> str:
         """K of the bound."""
         return f"{self.importance_samples} importance samples"
 
+    @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats: log 1/K Σ_k p(x, z_k) / q(z_k | x), z_k ~ q(z | x) (Burda et al. 2016, equation 8).
 

@@ -42,8 +42,8 @@ def install_light_experiment() -> None:
 
 def troubled(config: DictConfig) -> Any:
     """By seed: 1 raises, 2 is killed, 3 exits, the others end well with a record."""
-    from genfam.experiment import failed_record, run_directory
     from genfam.records import Store
+    from genfam.run_folder import failed_record, run_directory
     from genfam.types import Outcome as RecordOutcome
 
     settings = cli.plain(config)

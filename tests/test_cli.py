@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import genfam
-from genfam import cli, commands, experiment, report
+from genfam import cli, commands, experiment, report, run_folder
 from genfam.records import Store
 from genfam.types import Event, Outcome, Record
 from stores import make
@@ -49,7 +49,7 @@ def test_every_family_source_and_tuned_cell_composes_for_a_suite(source: str, fa
     assert config["budget"]["parameters"] == config["reference"]["parameters"]
     assert "_target_" in config["extractor"]
     assert all("_target_" in metric for metric in config["metrics"].values())
-    assert experiment.run_directory(config).parent == Path("outputs/quick")
+    assert run_folder.run_directory(config).parent == Path("outputs/quick")
 
 
 @pytest.mark.usefixtures("hydra_ready")
@@ -155,7 +155,7 @@ def test_full_error_shows_the_exception(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def record_of(config: dict[str, Any], outcome: Outcome, reason: str = "") -> Record:
-    record = experiment.failed_record(config, reason)
+    record = run_folder.failed_record(config, reason)
     record.outcome = outcome
     return record
 
@@ -214,7 +214,7 @@ def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.Mon
     monkeypatch.setattr(report, "finish", lambda folder, results: finished.append((folder, results)))
 
     def run(config: dict[str, Any], *, progress: object) -> Record:
-        write(experiment.run_directory(config) / "record.json", "{}")
+        write(run_folder.run_directory(config) / "record.json", "{}")
         return record_of(config, Outcome.FAILED if config["seed"] else Outcome.OK, "why")
 
     monkeypatch.setattr(experiment, "run", run)

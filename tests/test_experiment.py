@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import genfam
-from genfam import experiment, training
+from genfam import experiment, run_folder, training
 from genfam.families.base import Diverged, Family
 from genfam.serialisation import record_to_json
 from genfam.types import Outcome
@@ -134,20 +134,20 @@ def test_evaluate_measures_again_without_training(configure, monkeypatch):
     config = configure("family=flow_matching", "source=die", *TINY)
     first = experiment.run(config)
     monkeypatch.setattr(experiment, "train", None)
-    again = experiment.evaluate(experiment.run_directory(config))
+    again = experiment.evaluate(run_folder.run_directory(config))
     assert numbers(again) == numbers(first)
 
 
 def test_five_lines_of_python_load_sample_and_judge(configure):
     config = configure("family=autoregressive", "source=digits", *TINY)
     assert experiment.run(config).outcome is Outcome.OK
-    run = genfam.load_run(experiment.run_directory(config))
+    run = genfam.load_run(run_folder.run_directory(config))
     x = run.sample(16, seed=0)
     assert x.shape == (16, 1, 8, 8) and torch.equal(x, run.sample(16, seed=0))
     assert bool((run.log_prob(x) < 0).all())
     plain = run.to_uint8(x)
     assert plain.shape == (16, 8, 8, 1) and plain.dtype == np.uint8
-    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    stored = np.load(run_folder.run_directory(config) / "samples.npz")
     assert stored["samples"].shape[1:] == (1, 8, 8)
     # nearer than every other training image, by a count that shares no code with it
     train = run.source.train.numpy().reshape(-1, 64).astype(float)
@@ -160,7 +160,7 @@ def test_five_lines_of_python_load_sample_and_judge(configure):
 def test_a_table_of_states_and_the_places_of_modes_are_kept(configure):
     config = configure("family=oracle", "source=tiny_images", *TINY)
     experiment.run(config)
-    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    stored = np.load(run_folder.run_directory(config) / "samples.npz")
     assert stored["states"].shape == (256, 1, 2, 2)
     assert stored["state_masses"].sum() == pytest.approx(1.0)
     for state, count in zip(stored["states"], stored["state_counts"], strict=True):
@@ -168,7 +168,7 @@ def test_a_table_of_states_and_the_places_of_modes_are_kept(configure):
     assert "nearest" not in stored  # 2×2 pixels: nothing to see
     config = configure("family=oracle", "source=ring", *TINY)
     experiment.run(config)
-    stored = np.load(experiment.run_directory(config) / "samples.npz")
+    stored = np.load(run_folder.run_directory(config) / "samples.npz")
     assert np.allclose(np.linalg.norm(stored["mode_centres"], axis=1), 1.0)
     assert "states" not in stored
 

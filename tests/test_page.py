@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genfam import cli, commands, experiment
+from genfam import cli, commands, experiment, run_folder
 from genfam.records import Store, load_published, to_frame
 from genfam.report import definitions
 from genfam.report.answer import answer, sentence
@@ -145,9 +145,9 @@ def test_the_command_repeats_a_run(configure, tmp_path, monkeypatch, capsys):
     config = configure("family=gaussian", "source=die", "budget=smoke", "evaluation.samples=400")
     first = experiment.run(config)
     monkeypatch.chdir(tmp_path)
-    folder = experiment.run_directory(config)
+    folder = run_folder.run_directory(config)
     assert cli.main(["-cp", str(folder), "-cn", "config", "output_dir=repeated"]) == 0, capsys.readouterr().err
-    again = experiment.read_record(tmp_path / "repeated" / config["suite"] / first.run_id)
+    again = run_folder.read_record(tmp_path / "repeated" / config["suite"] / first.run_id)
     assert again is not None
     assert [m.estimate for m in again.metrics] == [m.estimate for m in first.metrics]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import launcher_tasks
-from genfam import cli, commands, experiment
+from genfam import cli, commands, run_folder
 from genfam.records import Store, load_published, publishable, without_paths
 from genfam.reuse import reuse
 from genfam.serialisation import record_to_json, write_atomically
@@ -34,7 +34,7 @@ def published_runs(configure, tmp_path: Path, seeds: list[int]) -> list[Record]:
     found = []
     for seed in seeds:
         config = configure("source=die", "family=oracle", "budget=smoke", f"seed={seed}", "reuse_published=true")
-        record = experiment.failed_record(config, "")
+        record = run_folder.failed_record(config, "")
         found.append(replace(record, outcome=Outcome.OK, code_version="elsewhere"))
     publish_lines(tmp_path, *found)
     return found
@@ -65,7 +65,7 @@ def test_published_runs_are_not_run_again_and_the_others_are(
 def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) -> None:
     (record,) = published_runs(configure, tmp_path, [0])
     config = record.config | {"reuse_published": False}
-    assert experiment.run_id(config) == record.run_id, "the key is no part of a run's identity"
+    assert run_folder.run_id(config) == record.run_id, "the key is no part of a run's identity"
     assert reuse(config) is None
     assert not (tmp_path / "outputs").exists()
     assert reuse(record.config) is not None
@@ -86,7 +86,7 @@ def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_doe
 def test_shortened_paths_do_not_matter_and_another_configuration_is_refused(configure, tmp_path: Path) -> None:
     (record,) = published_runs(configure, tmp_path, [0])
     config = record.config | {"family": record.config["family"] | {"weights": "/srv/models/w.safetensors"}}
-    moved = replace(record, config=config, run_id=experiment.run_id(config))
+    moved = replace(record, config=config, run_id=run_folder.run_id(config))
     path = publish_lines(tmp_path, moved)
     assert "/srv" not in path.read_text()
     found = reuse(config)

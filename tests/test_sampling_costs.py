@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from genfam import commands, experiment, sampling_costs
+from genfam import commands, experiment, run_folder, sampling_costs
 from genfam.families.flow_matching import FlowMatching
 from genfam.keepsakes import publish_weights
 from helpers import composed
@@ -26,7 +26,7 @@ def trained(tmp_path_factory) -> Path:
                       "source=grid", "family.steps=3", *TINY)  # fmt: skip
     record = experiment.run(config)
     assert record.outcome.finished, record.reason
-    return experiment.run_directory(config)
+    return run_folder.run_directory(config)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_settings_are_measured_as_the_record_was(folder, capsys):
     assert "heun, 3 steps, 6 network evaluations" in capsys.readouterr().out
     rows = sampling_costs.read(folder / FILE)
     assert list(rows.columns) == list(sampling_costs.COLUMNS)
-    record = experiment.read_record(folder)
+    record = run_folder.read_record(folder)
     own = {m.name: m for m in record.metrics}
     as_run = rows[rows["as_run"]].set_index("metric")
     assert {"fd_identity", "modes_covered", "high_quality_share", "mode_reverse_kl"} <= set(as_run.index)
@@ -99,7 +99,7 @@ def test_refusals_name_what_there_is(folder, monkeypatch, capsys, configure):
     assert not (folder / FILE).exists()
     config = configure("family=gaussian", "source=die", *TINY[:-1])
     experiment.run(config)
-    assert commands.evaluate([f"run={experiment.run_directory(config)}", "steps=1"]) == 1
+    assert commands.evaluate([f"run={run_folder.run_directory(config)}", "steps=1"]) == 1
     assert "Gaussian has no steps of sampling to choose: one sample takes it" in capsys.readouterr().err
     (folder / FILE).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"expected the columns run_id, family, .* got a, b"):

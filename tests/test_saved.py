@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import genfam
-from genfam import commands, experiment
+from genfam import commands, experiment, run_folder
 from genfam.keepsakes import publish_weights
 from genfam.saved import in_bfloat16, load_weights, sampling_weights
 
@@ -19,7 +19,7 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
     config = configure(f"family={family}", "source=die", *TINY)
     record = experiment.run(config)
     assert record.outcome.finished, record.reason
-    folder = experiment.run_directory(config)
+    folder = run_folder.run_directory(config)
     run = genfam.load_run(folder)
     samples = run.sample(50, seed=3)
     kept = sampling_weights(run.family)
@@ -57,7 +57,7 @@ def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):
 def test_published_weights_are_sampled_from_like_a_run(configure, tmp_path, capsys):
     config = configure("family=flow_matching", "source=die", *TINY)
     record = experiment.run(config)
-    store = experiment.run_directory(config).parent
+    store = run_folder.run_directory(config).parent
     (folder,) = publish_weights(store, tmp_path / "results", seed=0)
     assert folder == tmp_path / "results" / "single" / "weights" / record.run_id
     assert str(tmp_path) not in (folder / "config.yaml").read_text() + (folder / "record.json").read_text()

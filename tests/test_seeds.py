@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from genfam import environment, experiment, seeds
+from genfam import environment, experiment, run_folder, seeds
 from helpers import composed
 
 
@@ -48,9 +48,9 @@ def test_the_device_is_chosen_and_asked_for_in_vain(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="expected auto, cpu or cuda, got 'tpu'"):
         environment.device_for("tpu")
     plain, auto = composed("source=die"), composed("source=die", "device=auto")
-    assert experiment.run_id(auto) == experiment.run_id(plain)
+    assert run_folder.run_id(auto) == run_folder.run_id(plain)
     with pytest.raises(ValueError, match="device=cuda"):
         experiment.run(composed("source=die", "device=cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert environment.device_for("auto") == "cuda"
-    assert experiment.run_id(auto) == experiment.run_id(plain | {"device": "cuda"}) != experiment.run_id(plain)
+    assert run_folder.run_id(auto) == run_folder.run_id(plain | {"device": "cuda"}) != run_folder.run_id(plain)

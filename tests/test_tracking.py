@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from genfam import experiment, training
+from genfam import experiment, run_folder, training
 from genfam.serialisation import record_to_json
 from genfam.tracking import sketches, weights_and_biases
 from genfam.tracking.base import PictureFolder, flat
@@ -55,8 +55,8 @@ def numbers(record) -> dict:
 
 def wandb_run(config, job: str = "") -> list[dict]:
     """The one offline run of this configuration."""
-    name = experiment.run_id(config) + job
-    (found,) = experiment.run_directory(config).parent.glob(f"wandb/offline-run-*-{name}")
+    name = run_folder.run_id(config) + job
+    (found,) = run_folder.run_directory(config).parent.glob(f"wandb/offline-run-*-{name}")
     return read_wandb(found)
 
 
@@ -90,7 +90,7 @@ def expected_rows(record) -> dict[int, dict[str, float]]:
 
 def logged_rows(config) -> list[tuple[int, dict[str, float]]]:
     """(update, numbers) in the order in which the configuration's tracker kept them, but for the final ones."""
-    directory = experiment.run_directory(config)
+    directory = run_folder.run_directory(config)
     if config["logger"] == "wandb":
         rows = [(row["_step"], row) for row in history(wandb_run(config))]
     elif config["logger"] == "csv":
@@ -153,7 +153,7 @@ def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_wit
     configure, monkeypatch, untracked, logger, end
 ):
     config = configure(f"logger={logger}", *TINY)
-    assert experiment.run_id(config) == untracked.run_id
+    assert run_folder.run_id(config) == untracked.run_id
     monkeypatch.setattr(training, "Conductor", Eager)
     if end == signal.SIGINT:
         assert experiment.run(config, progress=stop_with(end)).outcome is Outcome.INTERRUPTED
@@ -166,9 +166,9 @@ def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_wit
             experiment.run(config, progress=stop_with(end))
             os._exit(1)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert not (experiment.run_directory(config) / "record.json").exists()
+        assert not (run_folder.run_directory(config) / "record.json").exists()
         if logger == "csv":  # it had told more than the checkpoint knows
-            state = torch.load(experiment.run_directory(config) / "checkpoint.pt", weights_only=True)
+            state = torch.load(run_folder.run_directory(config) / "checkpoint.pt", weights_only=True)
             assert logged_rows(config)[-1][0] > state["family"]["updates"]
     monkeypatch.undo()
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -176,7 +176,7 @@ def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_wit
     assert record.outcome is Outcome.OK, record.reason
     assert numbers(record) == numbers(untracked)
     check_rows(config, record)
-    assert not (experiment.run_directory(config) / "pictures").exists()
+    assert not (run_folder.run_directory(config) / "pictures").exists()
     if logger == "wandb":
         entries = wandb_run(config)
         shown = [row["_step"] for row in history(entries) if "pictures/samples.path" in row]
@@ -229,7 +229,7 @@ def test_each_run_is_its_own_finished_run_and_an_evaluation_another(configure):
         (row,) = (row for row in history(entries) if row["_step"] == 0)
         assert {f"curve/{p.metric}": p.value for p in record.curve}.items() <= row.items()
         assert not any(entry["type"] == "artifact" for entry in entries), "on request only"
-    again = experiment.evaluate(experiment.run_directory(configs[0]))
+    again = experiment.evaluate(run_folder.run_directory(configs[0]))
     entries = wandb_run(configs[0], "-evaluate")
     assert next(entry["run"]["job_type"] for entry in entries if entry["type"] == "run") == "evaluate"
     summary = merged(entries, "summary")
@@ -259,7 +259,7 @@ def test_online_without_a_network_goes_on_offline(configure, monkeypatch, capsys
     record = experiment.run(config)
     assert record.outcome is Outcome.OK, record.reason
     assert "wandb cannot be reached" in capsys.readouterr().out
-    assert not list(experiment.run_directory(config).parent.glob("wandb/run-*")), "nothing of the failed attempt stays"
+    assert not list(run_folder.run_directory(config).parent.glob("wandb/run-*")), "nothing of the failed attempt stays"
     assert merged(wandb_run(config), "summary")["outcome"] == "ok"
 
 

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from genfam import cli, commands, tune
 from genfam.cli import RunFailed
-from genfam.experiment import failed_record
 from genfam.records import Store
+from genfam.run_folder import failed_record
 from genfam.types import Estimate, Measurement, Outcome, Record
 from helpers import composed
 

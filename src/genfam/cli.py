@@ -94,12 +94,12 @@ class Elsewhere(Callback):
         """Count what was written since the start, unless the launcher or this process has counted."""
         if tally.total:
             return
-        from genfam import experiment
+        from genfam import run_folder
 
         folder = Path(config.output_dir, config.suite)
         tally.multirun, tally.suites[folder] = True, Path(config.results_dir)
         for file in sorted(folder.glob("*/record.json")):
-            record = experiment.read_record(file.parent) if file.stat().st_mtime >= self.started else None
+            record = run_folder.read_record(file.parent) if file.stat().st_mtime >= self.started else None
             if record is not None:
                 tally.add(record.config, record.outcome.value, record.reason, file.parent.name)
 
@@ -144,14 +144,14 @@ def run_task(config: DictConfig) -> Record | None:
         ValueError: the configuration cannot be built. (A single run keeps its error for `main`: Hydra would print a
             line of its own about it, and this returns None.)
     """
-    from genfam import experiment
+    from genfam import experiment, run_folder
     from genfam.reuse import reuse
 
     mode = HydraConfig.get().mode if HydraConfig.initialized() else None
     tally.multirun |= mode is RunMode.MULTIRUN
     try:
         settings = plain(config)
-        done = experiment.finished_record(experiment.run_directory(settings))
+        done = run_folder.finished_record(run_folder.run_directory(settings))
         reused = reuse(settings) if done is None else None
         if reporter is not None:
             record = reused or experiment.run(settings, progress=reporter)
@@ -272,7 +272,7 @@ def _show(record: Record) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from genfam import experiment
+    from genfam import run_folder
 
     table = Table("metric", "value", "stderr", "unit", title=f"{record.family} on {record.source}, seed {record.seed}")
     for m in record.metrics:
@@ -282,7 +282,7 @@ def _show(record: Record) -> None:
     console = Console()
     console.print(table)
     reason = f" ({headline(record.reason)})" if record.reason else ""
-    console.print(f"{record.outcome.value}{reason}: {experiment.run_directory(record.config)}", highlight=False)
+    console.print(f"{record.outcome.value}{reason}: {run_folder.run_directory(record.config)}", highlight=False)
 
 
 # ---- errors that say what was meant -------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import signal
 import threading
@@ -26,9 +24,10 @@ from genfam.families.base import Diverged, Family
 from genfam.kept_samples import save_samples
 from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all, one_generator_state
 from genfam.networks.sizing import count_parameters
+from genfam.run_folder import ended_well, failed_record, finished_record, run_directory, settled
 from genfam.saved import load_run, make_family, make_source
 from genfam.seeds import derive_seed, derived_generator
-from genfam.serialisation import record_from_json, record_to_json, write_atomically
+from genfam.serialisation import record_to_json, write_atomically
 from genfam.sources.base import Source
 from genfam.stability.failures import failures, symptoms
 from genfam.stability.traces import gradient_norm_quantiles, last_minus_best
@@ -40,53 +39,8 @@ from genfam.types import CurvePoint, Outcome, Record
 
 Report = Callable[[float, str], None]
 
-# What cannot change a run's numbers is no part of its identity.
-NOT_IDENTITY = (
-    "output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge", "reuse_published",
-)  # fmt: skip
-# Keys that came after the first published runs: at these values a run keeps the id that it had without them.
-UNSAID: dict[str, Any] = {"split": "test", "precision": "float32"}
 SAMPLING_COSTS = "sampling_costs.csv"  # beside a record: the same weights at other solver steps (sampling_costs.py)
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
-
-
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration can change the numbers; a key at its `UNSAID` value counts as absent."""
-    config = settled(config)
-    unsaid = {key for key, value in UNSAID.items() if config.get(key) == value}
-    return {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in unsaid}
-
-
-def settled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with `device=auto` made what it is on this machine."""
-    here = {"device": environment.device_for("auto")} if config.get("device") == "auto" else {}
-    return {**config, **here}
-
-
-def run_id(config: Mapping[str, Any]) -> str:
-    """Readable names and a hash of all that can change the numbers."""
-    text = json.dumps(identity(config), sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{config['source']['name']}-{config['family']['name']}-s{config['seed']}-{digest}"
-
-
-def run_directory(config: Mapping[str, Any]) -> Path:
-    """Where this run's record, weights, samples and log lie."""
-    return Path(config["output_dir"], config["suite"], run_id(config))
-
-
-def finished_record(directory: Path) -> Record | None:
-    """The record there if the run needs no repetition, else None."""
-    record = read_record(directory)
-    return record if record is not None and record.outcome.finished else None
-
-
-def read_record(directory: Path) -> Record | None:
-    """The record there, or None where there is none that can be read."""
-    try:
-        return record_from_json((directory / "record.json").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def run(config: dict[str, Any], *, progress: Report | None = None) -> Record:
@@ -208,20 +162,6 @@ def evaluate(
     tracker = make_tracker(config, record.run_id, directory, job_type="evaluate")
     tracker.finish(record, of_file(directory / "samples.npz") if tracker.wants_pictures else {}, {})
     write_atomically(directory / "record.json", record_to_json(record, indent=1))
-    return record
-
-
-def ended_well(directory: Path) -> Record:
-    """The record there.
-
-    Raises:
-        FileNotFoundError: none that can be read, or of a run that did not end well.
-    """
-    record = read_record(directory)
-    if record is None:
-        raise FileNotFoundError(f"{directory}: expected a run with a readable record.json, found none")
-    if record.outcome is not Outcome.OK:
-        raise FileNotFoundError(f"{directory}: expected a run that ended well, its outcome is {record.outcome.value}")
     return record
 
 
@@ -384,22 +324,3 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield requested.is_set
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def failed_record(config: dict[str, Any], reason: str) -> Record:
-    """What is written for a run whose process died before it could write its own."""
-    config = settled(config)
-    return Record(
-        run_id=run_id(config),
-        outcome=Outcome.FAILED,
-        reason=reason,
-        suite=config["suite"],
-        family=config["family"]["name"],
-        source=config["source"]["name"],
-        seed=config["seed"],
-        config=config,
-        code_version=environment.code_version(),
-        package_versions=environment.package_versions(),
-        device=f"{config['device']}: {environment.processor(config['device'])}",
-        threads=config["threads"],
-    )

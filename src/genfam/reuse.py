@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from genfam.experiment import identity, run_id
 from genfam.records import REUSED, Store, load_published, without_paths
+from genfam.run_folder import identity, run_id
 from genfam.serialisation import write_atomically
 from genfam.types import Record
 

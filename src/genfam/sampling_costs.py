@@ -16,10 +16,11 @@ import torch
 from torch import Generator, Tensor
 
 from genfam import environment
-from genfam.experiment import SAMPLING_COSTS, ended_well, make_extractor, make_metrics
+from genfam.experiment import SAMPLING_COSTS, make_extractor, make_metrics
 from genfam.families.base import Family
 from genfam.metrics.base import Evaluation, measure_all
 from genfam.records import Store
+from genfam.run_folder import ended_well
 from genfam.saved import load_run
 from genfam.seeds import derive_seed, derived_generator
 from genfam.serialisation import write_atomically

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genfam import experiment
+from genfam import experiment, run_folder
 from genfam.records import to_frame
 from genfam.saved import make_source
 from genfam.scorecard import check_fingerprints
@@ -117,6 +117,6 @@ def test_runs_keep_the_ids_that_they_had_before_there_was_a_split(configure) -> 
     config = configure("source=die", "family=oracle")
     before = {key: value for key, value in config.items() if key != "split"}
     assert config["split"] == "test"
-    assert experiment.run_id(config) == experiment.run_id(before)
+    assert run_folder.run_id(config) == run_folder.run_id(before)
     assert make_source(before).split == "test"
-    assert experiment.run_id(config | {"split": "validation"}) != experiment.run_id(before)
+    assert run_folder.run_id(config | {"split": "validation"}) != run_folder.run_id(before)

@@ -69,15 +69,15 @@ class Job:
 
     def finished_record(self) -> Any:
         """The record in the run's folder if it needs no repetition, else None."""
-        from genfam.experiment import read_record
+        from genfam.run_folder import read_record
 
         record = read_record(self.directory)
         return record if record is not None and record.outcome.finished else None
 
     def write_failure(self) -> None:
         """Leave a record that says why: the process could not do so itself."""
-        from genfam.experiment import failed_record
         from genfam.records import Store
+        from genfam.run_folder import failed_record
 
         Store(self.directory.parent).write(failed_record(self.settings, f"{self.reason}\nlog: {self.log}"))
 

@@ -74,7 +74,7 @@ def launch(
 def _make_jobs(
     job_overrides: Sequence[Sequence[str]], first_number: int, config: DictConfig, context: HydraContext
 ) -> list[Job]:
-    from genfam import cli, experiment
+    from genfam import cli, run_folder
 
     common = set.intersection(*(set(overrides) for overrides in job_overrides)) if len(job_overrides) > 1 else set()
     jobs = []
@@ -85,7 +85,7 @@ def _make_jobs(
             composed.hydra.job.num = number
         settings = cli.plain(composed)
         telling = [o for o in filter_overrides(overrides) if o not in common] or list(filter_overrides(overrides))
-        job = Job(composed, settings, Path(experiment.run_directory(settings)), " ".join(telling))
+        job = Job(composed, settings, Path(run_folder.run_directory(settings)), " ".join(telling))
         record = job.finished_record()
         if record is None and settings["reuse_published"]:
             from genfam.reuse import reuse

@@ -87,9 +87,21 @@ def test_steps_are_chosen_after_training(monkeypatch):
     assert make(solver="dopri5").sampling == Sampling("dopri5", None)
 
 
+@pytest.mark.parametrize("steps", [1, 10, 50])
 @pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
-def test_evaluation_count_is_what_the_network_saw(solver):
-    family = make(solver=solver, steps=7)
+def test_a_prediction_of_the_data_leaves_no_noise(solver, steps):
+    """p_data is one point, which the network knows: every path ends there. (Heun's corrector at t = 1 would not.)"""
+    family = make(prediction="data", solver=solver, steps=steps)
+    point = torch.tensor([3.0, -1.0])
+    family.eval()
+    family.model.forward = lambda x, t: point.expand(len(x), 2)
+    assert torch.equal(family.transport(torch.randn(100, 2)), point.expand(100, 2))
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+@pytest.mark.parametrize("solver", [*SOLVERS, "dopri5"])
+def test_evaluation_count_is_what_the_network_saw(solver, prediction):
+    family = make(solver=solver, steps=7, prediction=prediction)
     family.eval()
     calls = 0
 

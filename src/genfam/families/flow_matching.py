@@ -156,7 +156,7 @@ class FlowMatching(Family):
 
     @property
     def evaluations_per_sample(self) -> float:
-        """Steps × order of a fixed solver, one for a last step that predicts the data; dopri5's of the last sampling."""
+        """Steps × order of a fixed solver, one for a last step to the predicted data; dopri5's of the last sampling."""
         if self.solver in SOLVERS:
             order = SOLVERS[self.solver][1]
             return float(self.steps * order if self.prediction != "data" else (self.steps - 1) * order + 1)

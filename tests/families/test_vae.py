@@ -19,13 +19,8 @@ from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood
 
-POINT, DIE, TINY, GREY, DIGIT = (
-    Event((2,)),
-    Event((1,), 6),
-    Event((1, 2, 2), 4),
-    Event((1, 2, 2), 256),
-    Event((1, 8, 8), 17),
-)
+POINT, DIE, TINY = Event((2,)), Event((1,), 6), Event((1, 2, 2), 4)
+GREY, DIGIT = Event((1, 2, 2), 256), Event((1, 8, 8), 17)
 
 
 @dataclass

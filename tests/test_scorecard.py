@@ -154,6 +154,20 @@ def test_kinds_of_likelihood_stay_apart():
         card(*groups, odd)
 
 
+def test_bounds_by_different_means_stay_apart():
+    def bound(family, values, by):
+        return rows(family, values, "nll_nats", fingerprint=f"p|kind=bound{by}|events=9", likelihood="bound")
+
+    groups = [
+        bound("vae", [3.0, 3.1, 3.2], "|by=64 importance samples"), bound("dequantised", [4.0, 4.1, 4.2], ""),
+    ]  # fmt: skip
+    assert by_family(card(*groups), "nll_nats").loc[["vae", "dequantised"], "rank"].tolist() == [1, 1]
+    with pytest.raises(
+        ValueError, match=r"nll_nats.*by=1000 importance samples for vae; by=64 importance samples for vae"
+    ):
+        card(*groups, bound("vae", [2.9], "|by=1000 importance samples"))
+
+
 def test_costs_of_several_machines_are_left_out_and_quality_kept():
     def cost(family, machine, metric="train_seconds"):
         return rows(family, [1.0, 2.0], metric=metric, fingerprint=f"cost|device={machine}")

@@ -151,26 +151,36 @@ def check_fingerprints(frame: pd.DataFrame) -> None:
     """Refuse numbers of different protocols for one (suite, source, metric): they cannot share a column.
 
     Units and directions must agree too. The likelihood metrics may differ between kinds of likelihood (exact, bound,
-    estimate), not within one.
+    estimate), and within one in what a family's bound is by (`by=64 importance samples`), not within a family.
 
     Raises:
         ValueError: names the metric and the parts that differ, with the families that have each.
     """
     counted = _counted(frame)
-    kinds = counted["likelihood"].where(counted["metric"].isin(LIKELIHOOD_METRICS), "")
-    for (_, source, metric, _), cell in counted.groupby(["suite", "source", "metric", kinds.rename("kind")], sort=True):
-        for column in ("fingerprint", "unit", "higher_is_better"):
-            owners: dict[Hashable, set[str]] = {}
-            for value, family in zip(cell[column], cell["family"], strict=True):
-                owners.setdefault(value, set()).add(str(family))
-            if len(owners) > 1:
-                common = set.intersection(*(set(str(value).split("|")) for value in owners))
-                differences = "; ".join(
-                    f"{'|'.join(part for part in str(value).split('|') if part not in common) or '(nothing)'} "
-                    f"for {', '.join(sorted(families))}"
-                    for value, families in sorted(owners.items(), key=lambda item: str(item[0]))
-                )
-                raise ValueError(f"{metric} on {source}: expected one {column} in one table, got {differences}")
+    likelihoods = counted["metric"].isin(LIKELIHOOD_METRICS)
+    kinds = counted["likelihood"].where(likelihoods, "").rename("kind")
+    shared = counted["fingerprint"].str.replace(r"\|by=[^|]*", "", regex=True)
+    alike = counted.assign(fingerprint=counted["fingerprint"].where(~likelihoods, shared))
+    for (_, source, metric, _), cell in alike.groupby(["suite", "source", "metric", kinds], sort=True):
+        _check_one(cell, f"{metric} on {source}", ("fingerprint", "unit", "higher_is_better"))
+    for (_, source, metric, _), cell in counted.groupby(["suite", "source", "metric", "family"], sort=True):
+        _check_one(cell, f"{metric} on {source}", ("fingerprint",))
+
+
+def _check_one(cell: pd.DataFrame, what: str, columns: Sequence[str]) -> None:
+    """Raise ValueError where a column has several values."""
+    for column in columns:
+        owners: dict[Hashable, set[str]] = {}
+        for value, family in zip(cell[column], cell["family"], strict=True):
+            owners.setdefault(value, set()).add(str(family))
+        if len(owners) > 1:
+            common = set.intersection(*(set(str(value).split("|")) for value in owners))
+            differences = "; ".join(
+                f"{'|'.join(part for part in str(value).split('|') if part not in common) or '(nothing)'} "
+                f"for {', '.join(sorted(families))}"
+                for value, families in sorted(owners.items(), key=lambda item: str(item[0]))
+            )
+            raise ValueError(f"{what}: expected one {column} in one table, got {differences}")
 
 
 def is_headline(metric: str) -> bool:

@@ -166,6 +166,8 @@ def test_bounds_by_different_means_stay_apart():
         ValueError, match=r"nll_nats.*by=1000 importance samples for vae; by=64 importance samples for vae"
     ):
         card(*groups, bound("vae", [2.9], "|by=1000 importance samples"))
+    old = bound("vae", [2.9], "")  # of before it was said
+    assert by_family(card(*groups, [row | {"seed": 9} for row in old]), "nll_nats").loc["vae", "n_ok"] == 4
 
 
 def test_costs_of_several_machines_are_left_out_and_quality_kept():

@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib || true  # once here, or at every start where PYTHONDONTWRITEBYTECODE is set
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # once here, or at every start where PYTHONDONTWRITEBYTECODE is set
 	@touch $@
 
 install: $(STAMP)  ## Set up .venv from the lock file (done by the others when needed)

@@ -29,14 +29,14 @@ def directory_of(config: dict[str, Any]) -> Path:
     return Path(config["output_dir"]) / config["suite"] / f"seed{config['seed']}"
 
 
-def install_light_experiment() -> None:
-    """Stand in for genfam.experiment (which imports torch) where a test is about processes and signals only."""
+def install_light_run_folder() -> None:
+    """Stand in for genfam.run_folder (which imports torch) where a test is about processes and signals only."""
     from hydra_plugins.genfam_launcher import _pool
 
-    module = ModuleType("genfam.experiment")
+    module = ModuleType("genfam.run_folder")
     module.run_directory = directory_of  # type: ignore[attr-defined]
     module.read_record = lambda directory: None  # type: ignore[attr-defined]
-    sys.modules["genfam.experiment"] = module
+    sys.modules["genfam.run_folder"] = module
     _pool.PRELOAD[:] = ["genfam.cli", "hydra_plugins.genfam_launcher._worker"]
 
 
@@ -98,5 +98,5 @@ def stubborn(config: DictConfig) -> Outcome:
 if __name__ == "__main__":  # python launcher_tasks.py <task> <arguments of genfam>
     import launcher_tasks
 
-    launcher_tasks.install_light_experiment()
+    launcher_tasks.install_light_run_folder()
     sys.exit(cli.main(sys.argv[2:], task=getattr(launcher_tasks, sys.argv[1])))

@@ -85,6 +85,10 @@ def test_one_run_gets_no_ranking_and_noise_is_called_a_tie():
     found = findings(records)
     said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
     assert sentence(said.verdicts[0]).startswith("alpha and beta cannot be told apart (")
+    found = findings(records[:3])
+    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha"])
+    assert sentence(said.verdicts[0]).startswith("nobody to compare with, so no ranking (alpha 2")
+    assert not any(verdict.best for verdict in said.verdicts)
     found = findings(records[:1])
     said = answer("die", found.card, found.stability, found.metric_trial, ["alpha"])
     assert sentence(said.verdicts[0]) == "one run each, so no ranking (alpha 1)."

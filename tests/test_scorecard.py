@@ -50,6 +50,14 @@ def test_pairing_separates_what_intervals_do_not():
     assert found.loc["b", "rank"] == 2
 
 
+def test_nobody_leads_where_one_contestant_was_run():
+    there = rows("a", [1.0, 1.1, 0.9]) + rows("b", [2.0, 2.1, 1.9])
+    alone = rows("a", [1.0, 1.1, 0.9], source="alone") + rows("truth", [0.1] * 3, role="oracle", source="alone")
+    found = card(there, alone)
+    assert by_family(found[found["source"] == "digits"])["rank"].tolist() == [1, 2]
+    assert found.loc[found["source"] == "alone", "rank"].isna().all()
+
+
 def test_comparisons_say_what_separates_and_what_would():
     frame = pd.DataFrame(
         rows("a", [1.0, 1.1, 0.9]) + rows("b", [1.3, 1.0, 1.2]) + rows("c", [9.0, 9.2, 9.1])
@@ -98,7 +106,8 @@ def test_diverged_runs_are_counted_and_have_no_say():
 
 
 def test_columns_are_exact_and_csv_reads_back():
-    found = card(rows("a", [1.0, 2.0, 3.0]), rows("a", [7.0] * 3, metric="parameters", higher=None, fingerprint="cost"))
+    size = rows("a", [7.0] * 3, metric="parameters", higher=None, fingerprint="cost")
+    found = card(rows("a", [1.0, 2.0, 3.0]), size, rows("b", [1.0], metric="fd_y"))  # a rival: without one no rank
     expected = (
         "suite,source,family,metric,unit,higher_is_better,n_runs,n_ok,mean,ci_low,ci_high,oracle,rank,fingerprint"
     )

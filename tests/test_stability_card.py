@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from pages import ROOT
 from stability_controls import broken, make, matrix, yardsticks
@@ -115,12 +116,15 @@ def test_all_sources_together():
     records = []
     for source in ("s", "t"):
         records += yardsticks(source)
-        records += [make("a", seed, 2.0 + seed, source=source) for seed in range(4)]
+        records += [make(name, seed, 2.0 + seed, source=source) for seed in range(4) for name in "ac"]
     records += [make("b", seed, 1.0, source="s") for seed in range(4)]  # b is not on t: no part in the comparison
     table = aggregate(records)
-    assert table["family"].tolist() == ["a"]
+    assert table["family"].tolist() == ["a", "c"]
     assert table["value"].iloc[0] == pytest.approx(interquartile_mean([0.8, 0.7, 0.6, 0.5] * 2)) == pytest.approx(0.65)
     assert table["ci_low"].iloc[0] < 0.65 < table["ci_high"].iloc[0]
+    alone = yardsticks("u") + [make("a", seed, 9.0, source="u") for seed in range(4)]  # nobody to compare with
+    pd.testing.assert_frame_equal(aggregate(records + alone), table)
+    assert aggregate(alone)["sources"].tolist() == [1]
 
 
 def test_interquartile_mean_and_profile_at_known_values():

@@ -8,6 +8,7 @@ run's `judge`: the Fréchet distance unless the source says otherwise.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -121,17 +122,20 @@ def nan_to_worst(value: float) -> float:
 def aggregate(records: Iterable[Record]) -> pd.DataFrame:
     """All sources together: the interquartile mean of skill per family (Agarwal et al. 2021), `AGGREGATE_COLUMNS`.
 
-    Only families that were run on every source of the suite, so that none is judged on easier ones.
+    Only families that were run on every source of the suite, so that none is judged on easier ones. A source with one
+    family has nobody to compare, and says nothing of the others: it does not count.
     """
     records = list(records)
     skills = final_skills(records)
-    sources = {source for own in skills.values() for source in own}
+    families = Counter(source for own in skills.values() for source in own)
+    sources = {source for source, count in families.items() if count > 1 or len(skills) == 1}
     suite = ", ".join(sorted({record.suite for record in records}))
     rows = []
     for family, own in sorted(skills.items()):
-        if own.keys() == sources:
-            value, low, high = stratified_interquartile_mean(list(own.values()))
-            n = sum(map(len, own.values()))
+        if sources and sources <= own.keys():
+            counted = [own[source] for source in sorted(sources)]
+            value, low, high = stratified_interquartile_mean(counted)
+            n = sum(map(len, counted))
             rows.append([suite, family, "skill_interquartile_mean", len(sources), n, value, low, high])
     return pd.DataFrame(rows, columns=list(AGGREGATE_COLUMNS))
 

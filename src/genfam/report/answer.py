@@ -85,7 +85,8 @@ def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[st
     if not known:
         detail = "no contestant has a number"
     elif not best:
-        detail = f"one run each, so no ranking ({numbers})"
+        why = "one run each" if all(rows[name]["n_ok"] < 2 for name in known) else "nobody to compare with"
+        detail = f"{why}, so no ranking ({numbers})"
     else:
         detail = numbers
     oracles = {float(rows[name]["oracle"]) for name in known if math.isfinite(rows[name]["oracle"])}
@@ -104,7 +105,7 @@ def lost(source: str, stability: pd.DataFrame, contestants: Sequence[str]) -> li
     if not shares:
         return []
     least = min(shares.values(), key=lambda row: (row["value"], row["ci_high"]))
-    best = [name for name in contestants if name in shares and shares[name]["ci_low"] <= least["ci_high"]]
+    best = [name for name in shares if shares[name]["ci_low"] <= least["ci_high"]] if len(shares) > 1 else []
     best.sort(key=lambda name: (shares[name]["value"], name))
     told = [
         f"{row['family']} shows {row['entry']} in {_count(row)}"

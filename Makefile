@@ -52,7 +52,7 @@ docs: $(STAMP)  ## The documentation as a site in site/ (opens by double click);
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open in a browser: site/index.html"
 
-test: $(STAMP)  ## Tests, without those marked slow, on all cores
+test: $(STAMP)  ## Tests, without those marked slow, on up to four cores
 	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-all: $(STAMP)  ## All tests

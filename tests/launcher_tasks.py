@@ -35,7 +35,7 @@ def install_light_run_folder() -> None:
 
     module = ModuleType("genfam.run_folder")
     module.run_directory = directory_of  # type: ignore[attr-defined]
-    module.read_record = lambda directory: None  # type: ignore[attr-defined]
+    module.finished_record = lambda directory: None  # type: ignore[attr-defined]
     sys.modules["genfam.run_folder"] = module
     _pool.PRELOAD[:] = ["genfam.cli", "hydra_plugins.genfam_launcher._worker"]
 

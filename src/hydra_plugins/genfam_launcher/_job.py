@@ -69,10 +69,9 @@ class Job:
 
     def finished_record(self) -> Any:
         """The record in the run's folder if it needs no repetition, else None."""
-        from genfam.run_folder import read_record
+        from genfam.run_folder import finished_record
 
-        record = read_record(self.directory)
-        return record if record is not None and record.outcome.finished else None
+        return finished_record(self.directory)
 
     def write_failure(self) -> None:
         """Leave a record that says why: the process could not do so itself."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -266,6 +267,21 @@ def test_bars_show_every_running_run_in_one_line_each() -> None:
     assert "1/3 runs, 1 mode_collapse" in lines[0]
     assert "42%" in lines[1] and "family=gan seed=1  update 420 of 900, 31/s · fd_identity 0.5" in lines[1]
     assert "starting" in lines[2]
+
+
+def test_bars_are_drawn_by_the_thread_that_prints() -> None:
+    """A second one races with printed lines: one stale bar stayed for about 70 finished runs."""
+    console = Console(file=StringIO(), force_terminal=True, width=100, legacy_windows=False, color_system=None)
+    jobs = jobs_that("")
+    before = threading.active_count()
+    display = _progress.Bars(jobs, console)
+    assert threading.active_count() == before
+    display.started(jobs[0])
+    assert "starting" in console.file.getvalue(), "drawn at once"
+    jobs[0].fraction, jobs[0].text = 0.42, "update 420 of 900"
+    display.advanced(jobs[0])
+    assert "update 420 of 900" in console.file.getvalue()
+    display.close()
 
 
 def test_quiet_shows_no_progress_but_failures(

@@ -185,13 +185,19 @@ class Lines(Quiet):
 
 
 class Bars:
-    """An overall bar, and for each running job a bar, its share, its label, its rate and its headline metric."""
+    """An overall bar, and for each running job a bar, its share, its label, its rate and its headline metric.
+
+    Drawn by the caller's thread alone: with rich's refreshing thread beside it one of the two moves the cursor by the
+    height that the other has not written yet, and a stale bar stays above.
+    """
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
         self.clock = Clock(jobs)
         text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
         columns = BarColumn(bar_width=24), TaskProgressColumn(), text
-        self.progress = Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True)
+        self.progress = Progress(
+            *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, expand=True
+        )
         self.overall = self.progress.add_task("", total=len(jobs))
         self.bars: dict[int, TaskID] = {}
         self.progress.start()
@@ -227,6 +233,7 @@ class Bars:
     def _refresh(self) -> None:
         done = sum(_share(job) for job in self.clock.jobs)
         self.progress.update(self.overall, completed=done, description=self.clock.summary())
+        self.progress.refresh()
 
 
 def make_display(jobs: Sequence[Job], *, quiet: bool = False) -> Display:

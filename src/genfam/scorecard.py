@@ -48,19 +48,17 @@ def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
         gave a number: only these enter `mean` (a diverged run has no say in it). `ci_low`, `ci_high` are NaN for one
         run; they have zero width only where all runs agree to the last bit. `oracle` is the mean of the families of
         role oracle under the same fingerprint. `rank` is 1 + the number of contestants significantly better; NaN
-        for yardsticks, for metrics without a direction, for families with fewer than two runs, and where a source has
-        one contestant only. Where n ≥ 3 the rows `seed_spread_<metric>` give IQR / |median| over seeds for every
-        Fréchet distance (no interval).
+        for yardsticks, for metrics without a direction, for families with fewer than two runs, and where there is no
+        second contestant under the same fingerprint. Where n ≥ 3 the rows `seed_spread_<metric>` give
+        IQR / |median| over seeds for every Fréchet distance (no interval).
 
     Raises:
         ValueError: numbers that cannot share a row or column (see `check_fingerprints`), or two runs of one seed.
     """
     runs = {key: group["run_id"].nunique() for key, group in frame.groupby(["suite", "source", "family"])}
-    contest = frame[frame["role"] == "contestant"].groupby(["suite", "source"])
-    contestants = {key: group["family"].nunique() for key, group in contest}
     rows: list[dict[str, Any]] = []
     for (suite, source, metric), firsts, values in _cells(frame):
-        ranks = _ranks(values, firsts) if contestants.get((suite, source), 0) > 1 else {}
+        ranks = _ranks(values, firsts)
         oracles = [family for family, first in firsts.items() if first["role"] == "oracle"]
         for family in sorted(firsts, key=lambda family: (_role_order(firsts[family]["role"]), str(family))):
             first, own = firsts[family], values[family]
@@ -305,9 +303,11 @@ def _check_seeds(counted: pd.DataFrame) -> None:
 
 
 def _ranks(values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Rank of every contestant with at least two runs, among those of its fingerprint."""
+    """Rank of every contestant with at least two runs, among those of its fingerprint; none for one alone."""
     ranks: dict[str, float] = {}
     for rivals, higher_is_better in _rivals(values, first):
+        if len(rivals) < 2:
+            continue
         for family in rivals:
             ranks[family] = 1.0
         for pair in compare(rivals, higher_is_better):

@@ -28,7 +28,8 @@ LEGEND = (
     "seeds on); no ± means one run, so no interval.",
     "Bold: rank 1, that is no contestant is significantly better (paired by seed, at 5 % after Holm's correction for "
     "all pairs of contestants).",
-    "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind.",
+    "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
+    "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
 )
 

@@ -1,6 +1,7 @@
 """The page without a browser: what it says, that it says nothing else, and that it runs no script but its own."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from genfam.report.answer import answer, sentence
 from genfam.report.cost_charts import cost_chart
 from genfam.report.costs import costs
 from genfam.report.findings import findings
-from genfam.report.interactive import plain
+from genfam.report.interactive import headline_chart, plain
 from genfam.report.page import build, render, write_page
 from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
@@ -336,3 +337,19 @@ def test_published_numbers_stand_beside_ours_where_the_suite_has_the_cell(page, 
     assert {"PacGAN4", "GAN"} <= {row["model"] for row in rows}
     assert all(row["source"] == "grid" and row["ours"].startswith("21 [") for row in rows)
     assert "Published numbers beside ours" in render(found) and "Published numbers beside ours" not in render(page)
+
+
+@pytest.mark.parametrize("values", [{"gan": 0.5, "oracle": 0.01}, {"gan": 0.5, "oracle": -0.01}, {"gan": 1.0}])
+def test_no_line_lies_on_the_frame(values):
+    rows = [
+        {"family": family, "mean": mean, "ci_low": mean - 0.001, "ci_high": mean + 0.001, "n_ok": 3}
+        for family, mean in values.items()
+    ]
+    roles = {family: "oracle" if family == "oracle" else "contestant" for family in values}
+    runs = pd.DataFrame([{"family": family, "value": value} for family, value in values.items()])
+    axis = headline_chart(rows, runs, looks(roles), roles).layout.xaxis
+    log = axis.type == "log"
+    assert log == (min(values.values()) > 0)
+    for value in values.values():
+        place = math.log10(value) if log else value
+        assert axis.range[0] < place < axis.range[1]

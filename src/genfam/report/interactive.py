@@ -55,12 +55,14 @@ def headline_chart(
     values = {family: runs.loc[runs["family"] == family, "value"].to_numpy(dtype=float) for family in shown}
     everything = np.concatenate([np.asarray(list(marks.values())), *values.values()])
     log = bool(len(everything)) and bool((everything > 0.0).all())
+    reach = [float(value) for value in everything]
     figure = go.Figure()
     for y, family in enumerate(shown):
         row, look = known[family], families[family]
         mean, low, high = (float(row[name]) for name in ("mean", "ci_low", "ci_high"))
         if log and math.isfinite(low):  # an interval may reach below zero, where a logarithm does not
             low = max(low, float(everything.min()) / 10.0)
+        reach += [end for end in (low, high) if math.isfinite(end)]
         error = {"array": [high - mean], "arrayminus": [mean - low], "symmetric": False, "thickness": 2.5, "width": 0}
         figure.add_scatter(
             x=values[family].tolist(), y=[y + 0.25] * len(values[family]), mode="markers", opacity=0.5,
@@ -76,7 +78,9 @@ def headline_chart(
         across(figure, [value, value], ends, family, families[family].colour, dash(roles[family]))
     # Over more than a decade powers of ten alone are labelled: on a phone the digits between would overlap.
     wide = log and float(everything.max()) > 12.0 * float(everything.min())
-    figure.update_xaxes(type="log" if log else "linear", nticks=6, dtick=1 if wide else None)
+    figure.update_xaxes(
+        type="log" if log else "linear", nticks=6, dtick=1 if wide else None, range=_room(reach, log=log)
+    )
     figure.update_yaxes(
         tickvals=list(range(len(shown))), ticktext=[plain(family, 18) for family in shown], showgrid=False,
         range=[len(shown) - 0.4, -0.8],
@@ -289,6 +293,16 @@ def across(figure: go.Figure, x: list[float], y: list[float], name: str, colour:
 def dash(role: str) -> str:
     """As in the scorecard's bars: the oracle's line is full, the floor's dashed."""
     return "solid" if role == "oracle" else "dash"
+
+
+def _room(values: Sequence[float], *, log: bool) -> list[float] | None:
+    """An axis' ends with a margin around the values: a line at the very end would lie on the frame, unseen."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return None
+    low, high = (math.log10(end) if log else end for end in (min(known), max(known)))
+    margin = 0.05 * (high - low) or 0.5
+    return [low - margin, high + margin]
 
 
 def _faded(colour: str, opacity: float) -> str:

@@ -200,6 +200,25 @@ def test_the_theme_turns_the_charts(chromium, written):
     page.context.close()
 
 
+def test_a_sheet_of_paper_holds_every_chart_and_table(chromium, written):
+    page, _ = opened(chromium, written)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # before the sheet's rules hold, as in a real one
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 less margins of 10 mm, at 96 dots per inch
+    page.emulate_media(media="print")
+    charts = page.locator("figure.chart")
+    assert charts.count() == page.locator("figure.chart[data-drawn]").count()
+    wide = """(nodes) => nodes.map((node) => [node.id || node.textContent.slice(0, 60),
+        node.getBoundingClientRect().right, node.closest("figure, section").getBoundingClientRect().right])"""
+    for name, right, edge in page.locator("figure.chart .main-svg, table").evaluate_all(wide):
+        assert right <= edge + 1, name
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    until(page, "document.querySelector('figure.chart .main-svg').getBoundingClientRect().width > 400")
+    page.context.close()
+
+
 def test_five_hundred_runs_stay_small_and_open(chromium, tmp_path):
     store, rng = Store(tmp_path / "outputs" / "quick"), np.random.default_rng(0)
     families = {"alpha": "contestant", "beta": "contestant", "gamma": "contestant", "gauss": "floor", "truth": "oracle"}

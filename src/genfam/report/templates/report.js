@@ -27,6 +27,7 @@
       hoverlabel: { bgcolor: style("--paper"), bordercolor: grid, font: { color: ink } },
       dragmode: fine ? "zoom" : false, // a finger scrolls the page
     });
+    if (printing) Object.assign(spec.layout, { autosize: false, width: plot.clientWidth });
     figure.dataset.drawn = "yes";
     return Plotly.react(plot, spec.data, spec.layout, { displayModeBar: false, responsive: true, showTips: false });
   }
@@ -39,8 +40,12 @@
   const charts = all("figure.chart");
   charts.forEach((figure) => near.observe(figure));
   dark.addEventListener("change", () => charts.filter((figure) => figure.dataset.drawn).forEach((f) => draw(f)));
-  addEventListener("beforeprint", () => charts.forEach((figure) => draw(figure, true)));
-  addEventListener("afterprint", () => charts.forEach((figure) => draw(figure)));
+  const onPaper = (printing) => {
+    document.documentElement.classList.toggle("onpaper", printing);
+    charts.forEach((figure) => draw(figure, printing));
+  };
+  addEventListener("beforeprint", () => onPaper(true));
+  addEventListener("afterprint", () => onPaper(false));
   for (const button of all("button.save")) {
     button.addEventListener("click", () => {
       const figure = button.closest("figure");

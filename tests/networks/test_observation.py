@@ -75,6 +75,18 @@ def test_logistic_mixture_is_finite_and_has_gradients_far_from_the_event() -> No
     assert float(log_prob[2].detach()) == pytest.approx(0.0, abs=1e-6)  # the last bin reaches to infinity
 
 
+def test_black_and_white_pixels_drive_no_scale_to_where_gradients_end() -> None:
+    """Their best component has half of its mass in each edge bin, so its scale grows for ever."""
+    observation = LogisticMixture(Event((1,), 256), 2)
+    parameters = torch.tensor([0.0, 0.0, 0.0, 0.0, 130.0, 130.0]).view(1, 6, 1).requires_grad_()
+    for level in (0, 100, 255):
+        value = observation.log_prob(torch.tensor([[level]], dtype=torch.uint8), parameters)
+        if level != 100:
+            assert value.item() == pytest.approx(math.log(0.5), abs=1e-3)
+        (gradient,) = torch.autograd.grad(value.sum(), parameters)
+        assert torch.isfinite(value).all() and torch.isfinite(gradient).all()
+
+
 def test_logistic_components_start_apart() -> None:
     observation = LogisticMixture(Event((1,), 256), 4)
     parameters = torch.zeros(1, 12, 1, requires_grad=True)

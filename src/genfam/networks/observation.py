@@ -27,6 +27,7 @@ from genfam.types import Event
 LEAST_LOG_STD = -6.0
 MOST_LOG_STD = 1.0  # of events of unit scale
 LEAST_LOG_SCALE = -7.0
+MOST_LOG_SCALE = 10.0  # the two edge bins have half of the mass each: what a black and white pixel drives it to
 CATEGORICAL_LEVELS = 32
 
 
@@ -145,7 +146,9 @@ class LogisticMixture(Observation):
         # A zero output spreads the components over the range: equal ones would have equal gradients for ever.
         centres = (torch.arange(self.mixtures, device=means.device) + 0.5) * (2.0 / self.mixtures) - 1.0
         means = means + centres.view(-1, *[1] * (means.dim() - 2))
-        return logits, means, soft_floor(log_scales - math.log(self.mixtures), LEAST_LOG_SCALE)
+        log_scales = soft_floor(log_scales - math.log(self.mixtures), LEAST_LOG_SCALE)
+        # A hard end: beyond it nothing is left to learn, and where e^−s is 0 the bin that is not chosen has gradient NaN.
+        return logits, means, log_scales.clamp(max=MOST_LOG_SCALE)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """(B, *event) levels, (B, 3M, *event) -> (B,) nats per counting measure."""

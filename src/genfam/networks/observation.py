@@ -147,7 +147,7 @@ class LogisticMixture(Observation):
         centres = (torch.arange(self.mixtures, device=means.device) + 0.5) * (2.0 / self.mixtures) - 1.0
         means = means + centres.view(-1, *[1] * (means.dim() - 2))
         log_scales = soft_floor(log_scales - math.log(self.mixtures), LEAST_LOG_SCALE)
-        # A hard end: beyond it nothing is left to learn, and where e^−s is 0 the bin that is not chosen has gradient NaN.
+        # A hard end: beyond it nothing is left to learn, and where e^−s is 0 the bin not chosen has a gradient of NaN.
         return logits, means, log_scales.clamp(max=MOST_LOG_SCALE)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:

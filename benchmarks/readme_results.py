@@ -16,6 +16,8 @@ from typing import Any
 import pandas as pd
 from pages import ROOT, keep_block
 
+from genfam.published import three_digits
+
 SUITES = ("standard", "quick")  # the first that is published
 FULL_SIZE = ("images", "modes", "likelihood")  # and each of these that is
 STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
@@ -33,7 +35,7 @@ METRICS = (
 
 def number(value: float) -> str:
     """Three significant digits, without needless exponents."""
-    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+    return three_digits(value) if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
 
 
 def cell(row: pd.Series | None) -> str:

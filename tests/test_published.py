@@ -164,3 +164,8 @@ def test_tables_come_from_the_checkout_or_else_from_the_package(
     (package / "benchmarks/published").mkdir(parents=True)
     (package / "benchmarks/published/a.csv").write_text("")
     assert published.published_folder() == package / "benchmarks/published"
+
+
+def test_a_thousand_is_written_out() -> None:
+    written = [published.three_digits(value) for value in (0.12345, 7.0, 998.4, 999.7, 1000.0, 1001.2)]
+    assert written == ["0.123", "7", "998", "999.7", "1000", "1001"]

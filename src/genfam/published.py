@@ -190,5 +190,10 @@ def theirs(row: Mapping[Any, Any]) -> str:
 def ours_of(row: Mapping[Any, Any]) -> str:
     """Our number with its interval, from a row of `compare`."""
     if math.isnan(row["ci_low"]):
-        return f"{row['ours']:.3g}"
-    return f"{row['ours']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
+        return three_digits(row["ours"])
+    return f"{three_digits(row['ours'])} [{three_digits(row['ci_low'])}, {three_digits(row['ci_high'])}]"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, and four where three would make 1e+03 of a thousand."""
+    return f"{value:.4g}" if abs(value) >= 999.5 else f"{value:.3g}"

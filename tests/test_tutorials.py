@@ -78,3 +78,12 @@ def test_what_slurm_would_be_asked_for_composes(tmp_path: Path) -> None:
     submitted = next(step.text for step in todo if step.kind == "skip")
     assert todo[looked].text.startswith(submitted.strip())  # what is submitted is what was looked at
     assert not list(tmp_path.glob("outputs/*/*/record.json"))
+
+
+def test_numbers_quoted_from_published_results_are_the_published_ones() -> None:
+    """The quick check of what the slow tutorial would find: publishing anew must not leave old numbers behind."""
+    published = (ROOT / "results" / "quick" / "scorecard.md").read_text(encoding="utf-8")
+    quoted = [line for step in steps("read_the_report") if step.kind == "expect" for line in step.text.splitlines()]
+    numbers = [line for line in quoted if "±" in line]
+    assert numbers
+    assert [line for line in numbers if line not in published] == []

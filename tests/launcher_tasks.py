@@ -34,8 +34,7 @@ def install_light_run_folder() -> None:
     from hydra_plugins.genfam_launcher import _pool
 
     module = ModuleType("genfam.run_folder")
-    module.run_directory = directory_of  # type: ignore[attr-defined]
-    module.finished_record = lambda directory: None  # type: ignore[attr-defined]
+    vars(module).update(run_directory=directory_of, finished_record=lambda directory: None)
     sys.modules["genfam.run_folder"] = module
     _pool.PRELOAD[:] = ["genfam.cli", "hydra_plugins.genfam_launcher._worker"]
 

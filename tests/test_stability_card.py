@@ -122,6 +122,8 @@ def test_all_sources_together():
     assert table["family"].tolist() == ["a", "c"]
     assert table["value"].iloc[0] == pytest.approx(interquartile_mean([0.8, 0.7, 0.6, 0.5] * 2)) == pytest.approx(0.65)
     assert table["ci_low"].iloc[0] < 0.65 < table["ci_high"].iloc[0]
+    seldom = [make("d", seed, 1.0, source="s") for seed in range(4)] + [make("d", 0, 99.0, source="t")]
+    pd.testing.assert_frame_equal(aggregate(records + seldom), table)  # the trimming would hide its only run on t
     alone = yardsticks("u") + [make("a", seed, 9.0, source="u") for seed in range(4)]  # nobody to compare with
     pd.testing.assert_frame_equal(aggregate(records + alone), table)
     assert aggregate(alone)["sources"].tolist() == [1]

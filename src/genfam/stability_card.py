@@ -122,7 +122,8 @@ def nan_to_worst(value: float) -> float:
 def aggregate(records: Iterable[Record]) -> pd.DataFrame:
     """All sources together: the interquartile mean of skill per family (Agarwal et al. 2021), `AGGREGATE_COLUMNS`.
 
-    Only families that were run on every source of the suite, so that none is judged on easier ones. A source with one
+    Only families that were run on every source of the suite, and as often on each, so that none is judged on easier
+    ones or by them most (of seven runs, the mean's trimming drops the only one on a source). A source with one
     family has nobody to compare, and says nothing of the others: it does not count.
     """
     records = list(records)
@@ -134,6 +135,8 @@ def aggregate(records: Iterable[Record]) -> pd.DataFrame:
     for family, own in sorted(skills.items()):
         if sources and sources <= own.keys():
             counted = [own[source] for source in sorted(sources)]
+            if len(set(map(len, counted))) > 1:
+                continue
             value, low, high = stratified_interquartile_mean(counted)
             n = sum(map(len, counted))
             rows.append([suite, family, "skill_interquartile_mean", len(sources), n, value, low, high])

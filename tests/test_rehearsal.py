@@ -23,7 +23,7 @@ CELLS: list[tuple[str, Event, dict[str, Any]]] = [
     ("gan", COLOURS, {"body": "conv", "depth": 1, "penalty": "wgan_gp", "packing": 2, "latent_bits": 2}),
     ("gan", GREY, {"spectral_norm": True}),
     ("vae", COLOURS, {"body": "conv", "pseudo_inputs": 4}),
-    ("vae", GREY, {}),
+    ("vae", GREY, {"coupling_layers": 1, "coupling_width": 4}),
     ("autoregressive", COLOURS, {"body": "patches", "patch": [2, 2], "depth": 1, "inner": 4}),
     ("autoregressive", GREY, {"body": "pixelcnn", "depth": 2}),
     ("autoregressive", GREY, {"depth": 1, "dropout": 0.1}),

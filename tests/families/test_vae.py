@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genfam.build import build
 from genfam.families.base import Optimisation
-from genfam.families.vae import VAE, Decoder, Encoder, VampPrior, gaussian_divergence
+from genfam.families.vae import VAE, Decoder, Encoder, gaussian_divergence
 from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood
@@ -236,22 +236,6 @@ def test_beta_zero_lets_the_divergence_grow_and_a_large_beta_makes_it_vanish() -
 # ---- a learned prior -------------------------------------------------------------------------------------
 
 
-def test_a_vamp_prior_is_the_mixture_of_what_the_encoder_says_of_its_pseudo_inputs() -> None:
-    torch.manual_seed(0)
-    encoder = Encoder(nn.Linear(3, 4))
-    prior = VampPrior(torch.randn(5, 3))
-    mean, log_std = encoder(prior.pseudo_inputs)
-    parts = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
-    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(5)), parts)
-    z = 0.3 * torch.randn(7, 2, 2)
-    assert torch.allclose(prior.log_prob(z, encoder), mixture.log_prob(z), atol=1e-3)
-    with torch.no_grad():
-        drawn = prior.sample(40_000, encoder, generator())
-    error = 5 * mixture.stddev / 200  # five standard errors: false alarm below 1e-6
-    assert ((drawn.mean(dim=0) - mixture.mean).abs() < error).all()
-    assert torch.allclose(drawn.std(dim=0), mixture.stddev, rtol=0.05)
-
-
 def test_a_learned_prior_bounds_the_same_evidence_that_it_samples_from() -> None:
     """By quadrature over a one-dimensional latent; and the training objective is the bound with one sample."""
     x = events(DIE, 300) // 2
@@ -272,8 +256,26 @@ def test_a_learned_prior_bounds_the_same_evidence_that_it_samples_from() -> None
     truth = torch.bincount(x.flatten().long(), minlength=6) / len(x)
     assert 0.5 * float((shares - truth).abs().sum()) < 0.08
     assert not torch.equal(family.model["prior"].pseudo_inputs[:, :6].detach(), family.inputs(x[:4]))  # it learns
-    with pytest.raises(ValueError, match="no free bits with them"):
+    with pytest.raises(ValueError, match="no free bits with a learned prior"):
         vae(DIE, pseudo_inputs=4, free_bits=0.1)
+
+
+def test_a_flow_as_prior_is_counted_and_draws_nothing_where_no_event_is_encoded() -> None:
+    """Two far modes: what is decoded between their codes lies between them, unless the prior has no mass there."""
+    x = torch.cat([0.1 * torch.randn(200, 2, generator=generator()) + side for side in (-4.0, 4.0)])
+    between: dict[int, float] = {}
+    for layers in (0, 6):
+        family = vae(POINT, coupling_layers=layers, coupling_width=12)
+        assert count_parameters(family.sampling_network) == pytest.approx(3000, rel=0.1)
+        train(family, x, 600)
+        drawn = family.sample(4000, generator=generator(1))
+        between[layers] = float((drawn.abs() < 3.0).all(dim=1).float().mean())
+    assert between[6] < 0.05 < 0.1 < between[0]
+    for settings in ({"coupling_layers": 2, "pseudo_inputs": 4}, {"coupling_layers": 2, "free_bits": 0.1}):
+        with pytest.raises(ValueError, match="not both above, and no free bits"):
+            vae(POINT, **settings)
+    with pytest.raises(ValueError, match="a prior of at most half of the 3000 parameters"):
+        vae(POINT, coupling_layers=6, coupling_width=64)
 
 
 # ---- learning and sampling -----------------------------------------------------------------------------

@@ -11,7 +11,6 @@ References:
     Kingma, D. P. et al. 2016. Improving variational inference with inverse autoregressive flow, equation 16 (free
     bits). https://arxiv.org/abs/1606.04934
     Higgins, I. et al. 2017. β-VAE, equation 4. https://openreview.net/forum?id=Sy2fzU9gl
-    Tomczak, J. M. & Welling, M. 2018. VAE with a VampPrior, equation 9. https://arxiv.org/abs/1705.07120
     Rybkin, O., Daniilidis, K. & Levine, S. 2021. Simple and effective VAE training with calibrated decoders.
     https://arxiv.org/abs/2006.13202
 """
@@ -38,8 +37,9 @@ from genfam.networks.observation import (
     observation_for,
     soft_floor,
 )
-from genfam.networks.sizing import fit_width
-from genfam.seeds import integers, normal, normal_like
+from genfam.networks.priors import FlowPrior, VampPrior
+from genfam.networks.sizing import count_parameters, fit_width
+from genfam.seeds import normal, normal_like
 from genfam.types import Data, Event, Likelihood
 
 SEED = 20160301  # of the importance samples: the same events get the same bound
@@ -89,38 +89,6 @@ class Decoder(nn.Module):
         return self.observation.sample(self(z), generator)
 
 
-class VampPrior(nn.Module):
-    """p(z) = 1/K Σ_k q(z | u_k) with learned pseudo-inputs u_k (Tomczak & Welling 2018, equation 9).
-
-    The standard normal leaves holes where no event was encoded; the encoder's own average, which is the best prior,
-    is a mixture over all events, and K pseudo-inputs stand for them.
-
-    Args:
-        pseudo_inputs: (K, *encoder input) to start from.
-    """
-
-    def __init__(self, pseudo_inputs: Tensor) -> None:
-        super().__init__()
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
-
-    def log_prob(self, z: Tensor, encoder: nn.Module) -> Tensor:
-        """(…, latent) -> (…) nats."""
-        mean, log_std = encoder(self.pseudo_inputs)
-        # ‖(z − μ) / σ‖² multiplied out: products of matrices, no array of (…, K, latent)
-        precision = torch.exp(-2.0 * log_std)
-        square = z.square() @ precision.T - 2.0 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
-        constant = log_std.sum(1) + 0.5 * mean.shape[1] * math.log(2.0 * math.pi)
-        return torch.logsumexp(-0.5 * square - constant, dim=-1) - math.log(len(mean))
-
-    def sample(self, n: int, encoder: nn.Module, generator: Generator) -> Tensor:
-        """-> (n, latent)."""
-        mean, log_std = encoder(self.pseudo_inputs)
-        chosen = integers(len(mean), (n,), mean.device, generator)
-        noise = normal((n, mean.shape[1]), mean.device, generator)
-        drawn: Tensor = mean[chosen] + torch.exp(log_std[chosen]) * noise
-        return drawn
-
-
 class VAE(Family):
     """β-VAE with warm-up, free bits and a calibrated observation model.
 
@@ -150,6 +118,8 @@ class VAE(Family):
         free_bits: λ, nats per latent dimension below which the divergence is not reduced any further.
         pseudo_inputs: of a VampPrior; 0 = the standard normal. What the decoder needs of it after training is a mixture
             of that many Gaussians, which the budget's parameters do not count.
+        coupling_layers: of a flow as prior; 0 = none. A sample passes through it, so that the budget counts it.
+        coupling_width: hidden size of these layers.
         importance_samples: K of the bound that `log_prob` returns.
         variance: of continuous events: `heteroscedastic`, `per_dimension` or `shared`.
         mixtures: logistic components per dimension where an event has more than 32 levels.
@@ -183,6 +153,8 @@ class VAE(Family):
         beta_warmup: float = 0.5,
         free_bits: float = 0.0,
         pseudo_inputs: int = 0,
+        coupling_layers: int = 0,
+        coupling_width: int = 128,
         importance_samples: int = 64,
         variance: str = "heteroscedastic",
         mixtures: int = 5,
@@ -196,10 +168,11 @@ class VAE(Family):
                 "expected beta ≥ 0, beta_warmup in [0, 1], free_bits ≥ 0, importance_samples ≥ 1 and latent ≥ 1, got "
                 f"{beta}, {beta_warmup}, {free_bits}, {importance_samples} and {latent}"
             )
-        if pseudo_inputs < 0 or (pseudo_inputs and free_bits):
+        learned = (pseudo_inputs > 0) + (coupling_layers > 0)
+        if min(pseudo_inputs, coupling_layers) < 0 or learned > 1 or (learned and free_bits):
             raise ValueError(
-                "expected pseudo_inputs ≥ 0, and no free bits with them (a mixture has no divergence per dimension), "
-                f"got {pseudo_inputs} and {free_bits}"
+                "expected pseudo_inputs ≥ 0 or coupling_layers ≥ 0 but not both above, and no free bits with a learned "
+                f"prior (it has no divergence per dimension), got {pseudo_inputs}, {coupling_layers} and {free_bits}"
             )
         self.latent = latent
         self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
@@ -234,7 +207,17 @@ class VAE(Family):
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 
         networks = {"encoder": encoder, "decoder": decoder}
-        parts = {name: make(fit_width(make, parameters)) for name, make in networks.items()}
+        prior = FlowPrior(latent, coupling_layers, coupling_width) if coupling_layers else None
+        taken = count_parameters(prior) if prior is not None else 0
+        if taken > parameters // 2:
+            raise ValueError(
+                f"coupling_layers, coupling_width: expected a prior of at most half of the {parameters} parameters "
+                f"that the budget gives a sample's way, got {taken}"
+            )
+        budgets = {"encoder": parameters, "decoder": parameters - taken}
+        parts = {name: make(fit_width(make, budgets[name])) for name, make in networks.items()}
+        if prior is not None:
+            parts["prior"] = prior
         if pseudo_inputs:
             shape = self.inputs(torch.zeros((1, *event.shape), dtype=torch.uint8)).shape[1:]
             parts["prior"] = VampPrior(torch.zeros(pseudo_inputs, *shape))
@@ -242,8 +225,9 @@ class VAE(Family):
 
     @property
     def sampling_network(self) -> nn.Module:
-        """The decoder: sampling does not touch the encoder."""
-        return self.model["decoder"]
+        """The decoder, and a prior that is a network: sampling does not touch the encoder."""
+        prior = dict(self.model.items()).get("prior")
+        return nn.ModuleList([prior, self.model["decoder"]]) if isinstance(prior, FlowPrior) else self.model["decoder"]
 
     def prepare(self, data: Data) -> None:
         """Fit the standardisation of continuous events; let pseudo-inputs start from events."""
@@ -314,7 +298,7 @@ class VAE(Family):
     def log_prior(self, networks: nn.ModuleDict, z: Tensor) -> Tensor:
         """(…, latent) -> (…) log p(z) in nats."""
         if "prior" in networks:
-            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # a VampPrior
+            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # a prior of ours
             return log_prob
         zero = torch.zeros(self.latent, device=z.device)
         return gaussian_log_prob(z, zero, zero).sum(dim=-1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import compare
 import pytest
+import tuning
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,3 +19,7 @@ def test_the_results_in_the_readme_are_the_published_ones():
 def test_the_tables_of_published_numbers_are_those_that_make_compare_writes():
     assert compare.table() in (ROOT / "docs" / "published.md").read_text()
     assert compare.short() in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_trials_is_that_of_the_published_ones():
+    assert tuning.table() in (ROOT / "docs" / "experiments.md").read_text()

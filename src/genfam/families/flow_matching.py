@@ -26,6 +26,7 @@ from torchdiffeq import odeint
 
 from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.codec import Codec
+from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, centre, entropy
 from genfam.networks.sizing import fit_width
 from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.seeds import integers, normal, normal_like, uniform
@@ -238,15 +239,48 @@ class FlowMatching(Family):
         ]
         return torch.cat(chunks)
 
+    @property
+    def likelihood_method(self) -> str:
+        """Where the path ends for the likelihood, if it does not reach the data."""
+        return f"path to t = {NOISY_END:g}" if self._ends_in_noise else ""
+
+    @property
+    def _ends_in_noise(self) -> bool:
+        return self.prediction == "data" and self.event.is_discrete
+
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats: log N(x_0) − ∫ div v dt along the flow back to t = 0 (FFJORD, equation 4).
 
         An estimate: of the integral (midpoint steps), of the divergence above `exact_trace_up_to` dimensions
-        (Hutchinson, Rademacher probes, equation 8), and for discrete events of the dequantisation bound by one
-        draw of the noise. Seeded: the same x gives the same number.
+        (Hutchinson, Rademacher probes, equation 8), and for discrete events of a bound by one draw of noise: of the
+        dequantisation, or where the network predicts the data of a path that ends in noise (noisy_end.py). Seeded: the
+        same x gives the same number.
         """
         generator = torch.Generator().manual_seed(0)
-        z = self.codec.encode(x.to(self.device), generator)
+        if not self._ends_in_noise:
+            z = self.codec.encode(x.to(self.device), generator)
+            return self.log_density(z, 1.0, generator) + self.codec.log_volume
+        return self.noisy_bound(x.to(self.device), generator)
+
+    @torch.no_grad()
+    def noisy_bound(self, x: Tensor, generator: Generator) -> Tensor:
+        """(B, *event) levels -> (B,) nats: the bound of `noisy_end` by one draw of z, its entropy exact."""
+        spread = Spread(self.event)
+
+        def seen(levels: Tensor) -> tuple[Tensor, Tensor]:
+            """A draw of z, and the network's prediction from it."""
+            data = centre(levels, spread.levels)
+            z = NOISY_END * data + (1 - NOISY_END) * normal(data.shape, data.device, generator)
+            return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device))
+
+        own = self.sample(FITTED_ON, generator=generator)
+        spread.fit(own, seen(own)[1])
+        z, predicted = seen(x)
+        density = self.log_density(z, NOISY_END, generator)
+        return spread.log_prob(x, predicted) + density + entropy(self.event.dimensions, NOISY_END)
+
+    def log_density(self, z: Tensor, end: float, generator: Generator) -> Tensor:
+        """(B, *shape) states at t = `end` -> (B,) nats per volume of what the flow carries there."""
         probe = integers(2, z.shape, z.device, generator).float() * 2 - 1
         exact = self.event.dimensions <= self.exact_trace_up_to
         state = (z, torch.zeros(len(z), device=z.device))
@@ -258,13 +292,13 @@ class FlowMatching(Family):
                 trace = exact_divergence(v, z) if exact else hutchinson_divergence(v, z, probe)
             return v.detach(), trace
 
-        times = torch.linspace(1.0, 0.0, self.likelihood_steps + 1, device=z.device)
+        times = torch.linspace(end, 0.0, self.likelihood_steps + 1, device=z.device)
         with torch.no_grad():
             path_z, path_trace = odeint(dynamics, state, times, method="midpoint")
         x0, integral = path_z[-1].flatten(1), path_trace[-1]
         log_init = -0.5 * x0.square().sum(dim=1) - 0.5 * x0.shape[1] * math.log(2 * math.pi)
-        log_prob: Tensor = log_init + integral + self.codec.log_volume
-        return log_prob
+        log_density: Tensor = log_init + integral
+        return log_density
 
 
 def couple(x0: Tensor, x1: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ from genfam.seeds import normal, normal_like
 from genfam.types import Data, Event, Likelihood
 
 SEED = 20160301  # of the importance samples: the same events get the same bound
+MOST_LOG_STD = 3.0  # of q(z | x)
 CHUNK = 2**22  # decoder outputs held at once while sampling or bounding a likelihood
 
 
@@ -63,7 +64,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, ...) network inputs -> mean (B, latent), log standard deviation (B, latent)."""
         mean, log_std = self.body(x).chunk(2, dim=1)
-        return mean, soft_floor(log_std + self.first_log_std, LEAST_LOG_STD)
+        # A hard end, which no healthy run meets: the exponential of whatever the network says of one odd event has
+        # none, and a learned prior does not push back as the normal's closed divergence does.
+        return mean, soft_floor(log_std + self.first_log_std, LEAST_LOG_STD).clamp(max=MOST_LOG_STD)
 
 
 class Decoder(nn.Module):

@@ -186,7 +186,7 @@ def test_published_records_bring_their_pictures(tmp_path, capsys):
 
 
 def test_every_published_metric_is_defined():
-    names = {row for suite in RESULTS.iterdir() for row in pd.read_csv(suite / "scorecard.csv")["metric"]}
+    names = {row for card in RESULTS.glob("*/scorecard.csv") for row in pd.read_csv(card)["metric"]}
     assert len(names) > 20
     assert not [name for name in names if definitions.metric(name) == definitions.UNKNOWN]
     assert definitions.metric("somebody's own") == definitions.UNKNOWN

@@ -1,6 +1,6 @@
 """Equal tuning: what the published trials of `genfam-tune` found (results/tune), written into docs/experiments.md.
 
-.venv/bin/python benchmarks/tuning.py [--check]
+Run it: `.venv/bin/python benchmarks/tuning.py [--check]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from genfam.published import three_digits
 
 
 def table() -> str:
-    """One row per trial, best first within a family; the present defaults are trial 0."""
+    """One row per trial, best first within a family; trial 0 had the defaults of before."""
     lines = [
         "",
         "| source | family | trial | settings | judged by | value | seconds |",

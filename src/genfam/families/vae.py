@@ -177,7 +177,7 @@ class VAE(Family):
                 "expected pseudo_inputs ≥ 0 or coupling_layers ≥ 0 but not both above, and no free bits with a learned "
                 f"prior (it has no divergence per dimension), got {pseudo_inputs}, {coupling_layers} and {free_bits}"
             )
-        self.latent = latent
+        self.latent, self.coupling_layers = latent, coupling_layers
         self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.importance_samples = importance_samples
         self.convolutional = body == "conv"
@@ -229,8 +229,8 @@ class VAE(Family):
     @property
     def sampling_network(self) -> nn.Module:
         """The decoder, and a prior that is a network: sampling does not touch the encoder."""
-        prior = dict(self.model.items()).get("prior")
-        return nn.ModuleList([prior, self.model["decoder"]]) if isinstance(prior, FlowPrior) else self.model["decoder"]
+        decoder = self.model["decoder"]
+        return nn.ModuleList([self.model["prior"], decoder]) if self.coupling_layers else decoder
 
     def prepare(self, data: Data) -> None:
         """Fit the standardisation of continuous events; let pseudo-inputs start from events."""
@@ -301,7 +301,7 @@ class VAE(Family):
     def log_prior(self, networks: nn.ModuleDict, z: Tensor) -> Tensor:
         """(…, latent) -> (…) log p(z) in nats."""
         if "prior" in networks:
-            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # a prior of ours
+            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # Vamp or flow
             return log_prob
         zero = torch.zeros(self.latent, device=z.device)
         return gaussian_log_prob(z, zero, zero).sum(dim=-1)

@@ -75,7 +75,7 @@ class FlowPrior(nn.Module):
         super().__init__()
         if latent < 2 or layers < 1:
             raise ValueError(f"expected at least 2 latent dimensions and 1 coupling layer, got {latent} and {layers}")
-        self.kept = latent // 2
+        self.latent, self.kept = latent, latent // 2
         changed = latent - self.kept
         self.layers = nn.ModuleList(
             ResidualMLP(self.kept, 2 * changed, width, depth=1, zero_exit=True) for _ in range(layers)
@@ -97,9 +97,12 @@ class FlowPrior(nn.Module):
 
     def sample(self, n: int, encoder: nn.Module, generator: Generator) -> Tensor:
         """-> (n, latent); the encoder is not asked."""
-        first = self.layers[0]
-        assert isinstance(first, ResidualMLP)
-        z = normal((n, self.kept + first.exit.out_features // 2), first.exit.weight.device, generator)
+        device = next(self.parameters()).device
+        return self.transport(normal((n, self.latent), device, generator))
+
+    def transport(self, u: Tensor) -> Tensor:
+        """(…, latent) draws of the normal -> draws of z: f backwards."""
+        z = u
         for layer in reversed(self.layers):
             z = z.flip(-1)
             kept, changed = z[..., : self.kept], z[..., self.kept :]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from genfam.families.base import Optimisation
+from genfam.families.codec import Codec
 from genfam.families.flow_matching import FlowMatching
-from genfam.families.noisy_end import NOISY_END, Spread, centre, entropy
+from genfam.families.noisy_end import NOISY_END, Spread, entropy
 from genfam.seeds import derived_generator
 from genfam.types import Event
 
@@ -23,7 +24,7 @@ class Exact(torch.nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, 1), (B,) -> (B, 1)."""
-        faces = centre(torch.arange(6), 6)
+        faces = Codec.centre(torch.arange(6), 6)
         error = (x - t[:, None] * faces) / (1 - t[:, None]).clamp_min(1e-3)
         posterior = torch.softmax(P.log() - 0.5 * error.square(), dim=1)
         return (posterior * faces).sum(dim=1, keepdim=True)
@@ -48,7 +49,7 @@ def test_the_bound_is_at_most_the_truth_and_near_it() -> None:
 def test_the_flow_up_to_the_noisy_end_has_the_density_of_the_noisy_data() -> None:
     family = exact_flow(likelihood_steps=100)
     z = torch.linspace(-1.5, 1.5, 31)[:, None]
-    parts = torch.distributions.Normal(NOISY_END * centre(torch.arange(6), 6), 1 - NOISY_END)
+    parts = torch.distributions.Normal(NOISY_END * Codec.centre(torch.arange(6), 6), 1 - NOISY_END)
     truth = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(P), parts).log_prob(z[:, 0])
     assert torch.allclose(family.log_density(z, NOISY_END, derived_generator(0, "probe")), truth, atol=5e-3)
     q = torch.distributions.Normal(torch.zeros(7), 1 - NOISY_END)
@@ -63,7 +64,7 @@ def test_the_spread_is_normalised_and_learns_how_good_the_prediction_is() -> Non
     x = torch.randint(256, (400, 1, 2, 2), generator=g)
     losses = []
     for error in (0.003, 0.1):
-        predicted = centre(x, 256) + error * torch.randn(x.shape, generator=g)
+        predicted = Codec.centre(x, 256) + error * torch.randn(x.shape, generator=g)
         spread = Spread(event)
         before = float(spread.log_prob(x, predicted).mean())
         spread.fit(x, predicted)

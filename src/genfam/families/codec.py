@@ -53,6 +53,11 @@ class Codec(nn.Module):
         u = uniform(x.shape, x.device, generator)
         return 2.0 * (x.float() + 0.5 + noise_width(self.event.levels) * (u - 0.5)) / self.event.levels - 1.0
 
+    @staticmethod
+    def centre(x: Tensor, levels: int) -> Tensor:
+        """(…) levels -> the middles of their cells in [−1, 1]: `encode` without its noise."""
+        return 2.0 * (x.float() + 0.5) / levels - 1.0
+
     def decode(self, z: Tensor) -> Tensor:
         """(B, *event) float -> events: float32, or uint8 levels by rounding down to the cell."""
         if self.event.levels is None:

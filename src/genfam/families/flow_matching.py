@@ -26,7 +26,7 @@ from torchdiffeq import odeint
 
 from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.codec import Codec
-from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, centre, entropy
+from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
 from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.seeds import integers, normal, normal_like, uniform
@@ -269,7 +269,7 @@ class FlowMatching(Family):
 
         def seen(levels: Tensor) -> tuple[Tensor, Tensor]:
             """A draw of z, and the network's prediction from it."""
-            data = centre(levels, spread.levels)
+            data = self.codec.centre(levels, spread.levels)
             z = NOISY_END * data + (1 - NOISY_END) * normal(data.shape, data.device, generator)
             return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device))
 

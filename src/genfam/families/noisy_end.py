@@ -29,11 +29,6 @@ FITTED_ON = 256  # the model's own samples
 STEPS = 60
 
 
-def centre(x: Tensor, levels: int) -> Tensor:
-    """(…) levels -> the middles of their cells in [−1, 1] (families/codec.py, without its noise)."""
-    return 2.0 * (x.float() + 0.5) / levels - 1.0
-
-
 def entropy(dimensions: int, t: float) -> float:
     """H of q(z | x) = N(t x, (1 − t)² I), in nats."""
     return dimensions * (0.5 * math.log(2.0 * math.pi * math.e) + math.log(1.0 - t))

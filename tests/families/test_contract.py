@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genfam.families.base import Family, NothingToChoose
 from genfam.networks.sizing import count_parameters
@@ -45,12 +46,18 @@ def test_contract(family_name: str, source_name: str) -> None:
         family.train()
         optimisers = family.configure_optimizers()
         assert len(optimisers) == len(family.players)
+        decay = 1.0 - 1.0 / (1.0 + family.optimisation.ema * family.total_updates)
+        reference = AveragedModel(getattr(family, family.players[-1]), multi_avg_fn=get_ema_multi_avg_fn(decay))
         for step in range(2):
             family.update(source.train[8 * step : 8 * step + 8], optimisers, lambda loss: loss.backward())
+            reference.update_parameters(getattr(family, family.players[-1]))
         for player in family.players:
             own = {f"{player}.{name}" for name, _ in getattr(family, player).named_parameters()}
             assert any(not torch.equal(before[n], p) for n, p in family.named_parameters() if n in own), player
         assert family.updates == 2 and family.events_seen == 16
+        if family.optimisation.ema:
+            assert all(map(torch.equal, family.average.parameters(), reference.parameters()))
+            assert int(family.average.n_averaged) == 2
     family.eval()
     x = family.sample(5, generator=derived_generator(0, "a"))
     assert x.shape == (5, *source.event.shape)

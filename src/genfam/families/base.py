@@ -195,13 +195,22 @@ class Family(LightningModule, ABC):
                         if weight.dim() == 4:  # as `Module.to` does it, which a rehearsal cannot
                             weight.data = weight.data.to(memory_format=torch.channels_last)
             setattr(self, name, network)
-        self.average = AveragedModel(networks[self.players[-1]], multi_avg_fn=self._average)
+        self.average = AveragedModel(networks[self.players[-1]])
         self.average.requires_grad_(False)
 
-    def _average(self, averaged: Any, current: Any, count: Any) -> None:
-        """Torch's multi-tensor average with this run's decay."""
+    def _update_average(self, current: list[Tensor]) -> None:
+        """Torch's multi-tensor average with this run's decay.
+
+        `AveragedModel.update_parameters` does the same after sorting all tensors by device and type, which takes longer
+        than the average itself and, in small batches, one fifteenth of an update.
+        """
+        if int(self.average.n_averaged) == 0:
+            self.average.update_parameters(getattr(self, self.players[-1]))
+            return
         decay = 1.0 - 1.0 / (1.0 + self.optimisation.ema * self.total_updates)
-        get_ema_multi_avg_fn(decay)(averaged, current, count)  # type: ignore[no-untyped-call]  # torch's is untyped
+        averaged = list(self.average.module.parameters())
+        get_ema_multi_avg_fn(decay)(averaged, current, None)  # type: ignore[no-untyped-call]  # torch's is untyped
+        self.average.n_averaged += 1
 
     @property
     def sampler(self) -> Any:
@@ -285,17 +294,20 @@ class Family(LightningModule, ABC):
             Diverged: a loss or a gradient norm is not finite.
         """
         factor = self.optimisation.factor(self.progress)
-        for player, optimiser in zip(self.players, optimisers, strict=True):
-            parameters = self.player_parameters(player)
-            for other in self.players:
-                if other != player:
-                    getattr(self, other).requires_grad_(False)
+        by_player = dict(zip(self.players, optimisers, strict=True))
+        # from the optimisers: going through all modules takes as long as a layer does
+        owned = {name: [p for group in one.param_groups for p in group["params"]] for name, one in by_player.items()}
+        for player, optimiser in by_player.items():
+            parameters = owned[player]
+            others = [p for name, theirs in owned.items() if name != player for p in theirs]
+            for parameter in others:
+                parameter.requires_grad_(False)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
                 loss = self.loss(x, player)
             optimiser.zero_grad(set_to_none=True)
             backward(loss)
-            for other in self.players:
-                getattr(self, other).requires_grad_(True)
+            for parameter in others:
+                parameter.requires_grad_(True)
             norm = nn.utils.clip_grad_norm_(parameters, self.optimisation.clip or math.inf, foreach=True)
             value, norm_value = float(loss.detach()), float(norm)
             self.losses[player].append(value)
@@ -309,7 +321,7 @@ class Family(LightningModule, ABC):
                 group["lr"] = self.peak_learning_rate(player) * factor
             optimiser.step()
         if self.optimisation.ema:
-            self.average.update_parameters(getattr(self, self.players[-1]))
+            self._update_average(owned[self.players[-1]])
         self.updates += 1
 
     # ---- what a checkpoint must hold beside weights and optimisers ------------------------------------

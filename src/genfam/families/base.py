@@ -198,17 +198,18 @@ class Family(LightningModule, ABC):
         self.average = AveragedModel(networks[self.players[-1]])
         self.average.requires_grad_(False)
 
-    def _update_average(self, current: list[Tensor]) -> None:
+    def _update_average(self) -> None:
         """Torch's multi-tensor average with this run's decay.
 
         `AveragedModel.update_parameters` does the same after sorting all tensors by device and type, which takes longer
         than the average itself and, in small batches, one fifteenth of an update.
         """
+        network = getattr(self, self.players[-1])
         if int(self.average.n_averaged) == 0:
-            self.average.update_parameters(getattr(self, self.players[-1]))
+            self.average.update_parameters(network)
             return
         decay = 1.0 - 1.0 / (1.0 + self.optimisation.ema * self.total_updates)
-        averaged = list(self.average.module.parameters())
+        averaged, current = list(self.average.module.parameters()), list(network.parameters())
         get_ema_multi_avg_fn(decay)(averaged, current, None)  # type: ignore[no-untyped-call]  # torch's is untyped
         self.average.n_averaged += 1
 
@@ -321,7 +322,7 @@ class Family(LightningModule, ABC):
                 group["lr"] = self.peak_learning_rate(player) * factor
             optimiser.step()
         if self.optimisation.ema:
-            self._update_average(owned[self.players[-1]])
+            self._update_average()
         self.updates += 1
 
     # ---- what a checkpoint must hold beside weights and optimisers ------------------------------------

@@ -301,8 +301,9 @@ class VAE(Family):
     def log_prior(self, networks: nn.ModuleDict, z: Tensor) -> Tensor:
         """(…, latent) -> (…) log p(z) in nats."""
         if "prior" in networks:
-            log_prob: Tensor = networks["prior"].log_prob(z, networks["encoder"])  # type: ignore[operator]  # Vamp or flow
-            return log_prob
+            prior = networks["prior"]
+            assert isinstance(prior, VampPrior | FlowPrior)
+            return prior.log_prob(z, networks["encoder"])
         zero = torch.zeros(self.latent, device=z.device)
         return gaussian_log_prob(z, zero, zero).sum(dim=-1)
 

@@ -91,11 +91,13 @@ def block(results: Path) -> str:
                 lines.append(f"| {source} | *{entry}* ({rows['unit'].iloc[0]}) ↓ | " + " | ".join(cells) + " |")
     together = pd.read_csv(results / "aggregate.csv").sort_values("value", ascending=False)
     if len(together):  # skill is counted from the oracle, which a suite need not have
+        left_out = [name for name in families if name not in {"gaussian", "oracle", *together["family"]}]
         lines += [
             "",
             "All sources together, interquartile mean of skill (0 as the fitted Gaussian, 1 as the oracle): "
             + ", ".join(f"{row['family']} {bracketed(row)}" for row in together.to_dict("records"))
-            + ".",
+            + "."
+            + (f" Left out, as not run as often on every source: {', '.join(left_out)}." if left_out else ""),
         ]
     return "\n".join(lines)
 

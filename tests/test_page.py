@@ -279,6 +279,21 @@ def test_one_source_has_no_answer_beside_its_own(page):
     assert alone.skills == [] and "All sources together:" not in render(alone)
 
 
+def test_who_was_not_run_everywhere_is_named_beside_the_whole():
+    roles = {"alpha": "contestant", "beta": "contestant", "rare": "contestant", "gauss": "floor", "truth": "oracle"}
+    values = {"alpha": 2.0, "beta": 3.0, "rare": 2.5, "gauss": 9.0, "truth": 1.0}
+    records = [
+        make(name, source, seed, values[name] + 0.1 * seed, role)
+        for name, role in roles.items()
+        for source in ("die", "digits")
+        for seed in range(1 if (name, source) == ("rare", "die") else 3)
+    ]
+    found = findings(records)
+    page = build(Path("report.html"), Path(), records, found, found.summary({}), {}, published=False)
+    assert sorted(row.family for row in page.skills) == ["alpha", "beta"] and page.left_out == ["rare"]
+    assert "Left out, as not run as often on every source: rare." in render(page)
+
+
 def test_a_short_interval_holds_its_value():
     assert bracketed({"value": 0.9124, "ci_low": 0.9118, "ci_high": 0.9131}) == "0.912 [0.912, 0.913]"
     assert bracketed({"value": 0.9, "ci_low": float("nan"), "ci_high": float("nan")}) == "0.9"

@@ -76,6 +76,7 @@ class Page:
 
     summary: Summary
     skills: list[SkillRow]
+    left_out: list[str]  # contestants that the skills do not count: not run as often on every source
     families: list[Family]
     sources: list[Source]
     scores: list[ScoreRow]
@@ -127,6 +128,7 @@ def build(
         summary,
         # on one source this would repeat the source's own answer, by a laxer test
         skill_rows(found.aggregate) if len(everywhere) > 1 else [],
+        sorted(skills.keys() - set(found.aggregate["family"])),
         [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
         [
             _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)

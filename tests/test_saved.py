@@ -9,6 +9,7 @@ import genfam
 from genfam import commands, experiment, run_folder
 from genfam.keepsakes import publish_weights
 from genfam.saved import in_bfloat16, load_weights, sampling_weights
+from genfam.types import Event
 
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "curve.points=1", "curve.samples=50",
         "trace.points=1", "trace.samples=50", "evaluation.samples=100", "metrics.likelihood.events=20")  # fmt: skip
@@ -34,13 +35,15 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
         load_weights(again.family, {"average.module.nothing": torch.zeros(1)})
 
 
-def test_precision_is_chosen_by_the_processor_only_where_that_is_asked(monkeypatch):
+def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked(monkeypatch):
+    die, points = Event((1,), 6), Event((2,), None)
     for has in (False, True):
         monkeypatch.setattr("genfam.environment.multiplies_bfloat16", lambda device, has=has: has)
-        assert in_bfloat16("auto", "cpu") is has
-        assert in_bfloat16("bfloat16", "cpu") and not in_bfloat16("float32", "cpu")
+        assert in_bfloat16("auto", "cpu", die) is has
+        assert in_bfloat16("auto", "cpu", points) is False
+        assert in_bfloat16("bfloat16", "cpu", points) and not in_bfloat16("float32", "cpu", die)
     with pytest.raises(ValueError, match=r"precision: expected one of .*got 'half'"):
-        in_bfloat16("half", "cpu")
+        in_bfloat16("half", "cpu", die)
 
 
 def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):

@@ -103,7 +103,8 @@ def requirements(config: dict[str, Any]) -> Requirements:
         ValueError: the configuration cannot be built, or the budget does not pay one update.
     """
     source = make_source(config)
-    event, bfloat16 = source.event, config["precision"] != "float32"
+    event, precision = source.event, config["precision"]
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and event.is_discrete)
     per_update, updates, memory = 0.0, 0, 0
     parameters = int(config["budget"]["parameters"])
     with rehearsal("cpu") as watch:  # a GPU's operators count the same, and keep about the same alive

@@ -89,18 +89,21 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
     family.learning_rate_factor = float(config["learning_rate_factor"])
-    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), config["device"])
+    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), config["device"], source.event)
     family.prepare(source)
     return family
 
 
-def in_bfloat16(precision: str, device: str) -> bool:
-    """Whether to train in bfloat16: `auto` does where the device has instructions for it.
+def in_bfloat16(precision: str, device: str, event: Event) -> bool:
+    """Whether to train in bfloat16: `auto` does where the device has instructions for it and events are discrete.
+
+    A point is known to three digits in bfloat16: coarser than tight modes.
 
     Raises:
         ValueError: unknown precision.
     """
-    choices = {"float32": False, "bfloat16": True, "auto": environment.multiplies_bfloat16(device)}
+    fits = event.is_discrete and environment.multiplies_bfloat16(device)
+    choices = {"float32": False, "bfloat16": True, "auto": fits}
     if precision not in choices:
         raise ValueError(f"precision: expected one of {list(choices)}, got {precision!r}")
     return choices[precision]

@@ -22,7 +22,7 @@ from genfam.records import (
     to_frame,
 )
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
-from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record
+from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
 
 
 def make(run_id="r0", family="vae", seed=0, outcome=Outcome.OK, **changes) -> Record:
@@ -77,6 +77,19 @@ def test_round_trip_with_numbers_that_are_not_finite():
     assert record_to_json(back) == text
 
 
+def test_a_line_in_columns_says_what_rows_say_in_half_the_bytes():
+    points = [TracePoint(10 * i, 3, 0.5, (1, 2, i), None, {"critic": 0.25, "generator": math.inf}) for i in range(64)]
+    record = make(
+        curve=[CurvePoint(1e9 * step, metric, step / 7) for step in range(8) for metric in ("fd_identity", "kl")],
+        trace=Trace(200, 8.0, 0.99, tuple(points)),
+    )
+    line, rows = record_to_json(record), record_to_json(record, indent=1)
+    assert repr(record_from_json(line)) == repr(record_from_json(rows)) == repr(record)
+    assert len(line) < 0.5 * len(json.dumps(json.loads(rows), separators=(",", ":")))
+    old = json.loads(rows) | {"schema": 1}  # as they were before there were columns
+    assert repr(record_from_json(json.dumps(old))) == repr(record)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -86,6 +99,14 @@ def test_round_trip_with_numbers_that_are_not_finite():
         (lambda c: c.update(outcome="great"), "great"),
         (lambda c: c.update(metrics=[{"name": "x"}]), "malformed"),
         (lambda c: c.update(metrics=3), "malformed"),
+        (
+            lambda c: c.update(curve={"metric": ["kl", "kl"], "train_flops": [1.0], "value": [2.0]}),
+            "malformed.*unequal",
+        ),
+        (
+            lambda c: c.update(curve={"metric": {"of": ["kl"], "at": [1]}, "train_flops": [1], "value": [2]}),
+            "malformed",
+        ),
     ],
 )
 def test_what_is_not_a_record_is_refused(change, message):

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 
 
 class Likelihood(StrEnum):

@@ -67,8 +67,8 @@ def block(results: Path) -> str:
     families = sorted(card["family"].unique(), key=lambda f: (f in ("gaussian", "oracle"), f))
     lines = [
         f"`results/{results.name}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
-        f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, {provenance['machine']['cpu']}, "
-        f"command `{provenance['command']}`.",
+        f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, "
+        f"{'; '.join(provenance['devices'])}, command `{provenance['command']}`.",
         "",
         f"![Fréchet distance of every family, relative to the oracle](results/{results.name}/figures/headline.png)",
         "",

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import compare
 import pytest
+import readme_results
 import tuning
+
+from genfam.records import load_published
 
 ROOT = Path(__file__).parent.parent
 
@@ -14,6 +17,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.skipif(not list((ROOT / "results").glob("*/scorecard.csv")), reason="nothing is published yet")
 def test_the_results_in_the_readme_are_the_published_ones():
     assert subprocess.run([sys.executable, "benchmarks/readme_results.py", "--check"], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "results", sorted((ROOT / "results").glob("*/scorecard.csv")), ids=lambda path: path.parent.name
+)
+def test_the_machines_that_are_named_are_those_of_the_runs(results):
+    named = readme_results.block(results.parent).splitlines()[0]
+    assert all(record.device in named for record in load_published(results.parent))
 
 
 def test_the_tables_of_published_numbers_are_those_that_make_compare_writes():

@@ -111,12 +111,11 @@ def test_too_short_a_trace_says_nothing():
 def test_gans_broken_on_purpose_are_told_apart(configure, broken):
     """The suite `gan_failures`, two of its seeds: the failure is found in one or both, the healthy GAN shows none.
 
-    Not in both: results/gan_failures says how often (cycling in two of five, for the others hop without a period, and
-    which ones do hangs on the last digits of a processor's arithmetic: then the modes left out at a time are found).
+    Not in both: results/gan_failures says how often. Cycling in two of five, for the others hop without a period, and
+    which ones do hangs on the last digits of a processor's arithmetic; so all five are run (all without: 0.6⁵, 8 %).
     """
-    expected = {broken} | ({"mode_collapse"} if broken == "cycling" else set())
     found = []
-    for seed in (10, 11):
+    for seed in range(10, 15) if broken == "cycling" else (10, 11):
         record = experiment.run(
             configure(
                 "family=gan",
@@ -131,4 +130,4 @@ def test_gans_broken_on_purpose_are_told_apart(configure, broken):
         )
         assert record.outcome is Outcome.OK, record.reason
         found.append(named(record.trace))
-    assert (any(expected & set(names) for names in found)) if broken != "none" else not any(found), found
+    assert (any(broken in names for names in found)) if broken != "none" else not any(found), found

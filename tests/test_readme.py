@@ -24,7 +24,7 @@ def test_the_results_in_the_readme_are_the_published_ones():
 )
 def test_the_machines_that_are_named_are_those_of_the_runs(results):
     named = readme_results.block(results.parent).splitlines()[0]
-    assert all(record.device in named for record in load_published(results.parent))
+    assert all(f"{record.device}, {record.threads} threads" in named for record in load_published(results.parent))
 
 
 def test_the_tables_of_published_numbers_are_those_that_make_compare_writes():

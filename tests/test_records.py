@@ -107,6 +107,9 @@ def test_a_line_in_columns_says_what_rows_say_in_half_the_bytes():
             lambda c: c.update(curve={"metric": {"of": ["kl"], "at": [1]}, "train_flops": [1], "value": [2]}),
             "malformed",
         ),
+        (lambda c: c.update(curve={"metric": {"of": ["kl"], "at": [-1]}, "value": [2]}), "malformed.*indices"),
+        (lambda c: c.update(curve={"metric": {"of": ["kl"], "at": [True]}, "value": [2]}), "malformed.*indices"),
+        (lambda c: c.update(curve={"metric": "ab", "train_flops": [1, 2], "value": "34"}), "malformed.*no list"),
     ],
 )
 def test_what_is_not_a_record_is_refused(change, message):

@@ -35,15 +35,14 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
         load_weights(again.family, {"average.module.nothing": torch.zeros(1)})
 
 
-def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked(monkeypatch):
+def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked():
     die, points = Event((1,), 6), Event((2,), None)
     for has in (False, True):
-        monkeypatch.setattr("genfam.environment.multiplies_bfloat16", lambda device, has=has: has)
-        assert in_bfloat16("auto", "cpu", die) is has
-        assert in_bfloat16("auto", "cpu", points) is False
-        assert in_bfloat16("bfloat16", "cpu", points) and not in_bfloat16("float32", "cpu", die)
+        assert in_bfloat16("auto", die, has) is has
+        assert in_bfloat16("auto", points, has) is False
+        assert in_bfloat16("bfloat16", points, has) and not in_bfloat16("float32", die, has)
     with pytest.raises(ValueError, match=r"precision: expected one of .*got 'half'"):
-        in_bfloat16("half", "cpu", die)
+        in_bfloat16("half", die, True)
 
 
 def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):

@@ -253,7 +253,7 @@ def overall() -> str:
         origin = suite.provenance
         lines = "\n".join(f"- {escape(line)}" for line in together(suite.aggregate))
         parts += [
-            f"**{suite.name}** ({sum(origin['runs'].values())} runs on {origin['machine']['cpu']}, "
+            f"**{suite.name}** ({sum(origin['runs'].values())} runs on {'; '.join(origin['devices'])}, "
             f"{origin['date'][:10]}, code `{', '.join(origin['code_versions'])}`):",
             lines,
             f"![{suite.name}: Fréchet distance relative to the oracle's](../results/{suite.name}/figures/headline.png)",

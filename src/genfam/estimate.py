@@ -20,7 +20,7 @@ from genfam.families.base import Family
 from genfam.flops import count_flops
 from genfam.networks.sizing import count_parameters
 from genfam.rehearsal import rehearsal
-from genfam.saved import make_source
+from genfam.saved import in_bfloat16, make_source
 from genfam.types import Likelihood
 
 UTILISATION = 0.35
@@ -103,8 +103,8 @@ def requirements(config: dict[str, Any]) -> Requirements:
         ValueError: the configuration cannot be built, or the budget does not pay one update.
     """
     source = make_source(config)
-    event, precision = source.event, config["precision"]
-    bfloat16 = precision == "bfloat16" or (precision == "auto" and event.is_discrete)
+    event = source.event
+    bfloat16 = in_bfloat16(config["precision"], event, has=True)  # every GPU of the table
     per_update, updates, memory = 0.0, 0, 0
     parameters = int(config["budget"]["parameters"])
     with rehearsal("cpu") as watch:  # a GPU's operators count the same, and keep about the same alive

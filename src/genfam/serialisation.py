@@ -5,8 +5,8 @@ non-finite one stands as the string "NaN", "Infinity" or "-Infinity" and comes b
 where a string may be a string, it stands as {"_float_": "NaN"}.
 
 Indented, for people, curve, trace and metrics are lists of objects. On one line, for programs and for `results/`, they
-are columns, which take half the bytes: {"value": [0.5, 0.25], "metric": {"of": ["kl"], "at": [0, 0]}}, a column with
-many repetitions being a list of what occurs and indices into it.
+are columns, which take little more than half the bytes: {"value": [0.5, 0.25], "metric": {"of": ["kl"], "at": [0, 0]}},
+a column with many repetitions being a list of what occurs and indices into it.
 """
 
 from __future__ import annotations
@@ -195,16 +195,26 @@ def _rows(content: Any) -> list[Any]:
 
     Raises:
         TypeError: neither, or columns of unequal lengths.
+        IndexError: an index that points to nothing.
     """
     if isinstance(content, list):
         return content
-    columns = [
-        [column["of"][position] for position in column["at"]] if isinstance(column, dict) else column
-        for column in content.values()
-    ]
+    columns = [_column(column) for column in content.values()]
     if len({len(column) for column in columns}) > 1:
         raise TypeError("columns of unequal lengths")
     return [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _column(content: Any) -> list[Any]:
+    """A column as a list."""
+    of, at = (content["of"], content["at"]) if isinstance(content, dict) else (content, None)
+    if not isinstance(of, list) or not isinstance(at, list | None):
+        raise TypeError("a column that is no list")
+    if at is None:
+        return of
+    if any(type(position) is not int or position < 0 for position in at):
+        raise IndexError(f"indices of a column: {at}")
+    return [of[position] for position in at]
 
 
 def _trace_to_plain(trace: Trace) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def agreement(mine: pd.DataFrame, published: pd.DataFrame) -> Agreement:
 
 def _agree(a: Mapping[Hashable, Any], b: Mapping[Hashable, Any]) -> bool | None:
     """Whether two cells agree; None where neither can say."""
-    if a["mean"] == b["mean"] or math.isclose(a["mean"], b["mean"], rel_tol=1e-9):
+    if a["mean"] == b["mean"] or math.isclose(a["mean"], b["mean"], rel_tol=1e-9, abs_tol=1e-12):
         return True
     bounds = []
     for cell, other in ((a, b), (b, a)):

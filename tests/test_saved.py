@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 import genfam
 from genfam import commands, experiment, run_folder
 from genfam.keepsakes import publish_weights
-from genfam.saved import in_bfloat16, load_weights, sampling_weights
+from genfam.saved import in_bfloat16, load_weights, make_family, make_source, sampling_weights
 from genfam.types import Event
 
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "curve.points=1", "curve.samples=50",
@@ -43,6 +43,13 @@ def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked():
         assert in_bfloat16("bfloat16", points, has) and not in_bfloat16("float32", die, has)
     with pytest.raises(ValueError, match=r"precision: expected one of .*got 'half'"):
         in_bfloat16("half", die, True)
+
+
+@pytest.mark.parametrize(("source", "expected"), [("die", True), ("ring", False)])
+def test_a_family_is_made_for_the_precision_of_its_device_and_source(configure, monkeypatch, source, expected):
+    monkeypatch.setattr("genfam.environment.multiplies_bfloat16", lambda device: device == "cpu")
+    config = configure("family=flow_matching", f"source={source}", "precision=auto", *TINY)
+    assert make_family(config, make_source(config)).in_bfloat16 is expected
 
 
 def test_a_run_in_bfloat16_says_so_and_learns_the_same(configure):

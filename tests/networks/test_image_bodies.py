@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genfam.networks import patch_transformer, pixelcnn
 from genfam.networks.conditionals import AutoregressiveBody
 from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.observation import LogisticMixture
 from genfam.networks.patch_transformer import PatchTransformer, neighbouring_patches
 from genfam.networks.pixelcnn import GatedPixelCNN
 from genfam.networks.velocity import VelocityDiT, VelocityUNet
@@ -21,6 +22,7 @@ BINARY, COLOUR, SQUARE = Event((1, 8, 8), 2), Event((3, 4, 4), 5), Event((1, 12,
 BODIES: dict[str, tuple[Event, Callable[[], AutoregressiveBody]]] = {
     "binary patches": (BINARY, lambda: PatchTransformer(BINARY, 16, 2, 2, 0.0, (2, 4), 8)),
     "colour patches": (COLOUR, lambda: PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8)),
+    "patches of logistics": (COLOUR, lambda: PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8, mixtures=2)),
     "pixelcnn": (SQUARE, lambda: GatedPixelCNN(SQUARE, 8, 3)),
 }
 
@@ -54,6 +56,13 @@ def test_each_conditional_depends_on_all_before_it_and_on_none_after(
                 assert changed[place + 1]
 
 
+def likeliest(self: LogisticMixture, parameters: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
+    """(B, 3M) -> (B,) levels."""
+    levels = torch.arange(self.levels).expand(len(parameters), -1)
+    repeated = parameters[..., None].expand(-1, -1, self.levels)
+    return self.log_prob_each(levels, repeated, temperature).argmax(dim=-1)
+
+
 def test_drawing_follows_the_density(
     body: tuple[Event, AutoregressiveBody, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +70,7 @@ def test_drawing_follows_the_density(
     event, network, order = body
     for module in (patch_transformer, pixelcnn):
         monkeypatch.setattr(module, "softmax_draw", lambda logits, temperature, generator: logits.argmax(dim=-1))
+    monkeypatch.setattr(LogisticMixture, "sample", likeliest)
     with torch.no_grad():
         drawn = network.draw(3, 1.0, torch.Generator())
         best = network.log_prob(drawn, 1.0)
@@ -69,6 +79,21 @@ def test_drawing_follows_the_density(
                 other = drawn.clone()
                 other[:, order[place]] = level
                 assert (network.log_prob(other, 1.0)[:, place] <= best[:, place] + 1e-5).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_each_conditional_by_logistics_sums_to_one(temperature: float) -> None:
+    event, levels = Event((1, 4, 4), 40), 40
+    torch.manual_seed(1)
+    network = PatchTransformer(event, 8, 1, 2, 0.0, (2, 2), 4, mixtures=3)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    for index, dimension in enumerate(network.order.flatten().tolist()):
+        x = torch.randint(levels, (event.dimensions,)).repeat(levels, 1)
+        x[:, dimension] = torch.arange(levels)
+        with torch.no_grad():
+            conditional = network.log_prob(x, temperature)[:, index].double().exp()
+        assert float(conditional.sum()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_probabilities_of_all_images_sum_to_one() -> None:

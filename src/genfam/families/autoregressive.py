@@ -48,6 +48,7 @@ class Autoregressive(Family):
         components: Gaussians per dimension; for continuous events.
         patch: height and width of a patch, for `patches`.
         inner: width of the network within a patch.
+        mixtures: logistics per conditional of `patches`; 0 = a softmax over the levels.
         temperature: below 1 sharpens each conditional, above 1 flattens it; `log_prob` is that of the sharpened
             model, so that it stays the exact density of what is sampled. Training is always at 1.
 
@@ -71,6 +72,7 @@ class Autoregressive(Family):
         components: int = 32,
         patch: tuple[int, int] = (4, 4),
         inner: int = 64,
+        mixtures: int = 0,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(event, optimisation, batch_size or max(16, BATCH_DIMENSIONS // event.dimensions))
@@ -82,7 +84,7 @@ class Autoregressive(Family):
 
         def network(width: int) -> AutoregressiveBody:
             if body == "patches":
-                return PatchTransformer(event, width, depth, heads, dropout, (patch[0], patch[1]), inner)
+                return PatchTransformer(event, width, depth, heads, dropout, (patch[0], patch[1]), inner, mixtures)
             if body == "pixelcnn":
                 return GatedPixelCNN(event, width, depth)
             return ScalarTransformer(event, width, depth, heads, dropout, components)

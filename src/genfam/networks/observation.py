@@ -140,19 +140,26 @@ class LogisticMixture(Observation):
         self.mixtures = mixtures
         self.parameters_per_dimension = 3 * mixtures
 
-    def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3M, *event) -> logits, means, log scales: (B, M, *event) each."""
+    def _split(self, parameters: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3M, *rest) -> logits, means, log scales: (B, M, *rest) each.
+
+        At temperature T the weights are ∝ wᵢ^(1/T) and the scales T sᵢ: a logistic's tails fall as e^(−|x|/s).
+        """
         logits, means, log_scales = parameters.chunk(3, dim=1)
         # A zero output spreads the components over the range: equal ones would have equal gradients for ever.
         centres = (torch.arange(self.mixtures, device=means.device) + 0.5) * (2.0 / self.mixtures) - 1.0
         means = means + centres.view(-1, *[1] * (means.dim() - 2))
         log_scales = soft_floor(log_scales - math.log(self.mixtures), LEAST_LOG_SCALE)
         # A hard end: beyond it nothing is left to learn, and where e^−s is 0 the bin not chosen has a gradient of NaN.
-        return logits, means, log_scales.clamp(max=MOST_LOG_SCALE)
+        return logits / temperature, means, log_scales.clamp(max=MOST_LOG_SCALE) + math.log(temperature)
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """(B, *event) levels, (B, 3M, *event) -> (B,) nats per counting measure."""
-        logits, means, log_scales = self._split(parameters)
+        return self.log_prob_each(x, parameters).flatten(1).sum(dim=1)
+
+    def log_prob_each(self, x: Tensor, parameters: Tensor, temperature: float = 1.0) -> Tensor:
+        """(B, *rest) levels, (B, 3M, *rest) -> (B, *rest) nats per counting measure, one for each dimension."""
+        logits, means, log_scales = self._split(parameters, temperature)
         level = x.unsqueeze(1)
         centred = level.to(means.dtype) * (2.0 / (self.levels - 1)) - 1.0 - means
         half, rate = 1.0 / (self.levels - 1), torch.exp(-log_scales)
@@ -163,12 +170,11 @@ class LogisticMixture(Observation):
         inner = torch.log(-torch.expm1(-2.0 * half * rate))
         last, first = level == self.levels - 1, level == 0
         mass = torch.where(first, below, torch.where(last, above, below + above + inner))
-        joint = torch.logsumexp(torch.log_softmax(logits, dim=1) + mass, dim=1)
-        return joint.flatten(1).sum(dim=1)
+        return torch.logsumexp(torch.log_softmax(logits, dim=1) + mass, dim=1)
 
-    def sample(self, parameters: Tensor, generator: Generator) -> Tensor:
-        """(B, 3M, *event) -> (B, *event) uint8: a component, a logistic draw, the level in whose bin it falls."""
-        logits, means, log_scales = self._split(parameters)
+    def sample(self, parameters: Tensor, generator: Generator, temperature: float = 1.0) -> Tensor:
+        """(B, 3M, *rest) -> (B, *rest) uint8: a component, a logistic draw, the level in whose bin it falls."""
+        logits, means, log_scales = self._split(parameters, temperature)
         component = _categorical(logits, generator).unsqueeze(1)
         mean, log_scale = (t.gather(1, component).squeeze(1) for t in (means, log_scales))
         u = uniform(mean.shape, mean.device, generator).clamp(1e-7, 1.0 - 1e-7)

@@ -23,6 +23,7 @@ BODIES: dict[str, tuple[Event, Callable[[], AutoregressiveBody]]] = {
     "binary patches": (BINARY, lambda: PatchTransformer(BINARY, 16, 2, 2, 0.0, (2, 4), 8)),
     "colour patches": (COLOUR, lambda: PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8)),
     "patches of logistics": (COLOUR, lambda: PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8, mixtures=2)),
+    "patches of planes": (COLOUR, lambda: PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8, planes=True)),
     "pixelcnn": (SQUARE, lambda: GatedPixelCNN(SQUARE, 8, 3)),
 }
 
@@ -115,6 +116,21 @@ def test_neighbouring_patches_are_those_before_and_above() -> None:
     assert table[0].tolist() == [6, 6, 6, 6]
     assert table[4].tolist() == [3, 1, 0, 2]
     assert table[5].tolist() == [4, 2, 1, 6]
+
+
+def test_neighbours_above_are_of_the_same_plane() -> None:
+    table = neighbouring_patches(2, 3, planes=2)
+    assert table[0].tolist() == [12, 12, 12, 12]
+    assert table[5].tolist() == [4, 2, 1, 12]
+    assert table[6].tolist() == [5, 12, 12, 12]
+    assert table[10].tolist() == [9, 7, 6, 8]
+
+
+def test_a_patch_of_a_plane_holds_one_channel_and_planes_come_one_after_the_other() -> None:
+    network = PatchTransformer(COLOUR, 16, 2, 2, 0.0, (2, 2), 8, planes=True)
+    assert network.order.shape == (12, 4)
+    assert network.order[1].tolist() == [2, 3, 6, 7]
+    assert [int(channel) for channel in network.order[:, 0] // 16] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_bodies_refuse_what_they_cannot_model() -> None:

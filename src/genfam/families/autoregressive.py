@@ -49,6 +49,7 @@ class Autoregressive(Family):
         patch: height and width of a patch, for `patches`.
         inner: width of the network within a patch.
         mixtures: logistics per conditional of `patches`; 0 = a softmax over the levels.
+        planes: patches of one channel each, one channel after the other.
         temperature: below 1 sharpens each conditional, above 1 flattens it; `log_prob` is that of the sharpened
             model, so that it stays the exact density of what is sampled. Training is always at 1.
 
@@ -73,6 +74,7 @@ class Autoregressive(Family):
         patch: tuple[int, int] = (4, 4),
         inner: int = 64,
         mixtures: int = 0,
+        planes: bool = False,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(event, optimisation, batch_size or max(16, BATCH_DIMENSIONS // event.dimensions))
@@ -84,7 +86,8 @@ class Autoregressive(Family):
 
         def network(width: int) -> AutoregressiveBody:
             if body == "patches":
-                return PatchTransformer(event, width, depth, heads, dropout, (patch[0], patch[1]), inner, mixtures)
+                sizes = (patch[0], patch[1]), inner, mixtures, planes
+                return PatchTransformer(event, width, depth, heads, dropout, *sizes)
             if body == "pixelcnn":
                 return GatedPixelCNN(event, width, depth)
             return ScalarTransformer(event, width, depth, heads, dropout, components)

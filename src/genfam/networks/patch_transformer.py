@@ -34,10 +34,12 @@ class PatchTransformer(AutoregressiveBody):
     Args:
         event: an image (C, H, W) with levels; H and W multiples of the patch's.
         width, depth, heads, dropout: of the Transformer.
-        patch: (height, width) of a patch; it holds the pixels of all channels.
+        patch: (height, width) of a patch; it holds the pixels of all channels, but for `planes`.
         inner: hidden size within a patch.
         mixtures: logistics that a pixel's conditional mixes (PixelCNN++); 0 = a softmax over the levels. With 256
             levels the softmax costs a third of all FLOPs.
+        planes: a patch holds the pixels of one channel, and one channel comes after the other; the same weights serve
+            all of them. For channels that have little to do with each other.
 
     Raises:
         ValueError: the event is no discrete image, or the patches do not tile it.
@@ -56,6 +58,7 @@ class PatchTransformer(AutoregressiveBody):
         patch: tuple[int, int],
         inner: int,
         mixtures: int = 0,
+        planes: bool = False,
     ) -> None:
         super().__init__()
         if not event.is_image or event.levels is None:
@@ -66,15 +69,17 @@ class PatchTransformer(AutoregressiveBody):
         self.levels = event.levels
         rows, columns = height // patch[0], breadth // patch[1]
         device = torch.get_default_device()
-        self.tokens, self.pixels = rows * columns, channels * patch[0] * patch[1]
+        axes = (channels, rows, columns) if planes else (rows, columns)
+        self.tokens = math.prod(axes)
+        self.pixels = event.dimensions // self.tokens
         raster = torch.arange(event.dimensions, device="cpu").view(channels, rows, patch[0], columns, patch[1])
-        order = raster.permute(1, 3, 2, 4, 0).reshape(self.tokens, self.pixels)
+        order = raster.permute((0, 1, 3, 2, 4) if planes else (1, 3, 2, 4, 0)).reshape(self.tokens, self.pixels)
         self.register_buffer("order", order.to(device))
-        self.register_buffer("above", neighbouring_patches(rows, columns).to(device))
+        self.register_buffer("above", neighbouring_patches(rows, columns, channels if planes else 1).to(device))
         features = 1 if self.levels == 2 else 1 + 2 * GREY_FREQUENCIES
         self.width, self.inner = width, inner
         self.enter = nn.Linear(self.above.shape[1] * (self.pixels * features + 1), width)
-        self.positions = AxisEmbedding((rows, columns), width)
+        self.positions = AxisEmbedding(axes, width)
         self.body = CausalTransformer(width, depth, heads, dropout)
         # within a patch: what the Transformer says to each pixel, and the pixels before it
         self.context = nn.Linear(width, self.pixels * inner)
@@ -161,17 +166,19 @@ class PatchTransformer(AutoregressiveBody):
         return out
 
 
-def neighbouring_patches(rows: int, columns: int) -> Tensor:
-    """Which earlier patches a token is given: the one before, and those above, above to the left and to the right.
+def neighbouring_patches(rows: int, columns: int, planes: int = 1) -> Tensor:
+    """Which earlier patches a token is given: the one before, and of its plane the three above.
 
     Returns:
-        (rows · columns, 4) int64; rows · columns stands for "outside the image".
+        (planes · rows · columns, 4) int64: before, above, above to the left, above to the right; planes · rows ·
+        columns stands for "outside the image".
     """
-    index = torch.arange(rows * columns, device="cpu")
-    outside = rows * columns
+    size, outside = rows * columns, planes * rows * columns
+    token = torch.arange(outside, device="cpu")
+    index = token % size
     row, column = index // columns, index % columns
-    found = [torch.where(index >= 1, index - 1, outside)]
+    found = [torch.where(token >= 1, token - 1, outside)]  # also across planes: else no later patch would see it
     for shift in (0, -1, 1):
         inside = (row >= 1) & (column + shift >= 0) & (column + shift < columns)
-        found.append(torch.where(inside, index - columns + shift, outside))
+        found.append(torch.where(inside, token - columns + shift, outside))
     return torch.stack(found, dim=1)

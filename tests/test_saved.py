@@ -45,10 +45,13 @@ def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked():
         in_bfloat16("half", die, True)
 
 
-@pytest.mark.parametrize(("source", "expected"), [("die", True), ("ring", False)])
-def test_a_family_is_made_for_the_precision_of_its_device_and_source(configure, monkeypatch, source, expected):
+@pytest.mark.parametrize(("source", "batch", "expected"), [("die", 4, True), ("die", 3, False), ("ring", 4, False)])
+def test_a_family_is_made_for_the_precision_of_its_device_source_and_batch(
+    configure, monkeypatch, source, batch, expected
+):
     monkeypatch.setattr("genfam.environment.multiplies_bfloat16", lambda device: device == "cpu")
-    config = configure("family=flow_matching", f"source={source}", "precision=auto", *TINY)
+    size = f"family.batch_size={batch}"
+    config = configure("family=flow_matching", f"source={source}", "precision=auto", *TINY, size)
     assert make_family(config, make_source(config)).in_bfloat16 is expected
 
 

@@ -28,6 +28,8 @@ from genfam.sources.base import Source
 from genfam.sources.validation import seen_through
 from genfam.types import Event
 
+LEAST_BFLOAT16_BATCH = 4  # events; in smaller batches casting takes longer than the products save
+
 
 @dataclass
 class SavedRun:
@@ -89,9 +91,8 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
     family.learning_rate_factor = float(config["learning_rate_factor"])
-    family.in_bfloat16 = in_bfloat16(
-        config.get("precision", "float32"), source.event, environment.multiplies_bfloat16(config["device"])
-    )
+    has = environment.multiplies_bfloat16(config["device"]) and family.batch_size >= LEAST_BFLOAT16_BATCH
+    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), source.event, has)
     family.prepare(source)
     return family
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genfam.networks import patch_transformer, pixelcnn
 from genfam.networks.conditionals import AutoregressiveBody
-from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
 from genfam.networks.observation import LogisticMixture
 from genfam.networks.patch_transformer import PatchTransformer, neighbouring_patches
 from genfam.networks.pixelcnn import GatedPixelCNN
@@ -185,3 +185,29 @@ def test_patches_keep_neighbouring_pixels_together(patch: int, hidden: int) -> N
     assert gathered[0, :, 0, 0].tolist() == list(range(1, patch**2 + 1))
     assert float(gathered.abs().sum()) == math.fsum(range(1, patch**2 + 1))
     assert torch.equal(decoder.spread(gathered), x)
+
+
+def test_channels_share_a_decoder_but_see_all_of_the_latent() -> None:
+    torch.manual_seed(0)
+    inner = ImageDecoder(4, 2, (8, 8), 3)
+    decoder = PlanesDecoder(4, 3, inner)
+    z = torch.randn(2, 4)
+    out = decoder(z).unflatten(1, (2, 3))  # outputs per pixel, planes
+    for plane in range(3):
+        weight, bias = decoder.codes.weight[4 * plane : 4 * plane + 4], decoder.codes.bias[4 * plane : 4 * plane + 4]
+        assert torch.allclose(out[:, :, plane], inner(z @ weight.T + bias), atol=1e-6)
+    slope = torch.autograd.functional.jacobian(lambda one: decoder(one[None])[0].flatten(1).sum(dim=1), z[0])
+    assert (slope != 0).all()
+
+
+def test_what_an_encoder_says_of_one_channel_depends_on_the_others() -> None:
+    """Else a critic would not see which channels come together: a sum over channels knows their marginals only."""
+    torch.manual_seed(0)
+    encoder = PlanesEncoder(1, 2, ImageEncoder(1, PLANE_FEATURES, (8, 8), 3), "leaky_relu")
+    a, b, c, d = torch.randn(4, 8, 8)
+
+    def score(one: Tensor, two: Tensor) -> float:
+        return float(encoder(torch.stack([one, two])[None]).detach())
+
+    assert abs(score(a, b) - score(c, b) - score(a, d) + score(c, d)) > 1e-3 * abs(score(a, b))
+    assert score(a, b) != score(b, a)

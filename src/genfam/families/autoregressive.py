@@ -49,7 +49,7 @@ class Autoregressive(Family):
         patch: height and width of a patch, for `patches`.
         inner: width of the network within a patch.
         mixtures: logistics per conditional of `patches`; 0 = a softmax over the levels.
-        planes: patches of one channel each, one channel after the other.
+        planes: for `patches`: of one channel each, one channel after the other.
         temperature: below 1 sharpens each conditional, above 1 flattens it; `log_prob` is that of the sharpened
             model, so that it stays the exact density of what is sampled. Training is always at 1.
 
@@ -82,6 +82,8 @@ class Autoregressive(Family):
             raise ValueError(f"temperature: expected a positive number, got {temperature}")
         if body not in BODIES:
             raise ValueError(f"body: expected one of {list(BODIES)}, got {body!r}")
+        if planes and body != "patches":
+            raise ValueError(f"planes: expected body=patches, got {body}")
         self.temperature = temperature
 
         def network(width: int) -> AutoregressiveBody:

@@ -27,7 +27,7 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalis
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
-from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.sizing import fit_width
 from genfam.seeds import integers, normal, uniform
@@ -91,6 +91,7 @@ class GAN(Family):
         body: `mlp`, or `conv` for images.
         patch: pixels per side of the patches that `conv` works on.
         hidden: units of its fully connected layer at the lowest resolution; 0 = none.
+        planes: of a convolutional network: all channels of an image share one.
         loss: `relativistic`, `non_saturating`, `minimax`, `hinge` or `wasserstein`.
         penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
         penalty_weight: γ at the start.
@@ -122,6 +123,7 @@ class GAN(Family):
         body: str = "mlp",
         patch: int = 1,
         hidden: int = 0,
+        planes: bool = False,
         loss: str = "relativistic",
         penalty: str = "r1_r2",
         penalty_weight: float = 0.1,
@@ -140,6 +142,8 @@ class GAN(Family):
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
+        if planes and body != "conv":
+            raise ValueError(f"planes: expected body=conv, got {body}")
         self.loss_name, self.penalty = loss, penalty
         self.latent, self.latent_bits = latent, latent_bits
         inputs = latent + latent_bits
@@ -154,14 +158,20 @@ class GAN(Family):
 
         def generator(width: int) -> nn.Module:
             if body == "conv":
-                return ImageDecoder(inputs, shape[0], (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden)
+                channels = 1 if planes else shape[0]
+                network = ImageDecoder(inputs, channels, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden)
+                return PlanesDecoder(inputs, shape[0], network) if planes else network
             return Flattened(ResidualMLP(inputs, size, width, depth, "leaky_relu", random_biases=True), shape)
 
         def critic(width: int) -> nn.Module:
             if body == "conv":
-                return ImageEncoder(
-                    packing * shape[0], 1, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden
+                channels, outputs = (1, PLANE_FEATURES) if planes else (packing * shape[0], 1)
+                network = ImageEncoder(
+                    channels, outputs, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden
                 )
+                if planes:
+                    return PlanesEncoder(1, packing * shape[0], network, "leaky_relu")
+                return network
             return Flattened(ResidualMLP(packing * size, 1, width, depth, "leaky_relu", random_biases=True), None)
 
         width = fit_width(generator, parameters)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
-from genfam.networks.convolutional import ImageDecoder, ImageEncoder
+from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
 from genfam.networks.embeddings import FourierFeatures
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.observation import (
@@ -109,6 +109,7 @@ class VAE(Family):
         blocks: residual blocks per resolution of a convolutional network.
         patch: pixels per side of the patches that it works on.
         hidden: units of its fully connected layer next to z; 0 = none.
+        planes: of a convolutional network: all channels of an image share one, and a linear layer joins them in z.
         body: `mlp`, or `conv` where the event is an image.
         activation: of both networks.
         dropout: on the perceptrons' residual branches.
@@ -146,6 +147,7 @@ class VAE(Family):
         blocks: int = 1,
         patch: int = 1,
         hidden: int = 0,
+        planes: bool = False,
         body: str = "mlp",
         activation: str = "silu",
         dropout: float = 0.0,
@@ -165,6 +167,8 @@ class VAE(Family):
         super().__init__(event, optimisation, batch_size)
         if body not in ("mlp", "conv") or (body == "conv" and not event.is_image):
             raise ValueError(f"body: expected mlp or (for images of at least 4 × 4) conv, got {body!r} for {event}")
+        if planes and body != "conv":
+            raise ValueError(f"planes: expected body=conv, got {body}")
         latent = min(16, event.dimensions) if latent is None else latent
         if beta < 0 or not 0 <= beta_warmup <= 1 or free_bits < 0 or importance_samples < 1 or latent < 1:
             raise ValueError(
@@ -191,10 +195,15 @@ class VAE(Family):
             features = FourierFeatures(inputs, frequencies, scale)
             return nn.Sequential(features, ResidualMLP(features.outputs, outputs, width, depth, activation, dropout))
 
+        said = PLANE_FEATURES if planes else 2 * latent
+
         def encoder(width: int) -> nn.Module:
             if self.convolutional:
-                size = (event.shape[1], event.shape[2])
-                return Encoder(ImageEncoder(event.shape[0], 2 * latent, size, width, blocks, activation, patch, hidden))
+                size, inputs = (event.shape[1], event.shape[2]), 1 if planes else event.shape[0]
+                network: nn.Module = ImageEncoder(inputs, said, size, width, blocks, activation, patch, hidden)
+                if planes:
+                    network = PlanesEncoder(2 * latent, event.shape[0], network, activation)
+                return Encoder(network)
             inputs = event.dimensions * (event.levels or 1 if self.one_hot else 1)
             return Encoder(perceptron(inputs, 2 * latent, width, frequency_scale))
 
@@ -203,9 +212,9 @@ class VAE(Family):
             outputs = observation.parameters_per_dimension
             if self.convolutional:
                 size = (event.shape[1], event.shape[2])
-                channels = outputs * event.shape[0]
+                channels = outputs if planes else outputs * event.shape[0]
                 network = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
-                return Decoder(network, observation)
+                return Decoder(PlanesDecoder(latent, event.shape[0], network) if planes else network, observation)
             flat = outputs * event.dimensions
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 

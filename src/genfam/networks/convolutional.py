@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from genfam.networks.mlp import activation_named
 
+PLANE_FEATURES = 128  # what an encoder that channels share says of each
+
 
 def halvings(height: int, width: int, smallest: int = 4) -> int:
     """How often an image can be halved and still be at least `smallest` pixels on its shorter side."""
@@ -164,4 +166,52 @@ class ImageEncoder(nn.Module):
                 h = block(h)
         h = torch.flatten(self.activation(h), 1)
         out: Tensor = self.exit(self.activation(self.last(h)) if self.hidden else h)
+        return out
+
+
+class PlanesDecoder(nn.Module):
+    """Latent -> image: a linear layer gives every channel a code, and one decoder makes a channel of each.
+
+    Nothing keeps channels apart, as each code is of the whole latent; but what one has learned to draw, all can.
+
+    Args:
+        latent: size of the flat input, and of each code.
+        planes: channels of the image.
+        decoder: (B, latent) -> (B, P, H, W): P outputs per pixel of one channel.
+    """
+
+    def __init__(self, latent: int, planes: int, decoder: nn.Module) -> None:
+        super().__init__()
+        self.planes = planes
+        self.codes = nn.Linear(latent, planes * latent)
+        self.decoder = decoder
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent) -> (B, P · planes, H, W), for each of the P outputs all planes."""
+        codes = self.codes(z).unflatten(1, (self.planes, -1)).flatten(0, 1)
+        out: Tensor = self.decoder(codes).unflatten(0, (-1, self.planes)).transpose(1, 2).flatten(1, 2)
+        return out
+
+
+class PlanesEncoder(nn.Module):
+    """Image -> flat vector: one encoder for all channels, and a perceptron that joins what it says of them.
+
+    Args:
+        outputs: size of the flat output.
+        planes: channels of the image.
+        encoder: (B, 1, H, W) -> (B, PLANE_FEATURES); as many units has the perceptron.
+        activation: between its layers; it has to bend, or a critic would not see which channels come together.
+    """
+
+    def __init__(self, outputs: int, planes: int, encoder: nn.Module, activation: str) -> None:
+        super().__init__()
+        self.activation = activation_named(activation)
+        self.encoder = encoder
+        self.join = nn.Linear(planes * PLANE_FEATURES, PLANE_FEATURES)
+        self.exit = nn.Linear(PLANE_FEATURES, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, planes, H, W) -> (B, outputs)."""
+        said = self.encoder(x.flatten(0, 1)[:, None]).unflatten(0, (len(x), -1)).flatten(1)
+        out: Tensor = self.exit(self.activation(self.join(self.activation(said))))
         return out

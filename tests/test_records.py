@@ -210,6 +210,8 @@ def test_frame_has_a_row_per_measurement_cost_and_trace():
     assert first.loc["parameters", "higher_is_better"] is None
     assert first.loc["peak_memory", "unit"] == "bytes"
     assert first.loc["train_seconds", "fingerprint"] == "cost|device=cpu|threads=1"
+    mixed = to_frame([make(), make("r1", device="cpu, bfloat16")])  # one machine, two families' settings
+    assert set(mixed.loc[mixed["metric"] == "train_seconds", "fingerprint"]) == {"cost|device=cpu|threads=1"}
     # a run that diverged before it was measured is still there to be counted
     assert set(frame.loc[frame["run_id"] == "r1", "outcome"]) == {"diverged"}
     assert tuple(to_frame([]).columns) == FRAME_COLUMNS

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import genfam
 
+IN_BFLOAT16 = ", bfloat16"  # what a record's device ends in where training was in it
 PACKAGES = ("torch", "lightning", "hydra-core", "torchmetrics", "torch-fidelity", "torchdiffeq", "numpy", "scipy",
             "scikit-learn", "pandas", "wandb")  # fmt: skip
 

@@ -183,7 +183,7 @@ def new_record(config: dict[str, Any], family: Family) -> Record:
     known = failed_record(config, "")
     return replace(
         known,
-        device=f"{known.device}, bfloat16" if family.in_bfloat16 else known.device,
+        device=known.device + environment.IN_BFLOAT16 if family.in_bfloat16 else known.device,
         likelihood=family.likelihood_kind.value,
         measure=family.event.measure,
         parameters=count_parameters(family.sampling_network),

@@ -7,6 +7,8 @@ from safetensors.torch import load_file, save_file
 
 import genfam
 from genfam import commands, experiment, run_folder
+from genfam.families.base import Optimisation
+from genfam.families.gan import GAN
 from genfam.keepsakes import publish_weights
 from genfam.saved import in_bfloat16, load_weights, make_family, make_source, sampling_weights
 from genfam.types import Event
@@ -36,7 +38,7 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
 
 
 def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked():
-    die, points = Event((1,), 6), Event((2,), None)
+    die, points = (GAN(event, 5_000, Optimisation(1e-3), 4) for event in (Event((1,), 6), Event((2,), None)))
     for has in (False, True):
         assert in_bfloat16("auto", die, has) is has
         assert in_bfloat16("auto", points, has) is False

@@ -104,14 +104,13 @@ def requirements(config: dict[str, Any]) -> Requirements:
     """
     source = make_source(config)
     event = source.event
-    bfloat16 = in_bfloat16(config["precision"], event, has=True)  # every GPU of the table
     per_update, updates, memory = 0.0, 0, 0
     parameters = int(config["budget"]["parameters"])
     with rehearsal("cpu") as watch:  # a GPU's operators count the same, and keep about the same alive
         family = build(config["family"], plugins=config["plugins"], event=event, parameters=parameters)
         if not isinstance(family, Family):
             raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
-        family.in_bfloat16 = bfloat16
+        bfloat16 = family.in_bfloat16 = in_bfloat16(config["precision"], family, has=True)  # every GPU of the table
         if family.trains:
             per_update = _update_flops(family)
             memory = watch.peak

@@ -25,7 +25,6 @@ import pandas as pd
 import psutil
 
 from genfam import environment
-from genfam.environment import IN_BFLOAT16
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
 from genfam.types import CurvePoint, Outcome, Record, Status
 
@@ -220,7 +219,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
                     m.status.value, m.reason,
                 )  # fmt: skip
         for name, unit, direction, of_machine in COSTS:
-            machine = record.device.removesuffix(IN_BFLOAT16)  # precision is a family's setting, as its batch size is
+            machine = record.device.removesuffix(environment.IN_BFLOAT16)  # precision is a family's setting
             fingerprint = f"cost|device={machine}|threads={record.threads}" if of_machine else "cost"
             add(name, unit, direction, getattr(record, name), fingerprint)
         for key, value in record.stability.items():

@@ -28,7 +28,7 @@ from genfam.sources.base import Source
 from genfam.sources.validation import seen_through
 from genfam.types import Event
 
-LEAST_BFLOAT16_BATCH = 4  # events; in smaller batches casting takes longer than the products save
+LEAST_BFLOAT16_BATCH = 4  # events
 
 
 @dataclass
@@ -91,21 +91,23 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     if not isinstance(family, Family):
         raise ValueError(f"family: expected a genfam Family, got {type(family).__name__}")
     family.learning_rate_factor = float(config["learning_rate_factor"])
-    has = environment.multiplies_bfloat16(config["device"]) and family.batch_size >= LEAST_BFLOAT16_BATCH
-    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), source.event, has)
+    has = environment.multiplies_bfloat16(config["device"])
+    family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), family, has)
     family.prepare(source)
     return family
 
 
-def in_bfloat16(precision: str, event: Event, has: bool) -> bool:
-    """Whether to train in bfloat16: `auto` does where the device has instructions for it and events are discrete.
+def in_bfloat16(precision: str, family: Family, has: bool) -> bool:
+    """Whether to train in bfloat16: `auto` does where the device has it, events are discrete and batches not tiny.
 
-    bfloat16 rounds a point to a third to two thirds of a tight mode's width (σ = 0.01 at radius 1).
+    bfloat16 rounds a point to a third to two thirds of a tight mode's width (σ = 0.01 at radius 1). In batches of fewer
+    than `LEAST_BFLOAT16_BATCH` casting takes longer than the products save.
 
     Raises:
         ValueError: unknown precision.
     """
-    choices = {"float32": False, "bfloat16": True, "auto": event.is_discrete and has}
+    pays = has and family.event.is_discrete and family.batch_size >= LEAST_BFLOAT16_BATCH
+    choices = {"float32": False, "bfloat16": True, "auto": pays}
     if precision not in choices:
         raise ValueError(f"precision: expected one of {list(choices)}, got {precision!r}")
     return choices[precision]

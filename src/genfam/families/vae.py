@@ -109,7 +109,7 @@ class VAE(Family):
         blocks: residual blocks per resolution of a convolutional network.
         patch: pixels per side of the patches that it works on.
         hidden: units of its fully connected layer next to z; 0 = none.
-        planes: of a convolutional network: all channels of an image share one, and a linear layer joins them in z.
+        planes: of a convolutional network: all channels of an image share one, and a perceptron joins them in z.
         body: `mlp`, or `conv` where the event is an image.
         activation: of both networks.
         dropout: on the perceptrons' residual branches.

@@ -21,7 +21,7 @@ POINTS, COLOURS, GREY = Event((2,)), Event((3, 4, 4), 256), Event((1, 4, 4), 17)
 CELLS: list[tuple[str, Event, dict[str, Any]]] = [
     *[(name, POINTS, {}) for name in ("gan", "vae", "autoregressive", "flow_matching", "gaussian")],
     ("gan", COLOURS, {"body": "conv", "depth": 1, "penalty": "wgan_gp", "packing": 2, "latent_bits": 2}),
-    ("gan", COLOURS, {"body": "conv", "depth": 1, "planes": True, "packing": 2}),
+    ("gan", COLOURS, {"body": "conv", "depth": 1, "planes": True, "latent": 12, "packing": 2}),
     ("vae", COLOURS, {"body": "conv", "planes": True}),
     ("gan", GREY, {"spectral_norm": True}),
     ("vae", COLOURS, {"body": "conv", "pseudo_inputs": 4}),

@@ -190,7 +190,7 @@ def test_patches_keep_neighbouring_pixels_together(patch: int, hidden: int) -> N
 def test_channels_share_a_decoder_but_see_all_of_the_latent() -> None:
     torch.manual_seed(0)
     inner = ImageDecoder(4, 2, (8, 8), 3)
-    decoder = PlanesDecoder(4, 3, inner)
+    decoder = PlanesDecoder(4, 3, 4, inner)
     z = torch.randn(2, 4)
     out = decoder(z).unflatten(1, (2, 3))  # outputs per pixel, planes
     for plane in range(3):
@@ -198,6 +198,18 @@ def test_channels_share_a_decoder_but_see_all_of_the_latent() -> None:
         assert torch.allclose(out[:, :, plane], inner(z @ weight.T + bias), atol=1e-6)
     slope = torch.autograd.functional.jacobian(lambda one: decoder(one[None])[0].flatten(1).sum(dim=1), z[0])
     assert (slope != 0).all()
+
+
+def test_channels_are_independent_before_the_first_update_where_their_codes_are_the_latent_rotated() -> None:
+    """Codes of a standard normal latent are then standard normal; of a smaller latent, they tell of each other."""
+    torch.manual_seed(0)
+    decoder, narrow = (PlanesDecoder(latent, 3, 4, ImageDecoder(4, 1, (8, 8), 3)) for latent in (12, 4))
+
+    def covariance(decoder: PlanesDecoder) -> Tensor:
+        return decoder.codes.weight @ decoder.codes.weight.T  # of the codes, under a latent of unit covariance
+
+    assert torch.allclose(covariance(decoder), torch.eye(12), atol=1e-5)
+    assert float(covariance(narrow)[:4, 4:].detach().abs().max()) > 0.1
 
 
 def test_what_an_encoder_says_of_one_channel_depends_on_the_others() -> None:

@@ -91,7 +91,8 @@ class GAN(Family):
         body: `mlp`, or `conv` for images.
         patch: pixels per side of the patches that `conv` works on.
         hidden: units of its fully connected layer at the lowest resolution; 0 = none.
-        planes: of a convolutional network: all channels of an image share one.
+        planes: of a convolutional network: all channels of an image share one. Each begins with its share of the
+            latent, rotated, so that `latent` + `latent_bits` has to be a multiple of the channels.
         loss: `relativistic`, `non_saturating`, `minimax`, `hinge` or `wasserstein`.
         penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
         penalty_weight: γ at the start.
@@ -147,6 +148,8 @@ class GAN(Family):
         self.loss_name, self.penalty = loss, penalty
         self.latent, self.latent_bits = latent, latent_bits
         inputs = latent + latent_bits
+        if planes and inputs % event.shape[0]:
+            raise ValueError(f"latent: expected a multiple of the {event.shape[0]} channels (planes), got {inputs}")
         self.penalty_weight, self.penalty_final = penalty_weight, penalty_final
         self.penalty_burn_in, self.penalty_interval = penalty_burn_in, penalty_interval
         if packing < 1 or batch_size % packing:
@@ -158,9 +161,9 @@ class GAN(Family):
 
         def generator(width: int) -> nn.Module:
             if body == "conv":
-                channels = 1 if planes else shape[0]
-                network = ImageDecoder(inputs, channels, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden)
-                return PlanesDecoder(inputs, shape[0], network) if planes else network
+                channels, code = (1, inputs // shape[0]) if planes else (shape[0], inputs)
+                network = ImageDecoder(code, channels, (shape[1], shape[2]), width, depth, patch=patch, hidden=hidden)
+                return PlanesDecoder(inputs, shape[0], code, network) if planes else network
             return Flattened(ResidualMLP(inputs, size, width, depth, "leaky_relu", random_biases=True), shape)
 
         def critic(width: int) -> nn.Module:

@@ -214,7 +214,8 @@ class VAE(Family):
                 size = (event.shape[1], event.shape[2])
                 channels = outputs if planes else outputs * event.shape[0]
                 network = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
-                return Decoder(PlanesDecoder(latent, event.shape[0], network) if planes else network, observation)
+                spread = PlanesDecoder(latent, event.shape[0], latent, network) if planes else network
+                return Decoder(spread, observation)
             flat = outputs * event.dimensions
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 

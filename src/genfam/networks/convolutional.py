@@ -175,15 +175,19 @@ class PlanesDecoder(nn.Module):
     Nothing keeps channels apart, as each code is of the whole latent; but what one has learned to draw, all can.
 
     Args:
-        latent: size of the flat input, and of each code.
+        latent: size of the flat input.
         planes: channels of the image.
-        decoder: (B, latent) -> (B, P, H, W): P outputs per pixel of one channel.
+        code: size of each code. Where all together are as large as the latent, the layer begins as a rotation, so that
+            channels are independent under a standard normal latent until they learn otherwise.
+        decoder: (B, code) -> (B, P, H, W): P outputs per pixel of one channel.
     """
 
-    def __init__(self, latent: int, planes: int, decoder: nn.Module) -> None:
+    def __init__(self, latent: int, planes: int, code: int, decoder: nn.Module) -> None:
         super().__init__()
         self.planes = planes
-        self.codes = nn.Linear(latent, planes * latent)
+        self.codes = nn.Linear(latent, planes * code)
+        if planes * code == latent:
+            nn.init.orthogonal_(self.codes.weight)
         self.decoder = decoder
 
     def forward(self, z: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ class GAN(Family):
         body: `mlp`, or `conv` for images.
         patch: pixels per side of the patches that `conv` works on.
         hidden: units of its fully connected layer at the lowest resolution; 0 = none.
-        planes: of a convolutional network: all channels of an image share one. Each begins with its share of the
-            latent, rotated, so that `latent` + `latent_bits` has to be a multiple of the channels.
+        planes: of a convolutional network: all channels of an image share one. Each begins with a code
+            of its share of the latent, independent of the others: `latent` + `latent_bits` is a multiple of them.
         loss: `relativistic`, `non_saturating`, `minimax`, `hinge` or `wasserstein`.
         penalty: `none`, `r1`, `r1_r2` (each γ/2 · E‖∇D‖²) or `wgan_gp` (γ · E(‖∇D‖ − 1)²).
         penalty_weight: γ at the start.

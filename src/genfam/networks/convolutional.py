@@ -177,8 +177,8 @@ class PlanesDecoder(nn.Module):
     Args:
         latent: size of the flat input.
         planes: channels of the image.
-        code: size of each code. Where all together are as large as the latent, the layer begins as a rotation, so that
-            channels are independent under a standard normal latent until they learn otherwise.
+        code: size of each code. Where all together are as large as the latent, the layer's weights begin orthogonal, so
+            that channels are independent under a standard normal latent until they learn otherwise.
         decoder: (B, code) -> (B, P, H, W): P outputs per pixel of one channel.
     """
 

@@ -213,9 +213,10 @@ class VAE(Family):
             if self.convolutional:
                 size = (event.shape[1], event.shape[2])
                 channels = outputs if planes else outputs * event.shape[0]
-                network = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
-                spread = PlanesDecoder(latent, event.shape[0], latent, network) if planes else network
-                return Decoder(spread, observation)
+                network: nn.Module = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
+                if planes:
+                    network = PlanesDecoder(latent, event.shape[0], latent, network)
+                return Decoder(network, observation)
             flat = outputs * event.dimensions
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 

@@ -177,3 +177,48 @@ def test_latent_bits_are_corners_of_the_cube():
     assert z[:, 2:].mean(dim=0).abs().max() < 4 / 4000**0.5  # false alarm below 2e-4
     assert not z[:, :2].abs().eq(1).any()
     assert gan.sample(7, generator=derived_generator(0, "s")).shape == (7, 2)
+
+
+@pytest.mark.parametrize(("bits", "n"), [(3, 32), (3, 29), (6, 32)], ids=["whole", "five over", "too few"])
+def test_balanced_bits_show_every_corner_equally_often_in_training_only(bits, n):
+    gan = make(latent_bits=bits, balanced_bits=True, batch_size=n)
+    seen = []
+    gan.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for player in gan.players:
+        gan.loss(torch.zeros(n, 2), player)
+    for z in seen:
+        assert z[:, 2:].abs().eq(1).all()
+        counts = z[:, 2:].unique(dim=0, return_counts=True)[1]
+        assert len(counts) == min(n, 2**bits)
+        assert set(counts.tolist()) == {n // 2**bits, -(-n // 2**bits)} - {0}
+    assert not torch.equal(seen[0], seen[1])  # in another order
+    drawn = gan.draw_latent(2**bits, derived_generator(0, "z"))[:, 2:]
+    assert len(drawn.unique(dim=0)) < 2**bits  # independent flips: all different has probability below 0.003
+
+
+def test_balanced_bits_are_fair_where_a_batch_cannot_have_every_corner():
+    gan = make(latent_bits=6, balanced_bits=True)
+    z = torch.cat([gan.draw_latent(8, derived_generator(i, "z"), balanced=True) for i in range(500)])[:, 2:]
+    assert z.mean(dim=0).abs().max() < 4 / 4000**0.5  # false alarm below 4e-4
+    for bits in (0, 17):
+        with pytest.raises(ValueError, match=f"latent_bits: expected 1 to 16.*got {bits}"):
+            make(latent_bits=bits, balanced_bits=True)
+
+
+def test_a_critic_with_frequencies_sees_them_of_what_it_judges():
+    gan = make(frequencies=5, frequency_scale=0.5, packing=2, event_scale=2.0)
+    features, body = gan.critic.body
+    x = torch.randn(32, 2, generator=derived_generator(0, "x"))
+    seen = []
+    body.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    gan.loss(x, "critic")
+    pack = 2.0 * gan.packed(x)
+    assert seen[0].shape == (32, 4 + 2 * 5)
+    assert torch.allclose(seen[0][:16, :4], pack)
+    angles = 2 * math.pi * pack @ features.frequencies
+    assert torch.allclose(seen[0][:16, 4:], torch.cat([angles.sin(), angles.cos()], dim=1), atol=1e-5)
+    assert sum(p.numel() for p in gan.generator.parameters()) == sum(
+        p.numel() for p in make(packing=2).generator.parameters()
+    )
+    with pytest.raises(ValueError, match="frequencies: expected body=mlp, got conv"):
+        GAN(Event((1, 8, 8), 17), 3000, Optimisation(), batch_size=8, body="conv", frequencies=4)

@@ -13,6 +13,7 @@ References:
     Lim, J. & Ye, J. 2017. Geometric GAN (hinge). https://arxiv.org/abs/1705.02894
     Miyato, T. et al. 2018. Spectral normalisation. https://arxiv.org/abs/1802.05957
     Lin, Z., Khetan, A., Fanti, G. & Oh, S. 2018. PacGAN. https://arxiv.org/abs/1712.04086 (section 2, packing)
+    Tancik, M. et al. 2020. Fourier features. https://arxiv.org/abs/2006.10739 (equation 5)
     Karras, T. et al. 2020. StyleGAN2 (lazy penalties, section 3.1). https://arxiv.org/abs/1912.04958
 """
 
@@ -28,12 +29,14 @@ from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalis
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
+from genfam.networks.embeddings import FourierFeatures
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.sizing import fit_width
-from genfam.seeds import integers, normal, uniform
+from genfam.seeds import balanced_integers, integers, normal, uniform
 from genfam.types import Data, Event, Likelihood
 
 LOSSES = ("relativistic", "non_saturating", "minimax", "hinge", "wasserstein")
+MOST_BALANCED_BITS = 16  # a permutation of all corners is drawn for every batch
 PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
 
 
@@ -87,6 +90,8 @@ class GAN(Family):
         latent: size of the generator's Gaussian input.
         latent_bits: fair coin flips of ±1 beside it. A continuous generator of a connected latent must cross the gaps
             between modes; from one corner of the cube to another it can jump.
+        balanced_bits: in training, every batch has each corner equally often (up to one), so that what the critic sees
+            of the generator's masses is free of the flips' noise. Samples are drawn with independent flips.
         depth: residual layers (mlp) or blocks per resolution (conv).
         body: `mlp`, or `conv` for images.
         patch: pixels per side of the patches that `conv` works on.
@@ -101,6 +106,9 @@ class GAN(Family):
         penalty_interval: the penalty is taken on every n-th update only (lazy), then n times as strong.
         event_scale: both players work on encoded events times this. With the biases' spread fixed, larger events let
             the critic bend more often within them, which tight modes need.
+        frequencies: number of Fourier features of the events that the critic sees beside them, for body=mlp; 0 = none.
+            With them it tells places within a tight mode apart while γ is still large, and a large γ lets masses move.
+        frequency_scale: their standard deviation, in cycles per unit of scaled events.
         spectral_norm: divide the critic's weights by their largest singular value.
         packing: events that the critic judges together, all real or all generated: it then sees a lack of variety
             (PacGAN, section 2). A divisor of the batch size.
@@ -134,6 +142,9 @@ class GAN(Family):
         spectral_norm: bool = False,
         event_scale: float = 1.0,
         packing: int = 1,
+        balanced_bits: bool = False,
+        frequencies: int = 0,
+        frequency_scale: float = 1.0,
     ) -> None:
         super().__init__(event, optimisation, batch_size)
         for name, value, allowed in (
@@ -145,7 +156,11 @@ class GAN(Family):
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
         if planes and body != "conv":
             raise ValueError(f"planes: expected body=conv, got {body}")
-        self.loss_name, self.penalty = loss, penalty
+        if frequencies and body != "mlp":
+            raise ValueError(f"frequencies: expected body=mlp, got {body}")
+        if balanced_bits and not 0 < latent_bits <= MOST_BALANCED_BITS:
+            raise ValueError(f"latent_bits: expected 1 to {MOST_BALANCED_BITS} (balanced_bits), got {latent_bits}")
+        self.loss_name, self.penalty, self.balanced_bits = loss, penalty, balanced_bits
         self.latent, self.latent_bits = latent, latent_bits
         inputs = latent + latent_bits
         if planes and inputs % event.shape[0]:
@@ -175,7 +190,10 @@ class GAN(Family):
                 if planes:
                     return PlanesEncoder(1, packing * shape[0], network, "leaky_relu")
                 return network
-            return Flattened(ResidualMLP(packing * size, 1, width, depth, "leaky_relu", random_biases=True), None)
+            features = FourierFeatures(packing * size, frequencies, frequency_scale) if frequencies else None
+            seen = features.outputs if features else packing * size
+            judge = ResidualMLP(seen, 1, width, depth, "leaky_relu", random_biases=True)
+            return Flattened(nn.Sequential(features, judge) if features else judge, None)
 
         width = fit_width(generator, parameters)
         judge = critic(width)
@@ -198,7 +216,7 @@ class GAN(Family):
     def loss(self, x: Tensor, player: str) -> Tensor:
         """The adversarial loss of `player`, for the critic with its penalty when one is due."""
         real = self.packed(self.event_scale * self.codec.encode(x))
-        z = self.draw_latent(len(x))
+        z = self.draw_latent(len(x), balanced=self.balanced_bits)
         if player == "generator":
             fake = self.packed(self.generator(z))
             # the pair's real score is a constant of the generator's gradient, but it sets its weight
@@ -213,12 +231,16 @@ class GAN(Family):
             total = total + self.penalty_interval * self.gradient_penalty(real, fake)
         return total
 
-    def draw_latent(self, n: int, generator: Generator | None = None) -> Tensor:
-        """-> (n, latent + latent_bits): standard normal numbers, then coin flips of ±1."""
+    def draw_latent(self, n: int, generator: Generator | None = None, balanced: bool = False) -> Tensor:
+        """-> (n, latent + latent_bits): standard normal numbers, then coin flips of ±1, independent unless balanced."""
         gaussian = normal((n, self.latent), self.device, generator)
         if not self.latent_bits:
             return gaussian
-        flips = integers(2, (n, self.latent_bits), self.device, generator)
+        if balanced:
+            corners = balanced_integers(2**self.latent_bits, n, self.device, generator)
+            flips = corners[:, None] >> torch.arange(self.latent_bits, device=self.device) & 1
+        else:
+            flips = integers(2, (n, self.latent_bits), self.device, generator)
         return torch.cat([gaussian, flips * 2.0 - 1.0], dim=1)
 
     def packed(self, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ CELLS: list[tuple[str, Event, dict[str, Any]]] = [
     ("gan", COLOURS, {"body": "conv", "depth": 1, "planes": True, "latent": 12, "packing": 2}),
     ("vae", COLOURS, {"body": "conv", "planes": True}),
     ("gan", GREY, {"spectral_norm": True}),
+    ("gan", POINTS, {"latent_bits": 3, "balanced_bits": True, "frequencies": 2, "packing": 2}),
     ("vae", COLOURS, {"body": "conv", "pseudo_inputs": 4}),
     ("vae", GREY, {"coupling_layers": 1, "coupling_width": 4}),
     ("autoregressive", COLOURS, {"body": "patches", "patch": [2, 2], "depth": 1, "inner": 4}),

@@ -14,6 +14,7 @@ def test_draws_are_the_plain_ones_of_the_cpu() -> None:
     assert torch.equal(seeds.normal((3, 4), "cpu", fresh()), torch.randn(3, 4, generator=fresh()))
     assert torch.equal(seeds.uniform((7,), "cpu", fresh()), torch.rand(7, generator=fresh()))
     assert torch.equal(seeds.integers(9, (7,), "cpu", fresh()), torch.randint(9, (7,), generator=fresh()))
+    assert torch.equal(seeds.balanced_integers(9, 7, "cpu", fresh()), torch.randperm(9, generator=fresh())[:7])
     weights = torch.tensor([[1.0, 2.0], [3.0, 1.0]])
     assert torch.equal(seeds.choices(weights, fresh()), torch.multinomial(weights, 1, generator=fresh()))
     torch.manual_seed(5)

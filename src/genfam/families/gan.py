@@ -90,8 +90,10 @@ class GAN(Family):
         latent: size of the generator's Gaussian input.
         latent_bits: fair coin flips of ±1 beside it. A continuous generator of a connected latent must cross the gaps
             between modes; from one corner of the cube to another it can jump.
-        balanced_bits: in training, every batch has each corner equally often (up to one), so that what the critic sees
-            of the generator's masses is free of the flips' noise. Samples are drawn with independent flips.
+        balanced_bits: in training, every batch has each of the 2^latent_bits corners equally often, up to one, so that
+            the flips add less noise to the masses that the critic sees: none where that number divides the batch, and
+            (K - n) / (K - 1) of its variance where a batch of n has fewer than K corners. With packing, the events of a
+            pack are then not independent draws. Samples have independent flips.
         depth: residual layers (mlp) or blocks per resolution (conv).
         body: `mlp`, or `conv` for images.
         patch: pixels per side of the patches that `conv` works on.
@@ -106,8 +108,8 @@ class GAN(Family):
         penalty_interval: the penalty is taken on every n-th update only (lazy), then n times as strong.
         event_scale: both players work on encoded events times this. With the biases' spread fixed, larger events let
             the critic bend more often within them, which tight modes need.
-        frequencies: number of Fourier features of the events that the critic sees beside them, for body=mlp; 0 = none.
-            With them it tells places within a tight mode apart while γ is still large, and a large γ lets masses move.
+        frequencies: number of Fourier features that the critic sees beside the events (of packs: of all their
+            coordinates together), for body=mlp; 0 = none.
         frequency_scale: their standard deviation, in cycles per unit of scaled events.
         spectral_norm: divide the critic's weights by their largest singular value.
         packing: events that the critic judges together, all real or all generated: it then sees a lack of variety
@@ -156,6 +158,8 @@ class GAN(Family):
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
         if planes and body != "conv":
             raise ValueError(f"planes: expected body=conv, got {body}")
+        if frequencies < 0:
+            raise ValueError(f"frequencies: expected 0 or more, got {frequencies}")
         if frequencies and body != "mlp":
             raise ValueError(f"frequencies: expected body=mlp, got {body}")
         if balanced_bits and not 0 < latent_bits <= MOST_BALANCED_BITS:

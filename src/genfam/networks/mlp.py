@@ -38,7 +38,7 @@ class ResidualMLP(nn.Module):
         zero_exit: start with an output of exactly zero.
         random_biases: start with normal biases, not with zeros. Where the inputs are a few plain coordinates, zeros
             let every kink of a piecewise linear network pass through the origin, and a GAN with a 2-D latent draws
-            rays; behind Fourier features, random biases cost quality (docs/experiments.md).
+            rays; behind Fourier features, random biases cost flow matching quality (docs/experiments.md).
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 import genfam
@@ -50,6 +52,11 @@ def test_every_family_source_and_tuned_cell_composes_for_a_suite(source: str, fa
     assert "_target_" in config["extractor"]
     assert all("_target_" in metric for metric in config["metrics"].values())
     assert run_folder.run_directory(config).parent == Path("outputs/quick")
+    family_settings = config["family"]
+    for settings in (family_settings, family_settings.get("optimisation", {})):
+        if settings:
+            known = set(inspect.signature(get_class(settings["_target_"])).parameters)
+            assert set(settings) - {"_target_", "name", "role"} <= known, f"{settings['_target_']} knows {known}"
 
 
 @pytest.mark.usefixtures("hydra_ready")

@@ -77,9 +77,14 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
     families = {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
-    only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
+    only = {
+        "gan_failures": {"gan"},
+        "gan_rules": {"gan"},
+        "likelihood": {"vae", "autoregressive", "gaussian"},
+        "long": {"flow_matching", "oracle"},
+    }
     assert set(values["family"]) == only.get(suite, families)
-    assert len(values["seed"]) == {"smoke": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
+    assert len(values["seed"]) == {"smoke": 1, "long": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
         assert set(values.get("broken", values.get("+broken"))) == {p.stem for p in (CONF / "broken").glob("*.yaml")}
     if suite == "stability":

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from genfam import experiment
-from genfam.types import Outcome
+from genfam.build import build
+from genfam.rehearsal import rehearsal
+from genfam.types import Event, Outcome
 from helpers import composed
 from stand_ins import write_cifar10, write_inception
 
@@ -25,6 +28,15 @@ def test_the_suite_asks_for_large_networks_and_the_fields_protocol(family: str) 
     assert stacked["budget"]["train_flops"] == pytest.approx(3e15) and stacked["family"]["body"] == BODIES[family]
     alone = composed("source=cifar10", f"family={family}")  # the defaults stay as small as they were
     assert alone["family"].get("body") != BODIES[family] and alone["extractor"]["name"] == "cifar10_resnet"
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_samples_are_drawn_in_bounded_memory(family: str) -> None:
+    config = composed("+suite=gpu", "source=cifar10_fid", f"family={family}")
+    with rehearsal("cpu") as watch:
+        model = build(config["family"], event=Event((3, 32, 32), 256), parameters=config["budget"]["parameters"])
+        model.sample(4000, generator=torch.Generator())
+    assert watch.peak < 4e9  # in one pass the GAN holds 2.6 MB an image
 
 
 @pytest.mark.slow

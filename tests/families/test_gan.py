@@ -72,6 +72,7 @@ def test_penalty_weight_falls_geometrically_and_is_lazy():
     for gan.updates in (0, 25, 50, 100):
         weights.append(gan.current_penalty_weight())
     assert weights == pytest.approx([0.1, 0.01, 0.001, 0.001])
+    assert make(penalty_weight=0.1, penalty_final=0.001, penalty_burn_in=0.0).current_penalty_weight() == 0.001
     x = torch.randn(8, 2, generator=derived_generator(0, "x"))
 
     def critic_loss(at: int) -> float:
@@ -80,6 +81,16 @@ def test_penalty_weight_falls_geometrically_and_is_lazy():
         return float(gan.loss(x, "critic").detach())
 
     assert critic_loss(1) == critic_loss(2) != critic_loss(4)
+
+
+def test_samples_do_not_hang_on_the_chunks_they_are_drawn_in(monkeypatch):
+    gan = make()
+    whole = gan.sample(50, generator=derived_generator(0, "z"))
+    passes = []
+    gan.sampler.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    monkeypatch.setattr("genfam.families.gan.CHUNK", 41)  # 20 events of two scalars
+    assert torch.allclose(gan.sample(50, generator=derived_generator(0, "z")), whole, atol=1e-6)
+    assert passes == [20, 20, 10]
 
 
 def test_spectral_norm_bounds_every_layer_of_the_critic_only():

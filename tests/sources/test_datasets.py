@@ -81,6 +81,13 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
         len(ImageSet("mnist", tmp_path, download=True).train)
 
 
+@pytest.mark.parametrize("length", [0, 10])
+def test_a_file_too_short_for_its_header_is_named(root, length):
+    (root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(bytes(length))
+    with pytest.raises(FileNotFoundError, match=rf"source mnist: cannot be read from {re.escape(str(root))}.*MNIST/raw"):
+        len(ImageSet("mnist", root).train)
+
+
 def test_other_contents_are_refused(root):
     with pytest.raises(ValueError, match=r"source mnist: expected contents d18cfd466eb1… in the training split.*got"):
         len(ImageSet("mnist", root).train)

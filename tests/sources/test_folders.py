@@ -51,6 +51,12 @@ def test_a_validation_split_has_the_same_classes(classes: Path) -> None:
     assert seen.fingerprint == own_images(source(classes), classes / ".cache", looks=400).fingerprint  # the same ruler
 
 
+def test_a_validation_split_of_a_folder_that_is_not_there_yet_can_be_made(tmp_path: Path) -> None:
+    later = ValidationSplit(source(tmp_path / "later"))  # a download may bring it
+    with pytest.raises(FileNotFoundError, match="later"):
+        _ = later.classes
+
+
 def test_a_limit_takes_of_every_class(classes: Path) -> None:
     some = source(classes, limit=160)
     assert len(some.train) + len(some.test) == 160 and some.classes == ("blue", "red")

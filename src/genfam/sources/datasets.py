@@ -90,7 +90,7 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
 
     try:
         found = getattr(torchvision.datasets, known.loader)(str(root), train=train, download=download)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:  # the last two: of headers cut off or wrong
         raise FileNotFoundError(
             f"source {dataset}: {'cannot be downloaded to' if download else 'cannot be read from'} {root} ({error}); "
             f"expected {known.place} there"

@@ -29,7 +29,6 @@ KNOWLEDGE = (
     "support",
     "table",
     "classifier_images",
-    "classes",
 )
 
 
@@ -56,6 +55,11 @@ class ValidationSplit(Source):
             # Copied, not handed on by `__getattr__`: from Python 3.12 on protocols look at what is really there.
             if hasattr(source, known):
                 setattr(self, known, getattr(source, known))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of an image folder's classes, else none. Looked up when asked for: it may take reading every file."""
+        return getattr(self.source, "classes", ())
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:

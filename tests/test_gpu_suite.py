@@ -26,8 +26,9 @@ def test_the_suite_asks_for_large_networks_and_the_fields_protocol(family: str) 
     stacked = composed("+suite=gpu", "source=stacked_mnist", f"family={family}", "budget.scale=0.5")
     assert stacked["extractor"]["name"] == "mnist_resnet" and stacked["evaluation"]["samples"] == 26_000
     assert stacked["budget"]["train_flops"] == pytest.approx(3e15) and stacked["family"]["body"] == BODIES[family]
-    alone = composed("source=cifar10", f"family={family}")  # the defaults stay as small as they were
-    assert alone["family"].get("body") != BODIES[family] and alone["extractor"]["name"] == "cifar10_resnet"
+    alone = composed("source=cifar10", f"family={family}")  # the defaults work on larger patches, with fewer parameters
+    assert alone["family"]["patch"] in (4, [4, 4]) and alone["budget"]["parameters"] == 20_000_000
+    assert alone["extractor"]["name"] == "cifar10_resnet"
 
 
 @pytest.mark.parametrize("family", ["gan", "vae"])

@@ -149,18 +149,19 @@ def test_a_protocol_that_is_none_is_named() -> None:
         one(row(protocol="mode: x; 8 modes"), card())
 
 
-def test_the_short_table_has_verified_numbers_beside_runs_of_ours_only() -> None:
+def test_the_short_table_has_verified_numbers_beside_ours_and_those_of_sources_without_a_run() -> None:
     theirs = pd.concat(
         [row(), row(model="VEEGAN", value=24.6, stderr=math.nan, table="not verified"), row(source="ring"),
-         row(model="PacGAN4", value=24.8, stderr=0.2)]
+         row(model="PacGAN4", value=24.8, stderr=0.2), row(metric="mode_reverse_kl", value=0.4)]
     )  # fmt: skip
     text = published.short_markdown(published.compare([card()], theirs))
     assert text.splitlines()[2:] == [
         "| grid | modes_covered | GAN 17.3 ± 0.8, PacGAN4 24.8 ± 0.2 | 25 [24.5, 25.5] (gan) | yes | "
-        "runs: mean of 10 there, mean of 5 here |"
+        "runs: mean of 10 there, mean of 5 here |",
+        "| ring | modes_covered | GAN 17.3 ± 0.8 | – | no run of ours | – |",
     ]
     whole = published.markdown(published.compare([card()], theirs))
-    assert len(whole.splitlines()) == 6
+    assert len(whole.splitlines()) == 7
     theirs_alone = "theirs is samples: 2500; mode: one sample within 3 sigma; runs: mean of 10"
     assert f"| ring | modes_covered | GAN | 17.3 ± 0.8 | – | no run of ours | {theirs_alone} | p; Table 1 |" in whole
 

@@ -38,6 +38,7 @@ quiet = False
 """Whether the user wants no progress (`--quiet`): errors and the results at the end only."""
 
 OmegaConf.register_new_resolver("product", lambda *factors: math.prod(map(float, factors)), replace=True)
+OmegaConf.register_new_resolver("patch_side", lambda side, pad, patches: (side + 2 * pad) // patches, replace=True)
 
 
 class RunFailed(Exception):

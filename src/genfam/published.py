@@ -115,7 +115,7 @@ def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
         "reference": f"{reference} split" if reference else "",
         "likelihood": kinds.get(said.get("kind", ""), "") + by,
         "events": said.get("events", ""),
-        # the source's default; a run with source.dynamic=false would be of another fingerprint's source
+        # the source's default: no published record of ours has source.dynamic=false, whose fingerprint says nothing of it
         "binarisation": "dynamic" if source.startswith("binarised") else "",
         "runs": f"mean of {int(cell['n_ok'])}",
         "compute": NOT_STATED if math.isnan(train_flops) else f"{train_flops:.2g} FLOPs",
@@ -163,19 +163,25 @@ def markdown(compared: pd.DataFrame) -> str:
 
 
 def short_markdown(compared: pd.DataFrame) -> str:
-    """One row per source, metric and family that we have runs of: the verified published numbers together."""
+    """One row per source, metric and family: the verified published numbers together.
+
+    Of a source that we have a run of, what we have no number beside is left out.
+    """
     lines = [
         "| source | metric | published | ours (family) | same protocol? | differences |",
         "|---|---|---|--:|---|---|",
     ]
-    shown = compared[compared["ours"].notna() & (compared["table"] != NOT_VERIFIED)]
+    unknown = ~compared["source"].isin(compared.loc[compared["ours"].notna(), "source"])
+    shown = compared[(compared["ours"].notna() | unknown) & (compared["table"] != NOT_VERIFIED)]
     for (source, metric, family), rows in shown.groupby(["source", "metric", "family"], sort=False):
         records = rows.to_dict("records")
         published = ", ".join(f"{row['model']} {theirs(row)}" for row in records)
         verdicts = ", ".join(dict.fromkeys(row["same_protocol"] for row in records))
-        differences = dict.fromkeys(part for row in records for part in row["differences"].split("; ") if part)
+        run = not math.isnan(records[0]["ours"])
+        ours = f"{ours_of(records[0])} ({family})" if run else "–"
+        differences = dict.fromkeys(part for row in records for part in row["differences"].split("; ") if part and run)
         lines.append(
-            f"| {source} | {metric} | {published} | {ours_of(records[0])} ({family}) | {verdicts} | "
+            f"| {source} | {metric} | {published} | {ours} | {verdicts} | "
             f"{'; '.join(differences) or '–'} |"
         )
     return "\n".join(lines)

@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from genfam.build import build
+from genfam.rehearsal import rehearsal
 from genfam.sources import datasets
 from genfam.sources.batches import BatchStream
 from genfam.sources.datasets import DATASETS, ImageSet
 from genfam.sources.folders import ImageFolder
 from genfam.sources.made_of_images import BinarisedImages, StackedImages
+from helpers import composed
 from stand_ins import write_cifar10
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -79,6 +82,17 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(MNIST, "download", offline)
     with pytest.raises(FileNotFoundError, match=r"cannot be downloaded to .*no network.*MNIST/raw"):
         len(ImageSet("mnist", tmp_path, download=True).train)
+
+
+@pytest.mark.parametrize("source", ["mnist", "fashion_mnist", "kmnist"])
+@pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching"])
+def test_every_family_takes_images_padded_to_32(source, family):
+    config = composed(f"source={source}", f"family={family}", "source.pad=2")
+    with rehearsal("cpu"):
+        event = build(config["source"]).event
+        assert event.shape == (1, 32, 32)
+        model = build(config["family"], event=event, parameters=config["budget"]["parameters"])
+        assert model.sample(2, generator=torch.Generator()).shape == (2, 1, 32, 32)
 
 
 @pytest.mark.parametrize("length", [0, 10])

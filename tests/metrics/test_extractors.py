@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
@@ -11,13 +12,19 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from genfam.experiment import make_extractor
 from genfam.metrics import extractors, inception, pretrained
 from genfam.metrics.classifier_networks import flipped, shifted
 from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.frechet import Frechet, distance_name
 from genfam.metrics.modes import Modes
+from genfam.saved import make_source
 from genfam.types import Event
+from helpers import composed
 from stand_ins import write_inception
+
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def digits(channels=1, count=1797):
@@ -251,3 +258,11 @@ def test_flips_mirror_half_of_the_images():
     torch.manual_seed(0)
     mirrored = flipped(x)[:, 0, 0, 0].mean()
     assert abs(float(mirrored) - 0.5) < 4 * 0.5 / math.sqrt(4000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.exists(), reason="the real sets lie beside the project's checkout only")
+@pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.993), ("fashion_mnist", 0.92)])
+def test_the_classifiers_of_the_real_sets_know_them_as_well_as_promised(dataset, least, tmp_path):
+    config = composed(f"source={dataset}", f"data_dir={REAL}", f"output_dir={tmp_path}")
+    assert make_extractor(config, make_source(config)).test_accuracy >= least

@@ -31,6 +31,11 @@ def test_the_suite_asks_for_large_networks_and_the_fields_protocol(family: str) 
     assert alone["extractor"]["name"] == "cifar10_resnet"
 
 
+def test_what_the_suite_sets_of_metrics_that_are_not_chosen_is_left_alone() -> None:
+    config = composed("+suite=gpu", "source=cifar10_fid", "family=gan", "metric=[frechet]")
+    assert list(experiment.make_metrics(config)) == ["frechet"]
+
+
 @pytest.mark.parametrize("family", ["gan", "vae"])
 def test_samples_are_drawn_in_bounded_memory(family: str) -> None:
     config = composed("+suite=gpu", "source=cifar10_fid", f"family={family}")

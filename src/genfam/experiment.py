@@ -174,8 +174,9 @@ def make_extractor(config: Mapping[str, Any], source: Source) -> Extractor:
 
 
 def make_metrics(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """All metrics of the configuration, by key."""
-    return {key: build(value, plugins=config["plugins"]) for key, value in config["metrics"].items()}
+    """All metrics of the configuration, by key. A suite's settings of one that was not chosen have no `_target_`."""
+    chosen = {key: value for key, value in config["metrics"].items() if "_target_" in value}
+    return {key: build(value, plugins=config["plugins"]) for key, value in chosen.items()}
 
 
 def new_record(config: dict[str, Any], family: Family) -> Record:

@@ -115,7 +115,7 @@ def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
         "reference": f"{reference} split" if reference else "",
         "likelihood": kinds.get(said.get("kind", ""), "") + by,
         "events": said.get("events", ""),
-        # the source's default: no published record of ours has source.dynamic=false, whose fingerprint says nothing of it
+        # the source's default; a fingerprint does not say source.dynamic=false, which no published record of ours has
         "binarisation": "dynamic" if source.startswith("binarised") else "",
         "runs": f"mean of {int(cell['n_ok'])}",
         "compute": NOT_STATED if math.isnan(train_flops) else f"{train_flops:.2g} FLOPs",
@@ -180,10 +180,7 @@ def short_markdown(compared: pd.DataFrame) -> str:
         run = not math.isnan(records[0]["ours"])
         ours = f"{ours_of(records[0])} ({family})" if run else "–"
         differences = dict.fromkeys(part for row in records for part in row["differences"].split("; ") if part and run)
-        lines.append(
-            f"| {source} | {metric} | {published} | {ours} | {verdicts} | "
-            f"{'; '.join(differences) or '–'} |"
-        )
+        lines.append(f"| {source} | {metric} | {published} | {ours} | {verdicts} | {'; '.join(differences) or '–'} |")
     return "\n".join(lines)
 
 

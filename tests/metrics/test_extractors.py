@@ -23,7 +23,6 @@ from genfam.types import Event
 from helpers import composed
 from stand_ins import write_inception
 
-
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
 

@@ -98,7 +98,9 @@ def test_every_family_takes_images_padded_to_32(source, family):
 @pytest.mark.parametrize("length", [0, 10])
 def test_a_file_too_short_for_its_header_is_named(root, length):
     (root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(bytes(length))
-    with pytest.raises(FileNotFoundError, match=rf"source mnist: cannot be read from {re.escape(str(root))}.*MNIST/raw"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"source mnist: cannot be read from {re.escape(str(root))}.*MNIST/raw"
+    ):
         len(ImageSet("mnist", root).train)
 
 

@@ -32,7 +32,10 @@ class NegativeLogLikelihood(Metric):
     """`nll_nats` per event and `bits_per_dim`; lower is better, and only within one kind and one measure."""
 
     def __init__(self, events: int = 1000, chunk: int = 500) -> None:
-        """`events`: how many of the reference, from its start; `chunk` bounds memory only."""
+        """`events`: how many of the reference, from its start; `chunk`: at once, which bounds memory.
+
+        A bound or an estimate draws the same random numbers in each chunk: smaller ones make its errors more alike.
+        """
         self.events, self.chunk = events, chunk
 
     def measure(self, evaluation: Evaluation) -> list[Measurement]:

@@ -69,7 +69,7 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
         check: compare the contents with what is known of them.
 
     Raises:
-        FileNotFoundError: no `data_dir`, no such set in it, or no network to download it by.
+        FileNotFoundError: no `data_dir`, no such set in it, files that cannot be read, or no network to download it by.
         ValueError: an unknown set, or contents other than known.
     """
     if dataset not in DATASETS:
@@ -90,7 +90,7 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
 
     try:
         found = getattr(torchvision.datasets, known.loader)(str(root), train=train, download=download)
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:  # the last two: of headers cut off or wrong
+    except (OSError, RuntimeError, ValueError, AssertionError, KeyError) as error:  # from ValueError on: broken headers
         raise FileNotFoundError(
             f"source {dataset}: {'cannot be downloaded to' if download else 'cannot be read from'} {root} ({error}); "
             f"expected {known.place} there"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from genfam.build import build
 from genfam.families.base import Optimisation
-from genfam.families.vae import VAE, Decoder, Encoder, gaussian_divergence
+from genfam.families.vae import VAE, Decoder, gaussian_divergence
+from genfam.networks.inference import Encoder
 from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event, Likelihood

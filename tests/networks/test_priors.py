@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.vae import Encoder
+from genfam.networks.inference import Encoder
 from genfam.networks.priors import FlowPrior, VampPrior
 
 NOBODY = nn.Identity()  # the encoder that a flow does not ask

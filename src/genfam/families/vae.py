@@ -28,45 +28,17 @@ from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
 from genfam.networks.embeddings import FourierFeatures
+from genfam.networks.inference import Encoder, LadderDecoder, LocalPosterior
 from genfam.networks.mlp import ResidualMLP
-from genfam.networks.observation import (
-    CATEGORICAL_LEVELS,
-    LEAST_LOG_STD,
-    Observation,
-    gaussian_log_prob,
-    observation_for,
-    soft_floor,
-)
-from genfam.networks.priors import FlowPrior, VampPrior
+from genfam.networks.observation import CATEGORICAL_LEVELS, Observation, gaussian_log_prob, observation_for
+from genfam.networks.priors import Couplings, FlowPrior, VampPrior
 from genfam.networks.sizing import count_parameters, fit_width
 from genfam.seeds import normal, normal_like
 from genfam.types import Data, Event, Likelihood
 
 SEED = 20160301  # of the importance samples: the same events get the same bound
-MOST_LOG_STD = 3.0  # of q(z | x)
+CONTEXT = 64  # numbers that the encoder tells the posterior's flow
 CHUNK = 2**22  # decoder outputs held at once while sampling or bounding a likelihood
-
-
-class Encoder(nn.Module):
-    """q(z | x): a diagonal Gaussian whose mean and log standard deviation a network gives.
-
-    Args:
-        body: (B, ...) -> (B, 2 latent).
-        first_log_std: the log standard deviation where the network says 0, as it does at first. Below 0 the decoder
-            can tell events apart from the start; at 0 it learns to ignore z before the encoder says anything.
-    """
-
-    def __init__(self, body: nn.Module, first_log_std: float = -2.0) -> None:
-        super().__init__()
-        self.body = body
-        self.first_log_std = first_log_std
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, ...) network inputs -> mean (B, latent), log standard deviation (B, latent)."""
-        mean, log_std = self.body(x).chunk(2, dim=1)
-        # A hard end, which no healthy run meets: the exponential of whatever the network says of one odd event has
-        # none, and a learned prior does not push back as the normal's closed divergence does.
-        return mean, soft_floor(log_std + self.first_log_std, LEAST_LOG_STD).clamp(max=MOST_LOG_STD)
 
 
 class Decoder(nn.Module):
@@ -77,19 +49,38 @@ class Decoder(nn.Module):
         self.body = body
         self.observation = observation
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, latent) -> (B, P, *event) parameters of the observation model."""
+    def forward(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, latent), noise of local latents if there are any -> (B, P, *event) of the observation model."""
+        return self.shaped(self.body(z) if noise is None else self.body(z, noise))
+
+    def shaped(self, output: Tensor) -> Tensor:
+        """The body's output of B latents -> (B, P, *event)."""
         event, count = self.observation.event, self.observation.parameters_per_dimension
-        out: Tensor = self.body(z)
-        return out.reshape(len(z), count, *event.shape)
+        return output.reshape(len(output), count, *event.shape)
 
     def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
-        """(B, *event), (B, latent) -> (B,) log p(x | z) in nats."""
+        """(B, *event), (B, latent) -> (B,) log p(x | z) in nats, of a body with one level of latents."""
         return self.observation.log_prob(x, self(z))
+
+    def observe(
+        self, x: Tensor, z: Tensor, encoder: Encoder, features: Tensor | None, closed: bool, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, *event), (B, latent) -> (B,) log p(x | z, w) in nats, and the divergence of w.
+
+        Where there is a second level of latents w, by a draw from its posterior (`LadderDecoder.infer`, and `features`
+        and `closed` as there, the noise from the generator); else the divergence is 0.
+        """
+        if not isinstance(self.body, LadderDecoder):
+            return self.log_prob(x, z), torch.zeros(len(x), device=z.device)
+        assert encoder.local is not None
+        assert features is not None
+        output, divergence = self.body.infer(z, self.body.noise(len(z), generator), encoder.local, features, closed)
+        return self.observation.log_prob(x, self.shaped(output)), divergence
 
     def sample(self, z: Tensor, generator: Generator) -> Tensor:
         """(B, latent) -> (B, *event) drawn from p(x | z)."""
-        return self.observation.sample(self(z), generator)
+        noise = self.body.noise(len(z), generator) if isinstance(self.body, LadderDecoder) else None
+        return self.observation.sample(self(z, noise), generator)
 
 
 class VAE(Family):
@@ -124,6 +115,9 @@ class VAE(Family):
             of that many Gaussians, which the budget's parameters do not count.
         coupling_layers: of a flow as prior; 0 = none. A sample passes through it, so that the budget counts it.
         coupling_width: hidden size of these layers.
+        posterior_layers: coupling layers of a flow that carries the encoder's Gaussian on, as wide as the prior's and
+            told what the encoder saw (Kingma et al. 2016, section 3); 0 = none. Sampling does not need it.
+        local_latents: a second level of latents (`LadderDecoder`), so many for each position of body=conv; 0 = none.
         importance_samples: K of the bound that `log_prob` returns.
         variance: of continuous events: `heteroscedastic`, `per_dimension` or `shared`.
         mixtures: logistic components per dimension where an event has more than 32 levels.
@@ -160,6 +154,8 @@ class VAE(Family):
         pseudo_inputs: int = 0,
         coupling_layers: int = 0,
         coupling_width: int = 128,
+        posterior_layers: int = 0,
+        local_latents: int = 0,
         importance_samples: int = 64,
         variance: str = "heteroscedastic",
         mixtures: int = 5,
@@ -175,13 +171,20 @@ class VAE(Family):
                 "expected beta ≥ 0, beta_warmup in [0, 1], free_bits ≥ 0, importance_samples ≥ 1 and latent ≥ 1, got "
                 f"{beta}, {beta_warmup}, {free_bits}, {importance_samples} and {latent}"
             )
+        if posterior_layers < 0 or local_latents < 0 or (free_bits and (posterior_layers or local_latents)):
+            raise ValueError(
+                "expected posterior_layers ≥ 0 and local_latents ≥ 0, and no free bits with either, got "
+                f"{posterior_layers}, {local_latents} and {free_bits}"
+            )
+        if local_latents and (body != "conv" or planes):
+            raise ValueError(f"local_latents: expected body=conv without planes, got {body} (planes {planes})")
         learned = (pseudo_inputs > 0) + (coupling_layers > 0)
         if min(pseudo_inputs, coupling_layers) < 0 or learned > 1 or (learned and free_bits):
             raise ValueError(
                 "expected pseudo_inputs ≥ 0 or coupling_layers ≥ 0 but not both above, and no free bits with a learned "
                 f"prior (it has no divergence per dimension), got {pseudo_inputs}, {coupling_layers} and {free_bits}"
             )
-        self.latent, self.coupling_layers = latent, coupling_layers
+        self.latent, self.coupling_layers, self.posterior_layers = latent, coupling_layers, posterior_layers
         self.beta, self.beta_warmup, self.free_bits = beta, beta_warmup, free_bits
         self.importance_samples = importance_samples
         self.convolutional = body == "conv"
@@ -195,17 +198,25 @@ class VAE(Family):
             features = FourierFeatures(inputs, frequencies, scale)
             return nn.Sequential(features, ResidualMLP(features.outputs, outputs, width, depth, activation, dropout))
 
-        said = PLANE_FEATURES if planes else 2 * latent
+        said = 2 * latent + (CONTEXT if posterior_layers else 0)
+        flow = Couplings(latent, posterior_layers, coupling_width, CONTEXT) if posterior_layers else None
+        if flow is not None and count_parameters(flow) > parameters // 2:
+            raise ValueError(
+                "posterior_layers, coupling_width: expected a flow of at most half of the "
+                f"{parameters} parameters that the encoder gets, got {count_parameters(flow)}"
+            )
 
-        def encoder(width: int) -> nn.Module:
+        def encoder(width: int, above: int) -> nn.Module:
+            local = LocalPosterior(above, width, local_latents, activation) if local_latents else None
             if self.convolutional:
                 size, inputs = (event.shape[1], event.shape[2]), 1 if planes else event.shape[0]
-                network: nn.Module = ImageEncoder(inputs, said, size, width, blocks, activation, patch, hidden)
+                outputs = PLANE_FEATURES if planes else said
+                network: nn.Module = ImageEncoder(inputs, outputs, size, width, blocks, activation, patch, hidden)
                 if planes:
-                    network = PlanesEncoder(2 * latent, event.shape[0], network, activation)
-                return Encoder(network)
+                    network = PlanesEncoder(said, event.shape[0], network, activation)
+                return Encoder(network, flow=flow, local=local)
             inputs = event.dimensions * (event.levels or 1 if self.one_hot else 1)
-            return Encoder(perceptron(inputs, 2 * latent, width, frequency_scale))
+            return Encoder(perceptron(inputs, said, width, frequency_scale), flow=flow)
 
         def decoder(width: int) -> nn.Module:
             observation = observation_for(event, variance=variance, mixtures=mixtures)
@@ -213,14 +224,16 @@ class VAE(Family):
             if self.convolutional:
                 size = (event.shape[1], event.shape[2])
                 channels = outputs if planes else outputs * event.shape[0]
-                network: nn.Module = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
+                image = ImageDecoder(latent, channels, size, width, blocks, activation, patch, hidden)
+                network: nn.Module = image
                 if planes:
-                    network = PlanesDecoder(latent, event.shape[0], latent, network)
+                    network = PlanesDecoder(latent, event.shape[0], latent, image)
+                if local_latents:
+                    network = LadderDecoder(image, local_latents, activation)
                 return Decoder(network, observation)
             flat = outputs * event.dimensions
             return Decoder(perceptron(latent, flat, width, latent_frequency_scale), observation)
 
-        networks = {"encoder": encoder, "decoder": decoder}
         prior = FlowPrior(latent, coupling_layers, coupling_width) if coupling_layers else None
         taken = count_parameters(prior) if prior is not None else 0
         if taken > parameters // 2:
@@ -228,14 +241,23 @@ class VAE(Family):
                 f"coupling_layers, coupling_width: expected a prior of at most half of the {parameters} parameters "
                 f"that the budget gives a sample's way, got {taken}"
             )
-        budgets = {"encoder": parameters, "decoder": parameters - taken}
-        parts = {name: make(fit_width(make, budgets[name])) for name, make in networks.items()}
+        above = fit_width(decoder, parameters - taken)
+        seen = fit_width(lambda width: encoder(width, above), parameters)
+        parts = {"encoder": encoder(seen, above), "decoder": decoder(above)}
         if prior is not None:
             parts["prior"] = prior
         if pseudo_inputs:
             shape = self.inputs(torch.zeros((1, *event.shape), dtype=torch.uint8)).shape[1:]
             parts["prior"] = VampPrior(torch.zeros(pseudo_inputs, *shape))
         self.register_players(model=nn.ModuleDict(parts))
+
+    @staticmethod
+    def parts(networks: nn.ModuleDict) -> tuple[Encoder, Decoder]:
+        """The encoder and the decoder of the live or the averaged networks."""
+        encoder, decoder = networks["encoder"], networks["decoder"]
+        assert isinstance(encoder, Encoder)
+        assert isinstance(decoder, Decoder)
+        return encoder, decoder
 
     @property
     def sampling_network(self) -> nn.Module:
@@ -278,15 +300,15 @@ class VAE(Family):
         One z per event, by reparametrisation with torch's global random state. Free bits take the minibatch's mean
         of each dimension's divergence KL_j (Kingma et al. 2016, equation 16).
         """
-        mean, log_std = self.model["encoder"](self.inputs(x))
-        z = mean + torch.exp(log_std) * normal_like(mean)
-        decoder = self.model["decoder"]
-        distortion: Tensor = -decoder.log_prob(self.observed(x), z).mean()  # type: ignore[operator]  # a Decoder
-        if "prior" in self.model:  # one draw estimates the divergence
-            posterior = gaussian_log_prob(z, mean, log_std).sum(dim=1)
-            return distortion + self.beta_now * (posterior - self.log_prior(self.model, z)).mean()
-        divergence = gaussian_divergence(mean, log_std).mean(dim=0)
-        return distortion + self.beta_now * divergence.clamp(min=self.free_bits).sum()
+        encoder, decoder = self.parts(self.model)
+        seen = encoder.see(self.inputs(x))
+        z, log_q = encoder.draw(seen, normal_like(seen.mean))
+        likelihood, local = decoder.observe(self.observed(x), z, encoder, seen.features, closed=True, generator=None)
+        if "prior" in self.model or self.posterior_layers:  # one draw estimates the divergence
+            rate = (log_q - self.log_prior(self.model, z)).mean()
+        else:
+            rate = gaussian_divergence(seen.mean, seen.log_std).mean(dim=0).clamp(min=self.free_bits).sum()
+        return -likelihood.mean() + self.beta_now * (rate + local.mean())
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
@@ -339,18 +361,21 @@ class VAE(Family):
 
     def _bound(self, networks: nn.ModuleDict, x: Tensor, generator: Generator) -> Tensor:
         """(B, *event) -> (B,) importance-weighted bound in nats of the network's units."""
-        mean, log_std = networks["encoder"](self.inputs(x))
+        encoder, decoder = self.parts(networks)
+        seen = encoder.see(self.inputs(x))
         observed, total = self.observed(x), torch.full((len(x),), -math.inf, device=x.device)
         done = 0
         while done < self.importance_samples:
             k = min(max(1, self._rows // max(1, len(x))), self.importance_samples - done)
-            noise = normal((k, *mean.shape), mean.device, generator).to(mean)
-            z = mean + torch.exp(log_std) * noise
-            prior = self.log_prior(networks, z)
-            posterior = gaussian_log_prob(z, mean, log_std).sum(dim=-1)
+            noise = normal((k, *seen.mean.shape), seen.mean.device, generator).to(seen.mean)
+            z, log_q = encoder.draw(seen, noise)
+            rate = log_q - self.log_prior(networks, z)
             repeated = observed.expand(k, *observed.shape).flatten(0, 1)
-            likelihood = networks["decoder"].log_prob(repeated, z.flatten(0, 1))  # type: ignore[operator]  # a Decoder
-            weights = likelihood.unflatten(0, (k, len(x))) + prior - posterior
+            features = seen.features
+            if features is not None:
+                features = features.expand(k, *features.shape).flatten(0, 1)
+            likelihood, local = decoder.observe(repeated, z.flatten(0, 1), encoder, features, False, generator)
+            weights = (likelihood - local).view(k, len(x)) - rate
             total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
             done += k
         return total - math.log(self.importance_samples)

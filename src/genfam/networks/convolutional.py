@@ -103,6 +103,10 @@ class ImageDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent) -> (B, outputs, H, W)."""
+        return self.head(self.trunk(z))
+
+    def trunk(self, z: Tensor) -> Tensor:
+        """(B, latent) -> (B, width, H / patch, W / patch): all but the way out."""
         h = self.activation(self.first(z)) if self.hidden else z
         h = self.enter(h).unflatten(1, (self.channels[0], *self.bottom))
         for index, stage in enumerate(self.stages):
@@ -111,6 +115,10 @@ class ImageDecoder(nn.Module):
                 h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
                 h = block(h)
+        return h
+
+    def head(self, h: Tensor) -> Tensor:
+        """(B, width, H / patch, W / patch) -> (B, outputs, H, W)."""
         out: Tensor = self.spread(self.exit(self.activation(h)))
         return out
 
@@ -158,15 +166,21 @@ class ImageEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs)."""
-        h = self.enter(self.gather(x))
+        return self.see(x)[0]
+
+    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inputs, H, W) -> (B, outputs), and (B, width, H / patch, W / patch) of the highest resolution."""
+        h = features = self.enter(self.gather(x))
         for index, stage in enumerate(self.stages):
             if index:
                 h = self.widen[index - 1](F.avg_pool2d(h, 2))
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
                 h = block(h)
+            if not index:
+                features = h
         h = torch.flatten(self.activation(h), 1)
         out: Tensor = self.exit(self.activation(self.last(h)) if self.hidden else h)
-        return out
+        return out, features
 
 
 class PlanesDecoder(nn.Module):

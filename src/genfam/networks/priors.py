@@ -56,8 +56,8 @@ class VampPrior(nn.Module):
         return drawn
 
 
-class FlowPrior(nn.Module):
-    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, f being coupling layers (Real NVP, equations 7 and 8); the normal at first.
+class Couplings(nn.Module):
+    """z = f⁻¹(u) by coupling layers (Real NVP, equations 7 and 8), each told a context if there is one; u at first.
 
     Each layer leaves half of z as it is, which says how the other half is shifted and scaled; then the order is turned
     round, so that the next layer changes what this one left.
@@ -66,34 +66,57 @@ class FlowPrior(nn.Module):
         latent: size of z, at least 2.
         layers: number of coupling layers.
         width: hidden size of the perceptron in each.
+        context: size of what each is told beside the half that it leaves.
 
     Raises:
         ValueError: z has no halves, or there is no layer.
     """
 
-    def __init__(self, latent: int, layers: int, width: int) -> None:
+    def __init__(self, latent: int, layers: int, width: int, context: int = 0) -> None:
         super().__init__()
         if latent < 2 or layers < 1:
             raise ValueError(f"expected at least 2 latent dimensions and 1 coupling layer, got {latent} and {layers}")
         self.latent, self.kept = latent, latent // 2
         changed = latent - self.kept
         self.layers = nn.ModuleList(
-            ResidualMLP(self.kept, 2 * changed, width, depth=1, zero_exit=True) for _ in range(layers)
+            ResidualMLP(self.kept + context, 2 * changed, width, depth=1, zero_exit=True) for _ in range(layers)
         )
 
-    def _shift_and_log_scale(self, layer: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
+    def _shift_and_log_scale(self, layer: nn.Module, kept: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if context is not None:
+            kept = torch.cat([kept, context.expand(*kept.shape[:-1], context.shape[-1])], dim=-1)
         shift, raw = layer(kept).chunk(2, dim=-1)
         return shift, LARGEST_LOG_SCALE * torch.tanh(raw / LARGEST_LOG_SCALE)
 
-    def log_prob(self, z: Tensor, encoder: nn.Module) -> Tensor:
-        """(…, latent) -> (…) nats; the encoder is not asked."""
+    def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(…, latent) -> u, and (…) log |det ∂u/∂z|, without a context."""
         log_volume = torch.zeros(z.shape[:-1], device=z.device)
         for layer in self.layers:
             kept, changed = z[..., : self.kept], z[..., self.kept :]
-            shift, log_scale = self._shift_and_log_scale(layer, kept)
+            shift, log_scale = self._shift_and_log_scale(layer, kept, None)
             z = torch.cat([kept, (changed - shift) * torch.exp(-log_scale)], dim=-1).flip(-1)
             log_volume = log_volume - log_scale.sum(dim=-1)
-        return log_volume - 0.5 * (z.square() + math.log(2.0 * math.pi)).sum(dim=-1)
+        return z, log_volume
+
+    def carry(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(…, B, latent), (B, context) -> z, and (…, B) log |det ∂z/∂u|."""
+        z, log_volume = u, torch.zeros(u.shape[:-1], device=u.device)
+        for layer in reversed(self.layers):
+            z = z.flip(-1)
+            kept, changed = z[..., : self.kept], z[..., self.kept :]
+            shift, log_scale = self._shift_and_log_scale(layer, kept, context)
+            z = torch.cat([kept, changed * torch.exp(log_scale) + shift], dim=-1)
+            log_volume = log_volume + log_scale.sum(dim=-1)
+        return z, log_volume
+
+
+class FlowPrior(Couplings):
+    """p(z) = N(f(z); 0, I) |det ∂f/∂z|, f being coupling layers; the normal at first."""
+
+    def log_prob(self, z: Tensor, encoder: nn.Module) -> Tensor:
+        """(…, latent) -> (…) nats; the encoder is not asked."""
+        u, log_volume = self.undo(z)
+        return log_volume - 0.5 * (u.square() + math.log(2.0 * math.pi)).sum(dim=-1)
 
     def sample(self, n: int, encoder: nn.Module, generator: Generator) -> Tensor:
         """-> (n, latent); the encoder is not asked."""
@@ -102,10 +125,4 @@ class FlowPrior(nn.Module):
 
     def transport(self, u: Tensor) -> Tensor:
         """(…, latent) draws of the normal -> draws of z: f backwards."""
-        z = u
-        for layer in reversed(self.layers):
-            z = z.flip(-1)
-            kept, changed = z[..., : self.kept], z[..., self.kept :]
-            shift, log_scale = self._shift_and_log_scale(layer, kept)
-            z = torch.cat([kept, changed * torch.exp(log_scale) + shift], dim=-1)
-        return z
+        return self.carry(u)[0]

@@ -19,12 +19,13 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 import genfam
-from genfam import cli, commands, experiment, report, run_folder
+from genfam import build, cli, commands, experiment, report, run_folder
+from genfam.build import configuration_folder
 from genfam.records import Store
 from genfam.types import Event, Outcome, Record
 from stores import make
 
-CONF = cli.configuration_folder()
+CONF = configuration_folder()
 FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
@@ -160,6 +161,18 @@ def test_mistakes_end_in_one_line_that_names_what_is_near(
     assert said in lines[0]
 
 
+def test_settings_of_a_metric_that_does_not_exist_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite of one's own may set metrics that are not chosen, but not one that nobody can choose."""
+    monkeypatch.setattr(experiment, "run", lambda config, progress: pytest.fail("nothing may be run"))
+    write(tmp_path / "suite/mine.yaml", "# @package _global_\nmetrics: {liklihood: {events: 10}}\n")
+    assert cli.main(["--config-dir", str(tmp_path), "+suite=mine", f"output_dir={tmp_path}/o"]) == 1
+    assert "metrics.liklihood: expected one of divergence, frechet, " in capsys.readouterr().err
+    idle = {"metrics": {"likelihood": {"events": 10}}}
+    assert cli.plain(OmegaConf.create(idle)) == idle
+
+
 def test_full_error_shows_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(cli.HydraException, match="Could not override 'sed'"):
@@ -240,12 +253,12 @@ def test_configuration_comes_from_the_checkout_or_else_from_the_package(
 ) -> None:
     assert Path(genfam.__file__).resolve().parents[2] / "conf" == CONF
     package = tmp_path / "lib/site-packages/genfam"
-    write(package / "cli.py", "")
-    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    write(package / "build.py", "")
+    monkeypatch.setattr(build, "__file__", str(package / "build.py"))
     with pytest.raises(FileNotFoundError, match="reinstall genfam"):
-        cli.configuration_folder()
+        configuration_folder()
     write(package / "conf/config.yaml", "")
-    assert cli.configuration_folder() == package / "conf"
+    assert configuration_folder() == package / "conf"
 
 
 COMMANDS = {

@@ -23,6 +23,7 @@ from rich.console import Console
 
 import launcher_tasks
 from genfam import cli, progress, report
+from genfam.build import configuration_folder
 from genfam.records import Store
 from genfam.types import Estimate, Measurement, Outcome, Record, Trace, TracePoint
 from hydra_plugins.genfam_launcher import _progress
@@ -95,7 +96,7 @@ def test_job_returns_are_in_order_and_a_run_named_twice_is_run_once(tmp_path: Pa
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext
 
-    with initialize_config_dir(str(cli.configuration_folder()), version_base="1.3"):
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         arguments = [*COMMON, f"output_dir={tmp_path}", "hydra.launcher.workers=2", "hydra.mode=MULTIRUN"]
@@ -167,7 +168,7 @@ def test_jobs_die_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_quick_loader_composes_what_hydra_composes() -> None:
-    with initialize_config_dir(str(cli.configuration_folder()), version_base="1.3"):
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config("config", ["source=die"], RunMode.MULTIRUN)

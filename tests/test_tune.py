@@ -15,14 +15,15 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from genfam import cli, commands, tune
+from genfam import commands, tune
+from genfam.build import configuration_folder
 from genfam.cli import RunFailed
 from genfam.records import Store
 from genfam.run_folder import failed_record
 from genfam.types import Estimate, Measurement, Outcome, Record
 from helpers import composed
 
-CONF = cli.configuration_folder()
+CONF = configuration_folder()
 SPACES = sorted(path.relative_to(CONF / "tune") for path in (CONF / "tune").rglob("*.yaml"))
 
 

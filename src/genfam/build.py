@@ -11,9 +11,25 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 NOTES = ("name", "role")
+
+
+def configuration_folder() -> Path:
+    """The repository's `conf` when running from a checkout, else the copy that the wheel carries.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    package = Path(__file__).resolve().parent
+    checkout = package.parent.parent
+    if (checkout / "pyproject.toml").exists() and (checkout / "conf" / "config.yaml").exists():
+        return checkout / "conf"
+    if (package / "conf" / "config.yaml").exists():
+        return package / "conf"
+    raise FileNotFoundError(f"expected config.yaml in {checkout / 'conf'} or {package / 'conf'}: reinstall genfam")
 
 
 def build(config: Mapping[str, Any], *, plugins: Sequence[str] = (), **extra: Any) -> Any:

@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genfam.build import configuration_folder
 from genfam.progress import Progress, shown
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
@@ -105,21 +106,6 @@ class Elsewhere(Callback):
                 tally.add(record.config, record.outcome.value, record.reason, file.parent.name)
 
 
-def configuration_folder() -> Path:
-    """The repository's `conf` when running from a checkout, else the copy that the wheel carries.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    package = Path(__file__).resolve().parent
-    checkout = package.parent.parent
-    if (checkout / "pyproject.toml").exists() and (checkout / "conf" / "config.yaml").exists():
-        return checkout / "conf"
-    if (package / "conf" / "config.yaml").exists():
-        return package / "conf"
-    raise FileNotFoundError(f"expected config.yaml in {checkout / 'conf'} or {package / 'conf'}: reinstall genfam")
-
-
 def headline(reason: str) -> str:
     """The line of a record's reason that says most: the last one of a traceback, else the first."""
     lines = reason.strip().split("\n")
@@ -131,10 +117,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
     Raises:
         omegaconf.errors.OmegaConfBaseException: an interpolation leads nowhere, or a mandatory value is missing.
+        ValueError: settings of a metric that does not exist.
     """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
+    # A suite may set a metric that was not chosen; a misspelt one would be ignored like it.
+    known = {path.stem for path in (configuration_folder() / "metric").glob("*.yaml")}
+    for key, value in resolved.get("metrics", {}).items():
+        if "_target_" not in value and key not in known:
+            raise ValueError(f"metrics.{key}: expected one of {', '.join(sorted(known))}, or one with a _target_")
     return {str(key): value for key, value in resolved.items()}
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from genfam.cli import RunFailed, configuration_folder
+from genfam.build import configuration_folder
+from genfam.cli import RunFailed
 from genfam.records import strip_paths
 from genfam.scorecard import is_headline
 from genfam.serialisation import write_atomically

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 
 from genfam import cli
+from genfam.build import configuration_folder
 
 
 def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -29,7 +30,7 @@ def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[JobR
         ValueError: overrides that do not compose.
         KeyboardInterrupt: after Ctrl-C, once the running jobs have saved their checkpoints.
     """
-    with initialize_config_dir(str(cli.configuration_folder()), version_base="1.3"):
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         try:

@@ -168,8 +168,8 @@ def test_settings_of_a_metric_that_does_not_exist_are_refused(
     monkeypatch.setattr(experiment, "run", lambda config, progress: pytest.fail("nothing may be run"))
     write(tmp_path / "suite/mine.yaml", "# @package _global_\nmetrics: {liklihood: {events: 10}}\n")
     assert cli.main(["--config-dir", str(tmp_path), "+suite=mine", f"output_dir={tmp_path}/o"]) == 1
-    assert "metrics.liklihood: expected one of divergence, frechet, " in capsys.readouterr().err
-    idle = {"metrics": {"likelihood": {"events": 10}}}
+    assert "metrics.liklihood: no metric of that name; did you mean metrics.likelihood?" in capsys.readouterr().err
+    idle = {"metrics": {"likelihood": {"events": 10}, "of_my_own": {"events": 10}}}
     assert cli.plain(OmegaConf.create(idle)) == idle
 
 

@@ -122,11 +122,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
-    # A suite may set a metric that was not chosen; a misspelt one would be ignored like it.
-    known = {path.stem for path in (configuration_folder() / "metric").glob("*.yaml")}
+    # A suite may set a metric that was not chosen, also one of the user's own; a misspelt one would be ignored like it.
+    known = [path.stem for path in (configuration_folder() / "metric").glob("*.yaml")]
     for key, value in resolved.get("metrics", {}).items():
-        if "_target_" not in value and key not in known:
-            raise ValueError(f"metrics.{key}: expected one of {', '.join(sorted(known))}, or one with a _target_")
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+        if "_target_" not in (value or {}) and key not in known and near:
+            raise ValueError(f"metrics.{key}: no metric of that name; did you mean metrics.{near[0]}?")
     return {str(key): value for key, value in resolved.items()}
 
 

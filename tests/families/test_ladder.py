@@ -17,8 +17,8 @@ from genfam.networks.priors import Couplings
 from genfam.networks.sizing import count_parameters
 from genfam.types import Event
 
-BLACK_AND_WHITE = Event((1, 4, 4), 2)
-LOOSE = (1, 6, 11)  # pixels that are not sure
+BLACK_AND_WHITE = Event((1, 8, 8), 2)
+LOOSE = 6  # of the 16 pixels of a patch: the one that is not sure
 
 
 def generator(seed: int = 0) -> Generator:
@@ -40,55 +40,56 @@ def bend(*modules: nn.Module) -> None:
 
 
 def ladder() -> VAE:
-    """A world of 16 pixels of which 13 are sure, so that 8 images have nearly all probability; all flows bent."""
+    """A world of four patches of which one pixel each is not sure, so that 16 images have nearly all probability."""
     family = vae(
         BLACK_AND_WHITE,
         patch=4,
-        local_latents=3,
+        local_latents=1,
         posterior_layers=2,
         coupling_layers=2,
         coupling_width=8,
         importance_samples=4000,
     )
     bend(family.model["encoder"], family.model["decoder"].body, family.model["prior"])
-    body = family.model["decoder"].body
+    body, encoder = family.model["decoder"].body, family.model["encoder"]
     assert isinstance(body, LadderDecoder)
-    with torch.no_grad():
-        body.decoder.exit.weight.mul_(4.0)  # what is above the pixels shows
-        for pixel in range(16):
-            body.decoder.exit.bias[pixel] = 0.3 if pixel in LOOSE else -12.0
-            if pixel not in LOOSE:
-                body.decoder.exit.weight[pixel] = 0.0
-    encoder = family.model["encoder"]
     assert isinstance(encoder, Encoder)
     assert encoder.local is not None
     encoder.first_log_std = 0.2  # both posteriors as wide as the priors: they have not learnt where to look
     with torch.no_grad():
-        encoder.local.exit.bias[3:] = 1.2
+        encoder.local.exit.bias[1:] = 1.2
+        body.decoder.exit.weight.mul_(4.0)  # what is above the pixels shows
+        for pixel in range(16):
+            body.decoder.exit.bias[pixel] = 0.3 if pixel == LOOSE else -12.0
+            if pixel != LOOSE:
+                body.decoder.exit.weight[pixel] = 0.0
     return family.eval()
 
 
-def eight_images() -> Tensor:
-    x = torch.zeros(8, 16, dtype=torch.uint8)
-    for row, values in enumerate(itertools.product((0, 1), repeat=3)):
-        for pixel, value in zip(LOOSE, values, strict=True):
-            x[row, pixel] = value
-    return x.view(8, 1, 4, 4)
+def sixteen_images() -> Tensor:
+    x = torch.zeros(16, 16, 2, 2)
+    for row, values in enumerate(itertools.product((0.0, 1.0), repeat=4)):
+        x[row, LOOSE] = torch.tensor(values).view(2, 2)
+    return torch.nn.functional.pixel_shuffle(x, 4).to(torch.uint8)
 
 
-def test_the_bound_of_two_levels_is_a_distribution_that_samples_follow() -> None:
-    """8 images have all but 13 e⁻¹² of the probability; shares of 20,000 within five standard errors (alarm < 1e-5)."""
-    family, x = ladder(), eight_images()
+def test_the_bound_of_two_levels_is_a_distribution_that_samples_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 images have all but 60 e⁻¹² of the probability.
+
+    Shares of 20,000 within five standard errors and what 4,000 importance samples may lack (alarm < 1e-5).
+    """
+    monkeypatch.setattr("genfam.families.vae.CHUNK", 4 * 64 * 1500)  # the samples of one event in three passes
+    family, x = ladder(), sixteen_images()
     bound = family.log_prob(x).exp()
     assert float(bound.sum()) == pytest.approx(1.0, abs=0.02)
     drawn = family.sample(20_000, generator=generator()).flatten(1)
     shares = torch.tensor([float((drawn == image).all(dim=1).double().mean()) for image in x.flatten(1)])
     assert float(shares.max() - shares.min()) > 0.05  # no uniform distribution that anything would follow
-    assert ((shares - bound).abs() < 5 * (bound * (1 - bound) / 20_000).sqrt() + 0.005).all()
+    assert ((shares - bound).abs() < 5 * (bound * (1 - bound) / 20_000).sqrt() + 0.003).all()
 
 
 def test_more_importance_samples_tighten_the_bound_of_two_levels() -> None:
-    family, x = ladder(), eight_images().repeat(50, 1, 1, 1)
+    family, x = ladder(), sixteen_images().repeat(25, 1, 1, 1)
     bounds = []
     for family.importance_samples in (1, 16, 256):
         bounds.append(float(family.log_prob(x).mean()))
@@ -97,13 +98,13 @@ def test_more_importance_samples_tighten_the_bound_of_two_levels() -> None:
 
 
 def test_with_one_sample_the_bound_is_the_training_objective() -> None:
-    """Means of some 50,000 draws each: the closed divergence of the second level is the mean of what draws say."""
-    family, x = ladder(), eight_images().repeat(250, 1, 1, 1)
+    """Means of 40,000 draws each within five standard errors (alarm < 1e-6): the closed divergence is that of draws."""
+    family, x = ladder(), sixteen_images().repeat(2500, 1, 1, 1)
     family.importance_samples = 1
     with torch.no_grad():
-        losses = torch.stack([family.loss(x, "model") for _ in range(25)])
-    bounds = torch.cat([family.log_prob(x.flip(0)), family.log_prob(x)])
-    error = float(bounds.std()) / len(bounds) ** 0.5 + float(losses.std()) / 5
+        losses = torch.stack([family.loss(part, "model") for part in x.split(1600)])
+    bounds = family.log_prob(x)
+    error = (float(bounds.var()) / len(bounds) + float(losses.var()) / len(losses)) ** 0.5
     assert float(bounds.mean()) == pytest.approx(-float(losses.mean()), abs=5 * error)
     assert error < 0.05
 
@@ -173,6 +174,7 @@ def test_learns_four_images_by_heart(settings: dict[str, Any]) -> None:
     class Four:
         train = test = x
 
+    family.in_bfloat16 = bool(settings.get("posterior_layers"))
     family.prepare(Four())  # type: ignore[arg-type]  # just enough of a source
     optimisers, family.total_updates, rows = family.configure_optimizers(), 500, generator()
     for _ in range(500):
@@ -206,6 +208,10 @@ def test_both_networks_meet_the_budget_with_all_that_is_theirs() -> None:
         ({"local_latents": 2, "free_bits": 0.1}, "no free bits with either, got 0, 2 and 0.1"),
         ({"posterior_layers": 2, "free_bits": 0.1}, "no free bits with either, got 2, 0 and 0.1"),
         ({"posterior_layers": 2}, "expected a flow of at most half of the 12000 parameters .* got 50436"),
+        (
+            {"posterior_layers": 2, "coupling_width": 8, "pseudo_inputs": 3},
+            "posterior_layers or pseudo_inputs, not both",
+        ),
         ({"posterior_layers": -1}, "posterior_layers ≥ 0"),
     ],
 )

@@ -108,7 +108,8 @@ class VAE(Family):
             their input (`FourierFeatures`): modes far tighter than their distance ask for steep functions; 0 = none.
         frequency_scale: standard deviation of the encoder's frequencies, per unit of the standardised event.
         latent_frequency_scale: of the decoder's, per unit of z. Higher ones (1.0 on the grid) invite collapse.
-        beta: weight of the divergence KL(q(z | x) ‖ p(z)) (Higgins et al. 2017); 1 gives the evidence lower bound.
+        beta: weight of the divergence KL(q(z | x) ‖ p(z)), and of local latents' (Higgins et al. 2017); 1 gives the
+            evidence lower bound.
         beta_warmup: share of the updates over which the weight rises linearly from 0 to `beta`.
         free_bits: λ, nats per latent dimension below which the divergence is not reduced any further.
         pseudo_inputs: of a VampPrior; 0 = the standard normal. What the decoder needs of it after training is a mixture
@@ -176,6 +177,8 @@ class VAE(Family):
                 "expected posterior_layers ≥ 0 and local_latents ≥ 0, and no free bits with either, got "
                 f"{posterior_layers}, {local_latents} and {free_bits}"
             )
+        if posterior_layers and pseudo_inputs:
+            raise ValueError("expected posterior_layers or pseudo_inputs, not both: a VampPrior is made of Gaussians")
         if local_latents and (body != "conv" or planes):
             raise ValueError(f"local_latents: expected body=conv without planes, got {body} (planes {planes})")
         learned = (pseudo_inputs > 0) + (coupling_layers > 0)
@@ -295,7 +298,7 @@ class VAE(Family):
         return self.beta * (min(1.0, self.progress / self.beta_warmup) if self.beta_warmup else 1.0)
 
     def loss(self, x: Tensor, player: str) -> Tensor:
-        """(B, *event) -> E[−log p(x | z)] + β Σ_j max(λ, KL_j), in nats per event of the network's units.
+        """(B, *event) -> E[−log p(x | z)] + β (Σ_j max(λ, KL_j) + that of local latents), in nats per event.
 
         One z per event, by reparametrisation with torch's global random state. Free bits take the minibatch's mean
         of each dimension's divergence KL_j (Kingma et al. 2016, equation 16).

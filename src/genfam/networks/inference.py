@@ -24,8 +24,8 @@ from genfam.seeds import normal
 MOST_LOG_STD = 3.0  # of q(z | x)
 LOCAL_LOG_STD = 2.0  # of a local latent's prior, either way
 LOCAL_LOG_RATIO = 4.0  # of the posterior's standard deviation to the prior's, either way
-# ... as it begins: narrower. Begun as the prior, or nearer to it, some runs never found a use for local latents; begun
-# narrower, they left too little to z (docs/experiments.md).
+# ... as it begins, a little narrower. Some runs that began as the prior never found a use for local latents, nor did
+# one that began narrow around the prior's mean (docs/experiments.md).
 FIRST_LOG_RATIO = -1.0
 
 
@@ -104,7 +104,9 @@ class Encoder(nn.Module):
         else:
             said = self.body(x)
         if self.flow is not None:
-            said, context = said[:, : 2 * self.flow.latent].float(), said[:, 2 * self.flow.latent :]
+            said, context = said[:, : 2 * self.flow.latent], said[:, 2 * self.flow.latent :]
+        if self.flow is not None or self.local is not None:
+            said = said.float()
         mean, log_std = said.chunk(2, dim=1)
         # A hard end, which no healthy run meets: the exponential of whatever the network says of one odd event has
         # none, and a learned prior does not push back as the normal's closed divergence does.

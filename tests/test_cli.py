@@ -19,7 +19,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 import genfam
-from genfam import build, cli, commands, experiment, report, run_folder
+from genfam import cli, commands, experiment, report, run_folder
 from genfam.build import configuration_folder
 from genfam.records import Store
 from genfam.types import Event, Outcome, Record
@@ -246,19 +246,6 @@ def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.Mon
     places = [f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r"]
     assert cli.main(["-m", "hydra/launcher=basic", "seed=0,1", *places]) == 1
     assert finished == [(tmp_path / "o/single", tmp_path / "r")]
-
-
-def test_configuration_comes_from_the_checkout_or_else_from_the_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert Path(genfam.__file__).resolve().parents[2] / "conf" == CONF
-    package = tmp_path / "lib/site-packages/genfam"
-    write(package / "build.py", "")
-    monkeypatch.setattr(build, "__file__", str(package / "build.py"))
-    with pytest.raises(FileNotFoundError, match="reinstall genfam"):
-        configuration_folder()
-    write(package / "conf/config.yaml", "")
-    assert configuration_folder() == package / "conf"
 
 
 COMMANDS = {

@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 
 from genfam.families.base import Optimisation
 from genfam.families.vae import VAE
-from genfam.networks.inference import Encoder, LadderDecoder, Seen
 from genfam.networks.priors import Couplings
 from genfam.networks.sizing import count_parameters
+from genfam.networks.variational import Encoder, LadderDecoder, Seen
 from genfam.types import Event
 
 BLACK_AND_WHITE = Event((1, 8, 8), 2)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from genfam.build import build
 from genfam.families.base import Optimisation
-from genfam.families.vae import VAE, Decoder, gaussian_divergence
-from genfam.networks.inference import Encoder
+from genfam.families.vae import VAE, gaussian_divergence
 from genfam.networks.observation import LEAST_LOG_STD, MOST_LOG_STD, Gaussian
 from genfam.networks.sizing import count_parameters
+from genfam.networks.variational import Decoder, Encoder
 from genfam.types import Event, Likelihood
 
 POINT, DIE, TINY = Event((2,)), Event((1,), 6), Event((1, 2, 2), 4)

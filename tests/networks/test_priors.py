@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.networks.inference import Encoder
 from genfam.networks.priors import FlowPrior, VampPrior
+from genfam.networks.variational import Encoder
 
 NOBODY = nn.Identity()  # the encoder that a flow does not ask
 

@@ -28,59 +28,17 @@ from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.convolutional import PLANE_FEATURES, ImageDecoder, ImageEncoder, PlanesDecoder, PlanesEncoder
 from genfam.networks.embeddings import FourierFeatures
-from genfam.networks.inference import Encoder, LadderDecoder, LocalPosterior
 from genfam.networks.mlp import ResidualMLP
-from genfam.networks.observation import CATEGORICAL_LEVELS, Observation, gaussian_log_prob, observation_for
+from genfam.networks.observation import CATEGORICAL_LEVELS, gaussian_log_prob, observation_for
 from genfam.networks.priors import Couplings, FlowPrior, VampPrior
 from genfam.networks.sizing import count_parameters, fit_width
+from genfam.networks.variational import Decoder, Encoder, LadderDecoder, LocalPosterior
 from genfam.seeds import normal, normal_like
 from genfam.types import Data, Event, Likelihood
 
 SEED = 20160301  # of the importance samples: the same events get the same bound
 CONTEXT = 64  # numbers that the encoder tells the posterior's flow
 CHUNK = 2**22  # decoder outputs held at once while sampling or bounding a likelihood
-
-
-class Decoder(nn.Module):
-    """p(x | z): a network that gives the parameters of an observation model."""
-
-    def __init__(self, body: nn.Module, observation: Observation) -> None:
-        super().__init__()
-        self.body = body
-        self.observation = observation
-
-    def forward(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
-        """(B, latent), noise of local latents if there are any -> (B, P, *event) of the observation model."""
-        return self.shaped(self.body(z) if noise is None else self.body(z, noise))
-
-    def shaped(self, output: Tensor) -> Tensor:
-        """The body's output of B latents -> (B, P, *event)."""
-        event, count = self.observation.event, self.observation.parameters_per_dimension
-        return output.reshape(len(output), count, *event.shape)
-
-    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
-        """(B, *event), (B, latent) -> (B,) log p(x | z) in nats, of a body with one level of latents."""
-        return self.observation.log_prob(x, self(z))
-
-    def observe(
-        self, x: Tensor, z: Tensor, encoder: Encoder, features: Tensor | None, closed: bool, generator: Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """(B, *event), (B, latent) -> (B,) log p(x | z, w) in nats, and the divergence of w.
-
-        Where there is a second level of latents w, by a draw from its posterior (`LadderDecoder.infer`, and `features`
-        and `closed` as there, the noise from the generator); else the divergence is 0.
-        """
-        if not isinstance(self.body, LadderDecoder):
-            return self.log_prob(x, z), torch.zeros(len(x), device=z.device)
-        assert encoder.local is not None
-        assert features is not None
-        output, divergence = self.body.infer(z, self.body.noise(len(z), generator), encoder.local, features, closed)
-        return self.observation.log_prob(x, self.shaped(output)), divergence
-
-    def sample(self, z: Tensor, generator: Generator) -> Tensor:
-        """(B, latent) -> (B, *event) drawn from p(x | z)."""
-        noise = self.body.noise(len(z), generator) if isinstance(self.body, LadderDecoder) else None
-        return self.observation.sample(self(z, noise), generator)
 
 
 class VAE(Family):

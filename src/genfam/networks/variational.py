@@ -1,4 +1,4 @@
-"""What a VAE says of z: q(z | x) by its encoder, and a second level of latents beside the decoder.
+"""A VAE's encoder q(z | x) and decoder p(x | z), with a flow as posterior and a second level of latents as options.
 
 References:
     Kingma, D. P. et al. 2016. Improving variational inference with inverse autoregressive flow.
@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from genfam.networks.convolutional import ImageDecoder, ImageEncoder, ResidualBlock
 from genfam.networks.mlp import activation_named
-from genfam.networks.observation import LEAST_LOG_STD, gaussian_log_prob, soft_floor
+from genfam.networks.observation import LEAST_LOG_STD, Observation, gaussian_log_prob, soft_floor
 from genfam.networks.priors import Couplings
 from genfam.seeds import normal
 
@@ -190,3 +190,45 @@ class LadderDecoder(nn.Module):
         else:
             each = 0.5 * (units.square() - noise.square()) - log_ratio
         return self._below(h, units), each.flatten(1).sum(dim=1)
+
+
+class Decoder(nn.Module):
+    """p(x | z): a network that gives the parameters of an observation model."""
+
+    def __init__(self, body: nn.Module, observation: Observation) -> None:
+        super().__init__()
+        self.body = body
+        self.observation = observation
+
+    def forward(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, latent), noise of local latents if there are any -> (B, P, *event) of the observation model."""
+        return self.shaped(self.body(z) if noise is None else self.body(z, noise))
+
+    def shaped(self, output: Tensor) -> Tensor:
+        """The body's output of B latents -> (B, P, *event)."""
+        event, count = self.observation.event, self.observation.parameters_per_dimension
+        return output.reshape(len(output), count, *event.shape)
+
+    def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """(B, *event), (B, latent) -> (B,) log p(x | z) in nats, of a body with one level of latents."""
+        return self.observation.log_prob(x, self(z))
+
+    def observe(
+        self, x: Tensor, z: Tensor, encoder: Encoder, features: Tensor | None, closed: bool, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, *event), (B, latent) -> (B,) log p(x | z, w) in nats, and the divergence of w.
+
+        Where there is a second level of latents w, by a draw from its posterior (`LadderDecoder.infer`, and `features`
+        and `closed` as there, the noise from the generator); else the divergence is 0.
+        """
+        if not isinstance(self.body, LadderDecoder):
+            return self.log_prob(x, z), torch.zeros(len(x), device=z.device)
+        assert encoder.local is not None
+        assert features is not None
+        output, divergence = self.body.infer(z, self.body.noise(len(z), generator), encoder.local, features, closed)
+        return self.observation.log_prob(x, self.shaped(output)), divergence
+
+    def sample(self, z: Tensor, generator: Generator) -> Tensor:
+        """(B, latent) -> (B, *event) drawn from p(x | z)."""
+        noise = self.body.noise(len(z), generator) if isinstance(self.body, LadderDecoder) else None
+        return self.observation.sample(self(z, noise), generator)

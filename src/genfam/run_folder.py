@@ -17,14 +17,25 @@ NOT_IDENTITY = (
     "output_dir", "results_dir", "data_dir", "wandb", "logger", "suite", "plugins", "judge", "reuse_published",
 )  # fmt: skip
 # Keys that came after the first published runs: at these values a run keeps the id that it had without them.
-UNSAID: dict[str, Any] = {"split": "test", "precision": "float32"}
+UNSAID: dict[str, Any] = {
+    "split": "test",
+    "precision": "float32",
+    "family.clusters": 0,
+    "family.posterior_layers": 0,
+    "family.local_latents": 0,
+}
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a configuration can change the numbers; a key at its `UNSAID` value counts as absent."""
-    config = settled(config)
-    unsaid = {key for key, value in UNSAID.items() if config.get(key) == value}
-    return {key: value for key, value in config.items() if key not in NOT_IDENTITY and key not in unsaid}
+    said = {key: value for key, value in settled(config).items() if key not in NOT_IDENTITY}
+    for key, usual in UNSAID.items():
+        *group, name = key.split(".")
+        holder = said[group[0]] if group else said
+        if name in holder and holder[name] == usual:
+            rest = {other: value for other, value in holder.items() if other != name}
+            said = {**said, group[0]: rest} if group else rest
+    return said
 
 
 def settled(config: Mapping[str, Any]) -> dict[str, Any]:

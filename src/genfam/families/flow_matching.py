@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 from torchdiffeq import odeint
 
 from genfam.families.base import Family, Optimisation, Sampling
+from genfam.families.clusters import Clusters
 from genfam.families.codec import Codec
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
@@ -83,6 +84,8 @@ class FlowMatching(Family):
         prediction: `velocity`, `data` or `noise`.
         loss_in: `prediction`: the error of what the network predicts; `velocity`: of the velocity that follows from it,
             which for `data` weighs late times more (Li & He 2025, table 1).
+        clusters: of the training split: the path is conditioned on the one in which the event lies (clusters.py), which
+            sampling draws by its share; 0 = none.
         coupling: `independent`, or `optimal_transport` within the minibatch (POT, extra `ot`; its work on the
             CPU is not matrix multiplication and so not in the counted FLOPs).
         times: `uniform` or `logit_normal` (Esser et al. 2024, section 3.1).
@@ -114,6 +117,7 @@ class FlowMatching(Family):
         dropout: float = 0.0,
         prediction: str = "velocity",
         loss_in: str = "prediction",
+        clusters: int = 0,
         coupling: str = "independent",
         times: str = "uniform",
         times_mean: float = 0.0,
@@ -140,20 +144,27 @@ class FlowMatching(Family):
         self.solver, self.steps, self.tolerance = solver, steps, tolerance
         self.likelihood_steps, self.exact_trace_up_to = likelihood_steps, exact_trace_up_to
         self.codec = Codec(event)
+        self.clusters = Clusters(clusters, event.shape) if clusters else None
         self.measured_evaluations = 0.0
 
         def network(width: int) -> nn.Module:
             if body == "unet":
-                return VelocityUNet(event.shape, width, depth, patch, bottleneck)
+                return VelocityUNet(event.shape, width, depth, patch, bottleneck, clusters)
             if body == "dit":
-                return VelocityDiT(event.shape, width, depth, patch)
-            return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout)
+                return VelocityDiT(event.shape, width, depth, patch, classes=clusters)
+            return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout, clusters)
 
         self.register_players(model=network(fit_width(network, parameters, multiple=4 if body == "dit" else 1)))
 
     def prepare(self, data: Data) -> None:
-        """Standardise continuous events by the training split."""
+        """Standardise continuous events by the training split, and look for its clusters."""
         self.codec.fit(data)
+        if self.clusters is not None:
+            self.clusters.fit(self.codec.encode_quietly(data.train))
+
+    def label(self, x1: Tensor) -> tuple[Tensor, ...]:
+        """(B, *shape) data in the network's scale -> (B,) cluster of each; nothing without clusters."""
+        return () if self.clusters is None else (self.clusters.assign(x1),)
 
     @property
     def evaluations_per_sample(self) -> float:
@@ -194,22 +205,22 @@ class FlowMatching(Family):
         if self.times == "logit_normal":
             t = torch.sigmoid(self.times_mean + self.times_spread * normal((len(x1),), x1.device))
         xt = path(x0, x1, t)
-        output = self.model(xt, t)
+        output = self.model(xt, t, *self.label(x1))
         target = {"velocity": x1 - x0, "data": x1, "noise": x0}[self.prediction]
         if self.loss_in == "velocity":
             output, target = (velocity_from(self.prediction, y, xt, t) for y in (output, target))
         error: Tensor = (output - target).square().mean()
         return error
 
-    def velocity(self, t: Tensor, x: Tensor) -> Tensor:
-        """Scalar t, (B, *shape) -> (B, *shape): the sampling network's velocity."""
+    def velocity(self, t: Tensor, x: Tensor, *label: Tensor) -> Tensor:
+        """Scalar t, (B, *shape), (B,) clusters if any -> (B, *shape): the sampling network's velocity."""
         times = t.expand(len(x))
         self.measured_evaluations += 1
-        return velocity_from(self.prediction, self.sampler(x, times), x, times)
+        return velocity_from(self.prediction, self.sampler(x, times, *label), x, times)
 
     @torch.no_grad()
-    def transport(self, x_init: Tensor) -> Tensor:
-        """Carry (n, *shape) draws of p_init along the flow to t = 1."""
+    def transport(self, x_init: Tensor, *label: Tensor) -> Tensor:
+        """Carry (n, *shape) draws of p_init along the flow to t = 1, if there are (n,) clusters each along its own."""
         self.measured_evaluations = 0.0
         options: dict[str, Any] = {"method": ADAPTIVE.get(self.solver), "rtol": self.tolerance, "atol": self.tolerance}
         # A prediction of the data is the end of the path as seen from here, and the last step goes there. At t = 1
@@ -223,20 +234,23 @@ class FlowMatching(Family):
         if self.solver in SOLVERS:
             times = torch.linspace(0.0, 1.0 - last, steps + 1, device=x_init.device)
             options = {"method": SOLVERS[self.solver][0]}
-        end: Tensor = odeint(self.velocity, x_init, times, **options)[-1] if steps else x_init
+        end: Tensor = (
+            odeint(lambda t, x: self.velocity(t, x, *label), x_init, times, **options)[-1] if steps else x_init
+        )
         if not last:
             return end
         self.measured_evaluations += 1
-        predicted: Tensor = self.sampler(end, times[-1].expand(len(end)))
+        predicted: Tensor = self.sampler(end, times[-1].expand(len(end)), *label)
         return predicted
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event): integrate the velocity from Gaussian noise."""
-        chunks = [
-            self.codec.decode(self.transport(normal((size, *self.event.shape), self.device, generator)))
-            for size in chunk_sizes(n, min(10_000, max(1, CHUNK // self.event.dimensions)))
-        ]
+        chunks = []
+        for size in chunk_sizes(n, min(10_000, max(1, CHUNK // self.event.dimensions))):
+            label = () if self.clusters is None else (self.clusters.draw(size, generator),)
+            x_init = normal((size, *self.event.shape), self.device, generator)
+            chunks.append(self.codec.decode(self.transport(x_init, *label)))
         return torch.cat(chunks)
 
     @property
@@ -253,34 +267,38 @@ class FlowMatching(Family):
 
         An estimate: of the integral (midpoint steps), of the divergence above `exact_trace_up_to` dimensions
         (Hutchinson, Rademacher probes, equation 8), and for discrete events of a bound by one draw of noise: of the
-        dequantisation, or where the network predicts the data of a path that ends in noise (noisy_end.py). Seeded: the
-        same x gives the same number.
+        dequantisation, or where the network predicts the data of a path that ends in noise (noisy_end.py). With
+        clusters of p(k) p(x | k) for the event's own k, which is at most the sum over all. Seeded: the same x gives the
+        same number.
         """
         generator = torch.Generator().manual_seed(0)
-        if not self._ends_in_noise:
-            z = self.codec.encode(x.to(self.device), generator)
-            return self.log_density(z, 1.0, generator) + self.codec.log_volume
-        return self.noisy_bound(x.to(self.device), generator)
+        x = x.to(self.device)
+        label = self.label(self.codec.encode_quietly(x))
+        log_share = 0.0 if self.clusters is None else self.clusters.shares[label].log()
+        if self._ends_in_noise:
+            return self.noisy_bound(x, generator, *label) + log_share
+        z = self.codec.encode(x, generator)
+        return self.log_density(z, 1.0, generator, *label) + self.codec.log_volume + log_share
 
     @torch.no_grad()
-    def noisy_bound(self, x: Tensor, generator: Generator) -> Tensor:
-        """(B, *event) levels -> (B,) nats: the bound of `noisy_end` by one draw of z, its entropy exact."""
+    def noisy_bound(self, x: Tensor, generator: Generator, *label: Tensor) -> Tensor:
+        """(B, *event) levels, (B,) clusters if any -> (B,) nats: `noisy_end`'s bound by one draw, its entropy exact."""
         spread = Spread(self.event)
 
-        def seen(levels: Tensor) -> tuple[Tensor, Tensor]:
+        def seen(levels: Tensor, *label: Tensor) -> tuple[Tensor, Tensor]:
             """A draw of z, and the network's prediction from it."""
             data = self.codec.centre(levels, spread.levels)
             z = NOISY_END * data + (1 - NOISY_END) * normal(data.shape, data.device, generator)
-            return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device))
+            return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device), *label)
 
         own = self.sample(FITTED_ON, generator=generator)
-        spread.fit(own, seen(own)[1])
-        z, predicted = seen(x)
-        density = self.log_density(z, NOISY_END, generator)
+        spread.fit(own, seen(own, *self.label(self.codec.encode_quietly(own)))[1])
+        z, predicted = seen(x, *label)
+        density = self.log_density(z, NOISY_END, generator, *label)
         return spread.log_prob(x, predicted) + density + entropy(self.event.dimensions, NOISY_END)
 
-    def log_density(self, z: Tensor, end: float, generator: Generator) -> Tensor:
-        """(B, *shape) states at t = `end` -> (B,) nats per volume of what the flow carries there."""
+    def log_density(self, z: Tensor, end: float, generator: Generator, *label: Tensor) -> Tensor:
+        """(B, *shape) states at t = `end`, (B,) clusters if any -> (B,) nats per volume of what is carried there."""
         probe = integers(2, z.shape, z.device, generator).float() * 2 - 1
         exact = self.event.dimensions <= self.exact_trace_up_to
         state = (z, torch.zeros(len(z), device=z.device))
@@ -288,7 +306,7 @@ class FlowMatching(Family):
         def dynamics(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 z = state[0].detach().requires_grad_(True)
-                v = self.velocity(t, z)
+                v = self.velocity(t, z, *label)
                 trace = exact_divergence(v, z) if exact else hutchinson_divergence(v, z, probe)
             return v.detach(), trace
 

@@ -1,5 +1,7 @@
 """Networks of a state and a time, (x_t, t) -> a vector of the state's shape: bodies for flow matching.
 
+With `classes` they are told a label too, one of so many: a learnt vector of it stands beside the time's features.
+
 References:
     Ronneberger, O., Fischer, P. & Brox, T. 2015. U-Net. https://arxiv.org/abs/1505.04597
     Peebles, W. & Xie, S. 2023. Scalable diffusion models with transformers (DiT). https://arxiv.org/abs/2212.09748
@@ -16,6 +18,17 @@ from genfam.networks.embeddings import FourierFeatures, TimeFeatures
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.transformer import AxisEmbedding
 
+LABEL_FEATURES = 16  # of the mlp; in the others as many as the condition has
+
+
+def label_table(classes: int, size: int) -> nn.Embedding | None:
+    """A vector of `size` for each label, small at first as in DiT; none without labels."""
+    if not classes:
+        return None
+    table = nn.Embedding(classes, size)
+    nn.init.normal_(table.weight, std=0.02)
+    return table
+
 
 class VelocityMLP(nn.Module):
     """Residual MLP on the flattened state, its Fourier features (optional) and the time's.
@@ -26,6 +39,7 @@ class VelocityMLP(nn.Module):
         frequencies: number of Fourier features of the state; 0 = none. Tight modes need them: without, a 5×5 grid
             reaches a third of the high-quality samples.
         frequency_scale: their standard deviation, in cycles per unit.
+        classes: number of labels; 0 = it is told none.
     """
 
     def __init__(
@@ -36,6 +50,7 @@ class VelocityMLP(nn.Module):
         frequencies: int = 0,
         frequency_scale: float = 2.0,
         dropout: float = 0.0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         size = 1
@@ -43,14 +58,18 @@ class VelocityMLP(nn.Module):
             size *= length
         self.features = FourierFeatures(size, frequencies, frequency_scale) if frequencies else None
         self.time = TimeFeatures()
+        self.label = label_table(classes, LABEL_FEATURES)
         inputs = (self.features.outputs if self.features else size) + self.time.outputs
+        inputs += LABEL_FEATURES if classes else 0
         self.body = ResidualMLP(inputs, size, width, depth, dropout=dropout, zero_exit=True)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(B, *shape), (B,) -> (B, *shape)."""
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, *shape), (B,), (B,) int64 if it is told labels -> (B, *shape)."""
         flat = x.flatten(1)
-        state = self.features(flat) if self.features is not None else flat
-        out: Tensor = self.body(torch.cat([state, self.time(t)], dim=-1))
+        seen = [self.features(flat) if self.features is not None else flat, self.time(t)]
+        if self.label is not None:
+            seen.append(self.label(label))
+        out: Tensor = self.body(torch.cat(seen, dim=-1))
         return out.view_as(x)
 
 
@@ -65,12 +84,21 @@ class VelocityUNet(nn.Module):
         patch: pixels per side that one position holds. Convolutions at full resolution cost most and say least.
         bottleneck: units of a fully connected layer over all positions in the middle; 0 = none. Convolutions carry
             a stroke's ends to each other slowly; a dense layer has a hundred times their parameters per FLOP.
+        classes: number of labels; 0 = it is told none.
 
     Raises:
         ValueError: patches do not tile the image, or without patches its height or width is odd.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, depth: int = 2, patch: int = 1, bottleneck: int = 0) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        width: int,
+        depth: int = 2,
+        patch: int = 1,
+        bottleneck: int = 0,
+        classes: int = 0,
+    ) -> None:
         super().__init__()
         channels, height, across = shape
         if patch == 1 and (height % 2 or across % 2):
@@ -80,6 +108,7 @@ class VelocityUNet(nn.Module):
         self.time = TimeFeatures()
         condition = 4 * width
         self.condition = nn.Sequential(nn.Linear(self.time.outputs, condition), nn.SiLU())
+        self.label = label_table(classes, condition)
         self.gather, self.spread = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         self.enter = nn.Conv2d(channels * patch**2, width, 3, padding=1)
         self.before = ResidualBlock(width, "silu", condition)
@@ -96,9 +125,11 @@ class VelocityUNet(nn.Module):
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)  # type: ignore[arg-type]  # Conv2d's bias is typed as optional
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B,) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B,), (B,) int64 if it is told labels -> (B, C, H, W)."""
         condition = self.condition(self.time(t))
+        if self.label is not None:
+            condition = condition + self.label(label)
         skip = self.before(self.enter(self.gather(x)), condition)
         h = self.down(skip)
         for block in self.below:
@@ -163,12 +194,15 @@ class VelocityDiT(nn.Module):
         depth: blocks.
         patch: pixels per side of a patch.
         heads: attention heads.
+        classes: number of labels; 0 = it is told none.
 
     Raises:
         ValueError: patches do not tile the image, or the width is no multiple of the heads.
     """
 
-    def __init__(self, shape: tuple[int, ...], width: int, depth: int, patch: int, heads: int = 4) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], width: int, depth: int, patch: int, heads: int = 4, classes: int = 0
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width: expected a multiple of {heads} heads, got {width}")
@@ -176,6 +210,7 @@ class VelocityDiT(nn.Module):
         self.grid = patched((height, across), patch)
         self.time = TimeFeatures()
         self.condition = nn.Sequential(nn.Linear(self.time.outputs, width), nn.SiLU())
+        self.label = label_table(classes, width)
         self.gather, self.spread = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         self.enter = nn.Linear(channels * patch**2, width)
         self.positions = AxisEmbedding(self.grid, width)
@@ -185,9 +220,11 @@ class VelocityDiT(nn.Module):
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """(B, C, H, W), (B,) -> (B, C, H, W)."""
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """(B, C, H, W), (B,), (B,) int64 if it is told labels -> (B, C, H, W)."""
         condition = self.condition(self.time(t))
+        if self.label is not None:
+            condition = condition + self.label(label)
         h = self.enter(self.gather(x).flatten(2).transpose(1, 2)) + self.positions()
         for block in self.blocks:
             h = block(h, condition)

@@ -1,0 +1,163 @@
+"""Clusters as a discrete latent: found where they are, drawn by their shares, and p(k) p(x | k) at most p(x)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genfam.families.base import Optimisation
+from genfam.families.clusters import Clusters
+from genfam.families.flow_matching import FlowMatching
+from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
+from genfam.saved import load_weights, sampling_weights
+from genfam.seeds import derived_generator
+from genfam.types import Event
+
+CENTRES = torch.tensor([[-3.0, 0.0], [0.0, 3.0], [3.0, 0.0]])
+SHARES = torch.tensor([0.5, 0.3, 0.2])
+SPREAD = 0.4  # 9 standard deviations between centres: no event is nearer to another
+
+
+def planted(n: int) -> tuple[Tensor, Tensor]:
+    """-> (n, 2) points and (n,) the centre of each, exactly by the shares."""
+    labels = torch.repeat_interleave(torch.arange(3), (SHARES * n).long())
+    g = derived_generator(0, "planted")
+    labels = labels[torch.randperm(n, generator=g)]
+    return CENTRES[labels] + SPREAD * torch.randn(n, 2, generator=g), labels
+
+
+class Points:
+    """A source as far as `prepare` looks at it."""
+
+    def __init__(self, train: Tensor) -> None:
+        self.train = train
+
+
+def make(train: Tensor, clusters: int, **settings: Any) -> FlowMatching:
+    torch.manual_seed(0)
+    family = FlowMatching(Event((2,)), 3000, Optimisation(ema=0.0), 64, depth=1, clusters=clusters, **settings)
+    family.prepare(Points(train))  # type: ignore[arg-type]  # of Data it needs no more
+    return family.eval()
+
+
+def test_planted_clusters_are_found_with_their_shares() -> None:
+    x, labels = planted(3000)
+    clusters = Clusters(3, (2,))
+    clusters.fit(x)
+    found = clusters.assign(x)
+    order = clusters.assign(CENTRES)
+    assert torch.equal(order[labels], found), "each event with its own centre"
+    assert torch.equal(clusters.shares[order], SHARES)
+    for k in range(3):
+        assert torch.allclose(clusters.means[order[k]], x[labels == k].mean(dim=0), atol=1e-5)
+    again = Clusters(3, (2,))
+    again.fit(x)
+    assert torch.equal(again.means, clusters.means), "the same events give the same clusters"
+
+
+def test_draws_follow_the_shares_and_nobody_meets_an_empty_cluster() -> None:
+    """20,000 draws: four standard errors, an alarm in 1e-4 or less."""
+    clusters = Clusters(4, (2,))
+    clusters.shares.copy_(torch.tensor([0.5, 0.0, 0.3, 0.2]))
+    clusters.means.copy_(torch.tensor([[-3.0, 0.0], [9.0, 9.0], [0.0, 3.0], [3.0, 0.0]]))
+    draws = torch.bincount(clusters.draw(20_000, derived_generator(0, "draws")), minlength=4) / 20_000
+    assert draws[1] == 0
+    assert torch.all((draws - clusters.shares).abs() <= 4 * (clusters.shares * (1 - clusters.shares) / 20_000).sqrt())
+    assert clusters.assign(torch.tensor([[9.0, 9.0]])).item() != 1
+
+
+def test_more_clusters_than_events_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"clusters: expected at most as many as training events, 10, got 11"):
+        Clusters(11, (2,)).fit(torch.randn(10, 2))
+
+
+class OwnGaussian(nn.Module):
+    """The closed-form velocity to N(c_k, s²) of the cluster that it is told."""
+
+    def __init__(self, centres: Tensor, s: float) -> None:
+        super().__init__()
+        self.centres, self.s = centres, s
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """(B, 2), (B,), (B,) -> (B, 2)."""
+        t, centre = t[:, None], self.centres[label]
+        variance = (1 - t) ** 2 + (t * self.s) ** 2
+        return centre + (x - t * centre) * (t * self.s**2 - (1 - t)) / variance
+
+
+def test_likelihood_and_samples_of_a_mixture() -> None:
+    """log p(k) + log N(x; c_k, s²), at most the mixture's density, and equal to it where components are far apart.
+
+    12,000 samples: means and shares within four standard errors.
+    """
+    x, _ = planted(3000)
+    family = make(x, 3, solver="midpoint", steps=40, likelihood_steps=80)
+    assert family.clusters is not None
+    scale = float(family.codec.scale)
+    family.model = OwnGaussian(family.clusters.means.clone(), SPREAD / scale)
+    family.eval()
+    means = family.codec.decode(family.clusters.means)
+    components = torch.distributions.Independent(torch.distributions.Normal(means, SPREAD), 1)
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(family.clusters.shares), components)
+    found, truth = family.log_prob(x[:500]), mixture.log_prob(x[:500])
+    assert torch.allclose(found, truth, atol=5e-3)
+    between = (means[0] + means[1])[None] / 2  # two components say as much there: log 2 or so is lost, never gained
+    assert float(family.log_prob(between)) < float(mixture.log_prob(between)) - 0.3
+    samples = family.sample(12_000, generator=derived_generator(0, "samples"))
+    drawn = family.clusters.assign(family.codec.encode_quietly(samples))
+    for k in range(3):
+        own, share = samples[drawn == k], float(family.clusters.shares[k])
+        assert len(own) / 12_000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 12_000))
+        assert torch.allclose(own.mean(dim=0), means[k], atol=4 * SPREAD / math.sqrt(len(own)))
+        assert torch.allclose(own.std(dim=0), torch.full((2,), SPREAD), atol=4 * SPREAD / math.sqrt(2 * len(own)))
+
+
+def test_training_tells_the_network_the_clusters_of_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = planted(3000)
+    family = make(x, 3)
+    told: list[Tensor] = []
+
+    def spy(state: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        told.append(label)
+        return torch.zeros_like(state)
+
+    monkeypatch.setattr(family.model, "forward", spy)
+    family.loss(x[:200], "model")
+    order = family.label(family.codec.encode(CENTRES))[0]
+    assert torch.equal(told[0], order[labels[:200]])
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: VelocityMLP((1, 8, 8), 16, 2, classes=5),
+        lambda: VelocityUNet((1, 8, 8), 8, 2, classes=5),
+        lambda: VelocityDiT((1, 8, 8), 16, 2, 4, classes=5),
+    ],
+    ids=["mlp", "unet", "dit"],
+)
+def test_each_body_listens_to_the_label(network: Any) -> None:
+    """Away from the zeros that it begins with, another label is another output, and each row has its own."""
+    torch.manual_seed(0)
+    net = network()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x, t = torch.randn(1, 1, 8, 8).expand(5, -1, -1, -1), torch.full((5,), 0.3)
+    out = net(x, t, torch.arange(5))
+    assert torch.unique(out.flatten(1), dim=0).shape[0] == 5
+    assert torch.allclose(net(x, t, torch.arange(4, -1, -1)).flip(0), out, atol=1e-5)
+
+
+def test_clusters_are_saved_with_the_weights() -> None:
+    x, _ = planted(3000)
+    family, other = make(x, 3), make(x.flip(1), 3)
+    assert family.clusters is not None and other.clusters is not None
+    assert not torch.equal(family.clusters.means, other.clusters.means)
+    load_weights(other, sampling_weights(family))
+    assert torch.equal(family.clusters.means, other.clusters.means)
+    draws = [f.sample(50, generator=derived_generator(0, "draws")) for f in (family, other)]
+    assert torch.equal(*draws)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genfam.families.base import Optimisation
 from genfam.families.clusters import Clusters
 from genfam.families.flow_matching import FlowMatching
-from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
+from genfam.networks.velocity import CODE, VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.saved import load_weights, sampling_weights
 from genfam.seeds import derived_generator
 from genfam.types import Event
@@ -68,6 +68,24 @@ def test_draws_follow_the_shares_and_nobody_meets_an_empty_cluster() -> None:
     assert draws[1] == 0
     assert torch.all((draws - clusters.shares).abs() <= 4 * (clusters.shares * (1 - clusters.shares) / 20_000).sqrt())
     assert clusters.assign(torch.tensor([[9.0, 9.0]])).item() != 1
+
+
+def test_codes_keep_what_is_near_what() -> None:
+    """Distances among means on 3 axes of 40 are those among the codes, up to one scale; a network begins with them."""
+    g = derived_generator(0, "codes")
+    clusters = Clusters(12, (40,))
+    basis = torch.linalg.qr(torch.randn(40, 3, generator=g)).Q.T
+    clusters.means.copy_(torch.randn(12, 3, generator=g) @ basis + 5.0)
+    codes = clusters.codes(3)
+    ratio = torch.pdist(codes) / torch.pdist(clusters.means)
+    assert torch.allclose(ratio, ratio.mean().expand_as(ratio), rtol=1e-3)
+    assert float(codes.square().mean()) == pytest.approx(1.0, abs=1e-4)
+    wide = clusters.codes(60)
+    assert wide.shape == (12, 60)
+    assert not wide[:, 40:].any()
+    family = make(planted(3000)[0], 3)
+    assert family.clusters is not None
+    assert torch.equal(family.model.label.codes.weight, family.clusters.codes(CODE))
 
 
 def test_more_clusters_than_events_are_refused() -> None:

@@ -64,6 +64,17 @@ class Clusters(nn.Module):
         self.means.copy_((sums / sizes.clamp_min(1)[:, None]).view_as(self.means))
         self.shares.copy_(sizes / len(labels))
 
+    def codes(self, size: int) -> Tensor:
+        """-> (count, size): the means' first principal coordinates at unit scale, which say what is near what.
+
+        Zeros where there are fewer coordinates.
+        """
+        means = self.means.flatten(1) - (self.shares @ self.means.flatten(1))
+        _, _, directions = torch.linalg.svd(self.shares.sqrt()[:, None] * means, full_matrices=False)
+        found = means @ directions[:size].T
+        found = found / found.square().mean().sqrt().clamp_min(1e-12)
+        return nn.functional.pad(found, (0, size - found.shape[1]))
+
     def assign(self, x: Tensor) -> Tensor:
         """(B, *shape) -> (B,) int64: the cluster with the nearest mean."""
         means = self.means.flatten(1)

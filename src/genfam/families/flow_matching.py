@@ -29,7 +29,7 @@ from genfam.families.clusters import Clusters
 from genfam.families.codec import Codec
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
-from genfam.networks.velocity import VelocityDiT, VelocityMLP, VelocityUNet
+from genfam.networks.velocity import Labels, VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.seeds import integers, normal, normal_like, uniform
 from genfam.types import Data, Event, Likelihood
 
@@ -157,10 +157,14 @@ class FlowMatching(Family):
         self.register_players(model=network(fit_width(network, parameters, multiple=4 if body == "dit" else 1)))
 
     def prepare(self, data: Data) -> None:
-        """Standardise continuous events by the training split, and look for its clusters."""
+        """Standardise continuous events by the training split, look for its clusters, and say which are alike."""
         self.codec.fit(data)
         if self.clusters is not None:
             self.clusters.fit(self.codec.encode_quietly(data.train))
+            labels = self.model.label
+            assert isinstance(labels, Labels)
+            with torch.no_grad():
+                labels.codes.weight.copy_(self.clusters.codes(labels.codes.embedding_dim))
 
     def label(self, x1: Tensor) -> tuple[Tensor, ...]:
         """(B, *shape) data in the network's scale -> (B,) cluster of each; nothing without clusters."""

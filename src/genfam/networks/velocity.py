@@ -1,6 +1,6 @@
 """Networks of a state and a time, (x_t, t) -> a vector of the state's shape: bodies for flow matching.
 
-With `classes` they are told a label too, one of so many: a learnt vector of it stands beside the time's features.
+With `classes` they are told a label too, one of so many: a learnt code of it stands beside the time's features.
 
 References:
     Ronneberger, O., Fischer, P. & Brox, T. 2015. U-Net. https://arxiv.org/abs/1505.04597
@@ -18,16 +18,25 @@ from genfam.networks.embeddings import FourierFeatures, TimeFeatures
 from genfam.networks.mlp import ResidualMLP
 from genfam.networks.transformer import AxisEmbedding
 
-LABEL_FEATURES = 16  # of the mlp; in the others as many as the condition has
+CODE = 32  # numbers that a label has
 
 
-def label_table(classes: int, size: int) -> nn.Embedding | None:
-    """A vector of `size` for each label, small at first as in DiT; none without labels."""
-    if not classes:
-        return None
-    table = nn.Embedding(classes, size)
-    nn.init.normal_(table.weight, std=0.02)
-    return table
+class Labels(nn.Module):
+    """A code for each label, and a layer that makes features of it.
+
+    Args:
+        classes: number of labels.
+        features: size of what comes out.
+    """
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__()
+        self.codes, self.exit = nn.Embedding(classes, CODE), nn.Linear(CODE, features)
+
+    def forward(self, label: Tensor) -> Tensor:
+        """(B,) int64 -> (B, features)."""
+        out: Tensor = self.exit(self.codes(label))
+        return out
 
 
 class VelocityMLP(nn.Module):
@@ -58,9 +67,8 @@ class VelocityMLP(nn.Module):
             size *= length
         self.features = FourierFeatures(size, frequencies, frequency_scale) if frequencies else None
         self.time = TimeFeatures()
-        self.label = label_table(classes, LABEL_FEATURES)
-        inputs = (self.features.outputs if self.features else size) + self.time.outputs
-        inputs += LABEL_FEATURES if classes else 0
+        self.label = Labels(classes, CODE) if classes else None
+        inputs = (self.features.outputs if self.features else size) + self.time.outputs + (CODE if classes else 0)
         self.body = ResidualMLP(inputs, size, width, depth, dropout=dropout, zero_exit=True)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -108,7 +116,7 @@ class VelocityUNet(nn.Module):
         self.time = TimeFeatures()
         condition = 4 * width
         self.condition = nn.Sequential(nn.Linear(self.time.outputs, condition), nn.SiLU())
-        self.label = label_table(classes, condition)
+        self.label = Labels(classes, condition) if classes else None
         self.gather, self.spread = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         self.enter = nn.Conv2d(channels * patch**2, width, 3, padding=1)
         self.before = ResidualBlock(width, "silu", condition)
@@ -210,7 +218,7 @@ class VelocityDiT(nn.Module):
         self.grid = patched((height, across), patch)
         self.time = TimeFeatures()
         self.condition = nn.Sequential(nn.Linear(self.time.outputs, width), nn.SiLU())
-        self.label = label_table(classes, width)
+        self.label = Labels(classes, width) if classes else None
         self.gather, self.spread = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         self.enter = nn.Linear(channels * patch**2, width)
         self.positions = AxisEmbedding(self.grid, width)

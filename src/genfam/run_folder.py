@@ -31,8 +31,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     said = {key: value for key, value in settled(config).items() if key not in NOT_IDENTITY}
     for key, usual in UNSAID.items():
         *group, name = key.split(".")
-        holder = said[group[0]] if group else said
-        if name in holder and holder[name] == usual:
+        holder = said.get(group[0], {}) if group else said
+        ours = not group or str(holder.get("_target_", "")).startswith("genfam.")  # others may mean another thing by it
+        if ours and name in holder and holder[name] == usual:
             rest = {other: value for other, value in holder.items() if other != name}
             said = {**said, group[0]: rest} if group else rest
     return said

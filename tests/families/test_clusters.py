@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genfam.families.base import Optimisation
 from genfam.families.clusters import Clusters
+from genfam.families.codec import Codec
 from genfam.families.flow_matching import FlowMatching
 from genfam.networks.velocity import CODE, VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.saved import load_weights, sampling_weights
@@ -39,7 +40,8 @@ class Points:
 
 def make(train: Tensor, clusters: int, **settings: Any) -> FlowMatching:
     torch.manual_seed(0)
-    family = FlowMatching(Event((2,)), 3000, Optimisation(ema=0.0), 64, depth=1, clusters=clusters, **settings)
+    optimisation = Optimisation(ema=settings.pop("ema", 0.0))
+    family = FlowMatching(Event((2,)), 3000, optimisation, 64, depth=1, clusters=clusters, **settings)
     family.prepare(Points(train))  # type: ignore[arg-type]  # of Data it needs no more
     return family.eval()
 
@@ -145,7 +147,7 @@ def test_training_tells_the_network_the_clusters_of_its_events(monkeypatch: pyte
 
     monkeypatch.setattr(family.model, "forward", spy)
     family.loss(x[:200], "model")
-    order = family.label(family.codec.encode(CENTRES))[0]
+    order = family.label(CENTRES)[0]
     assert torch.equal(told[0], order[labels[:200]])
 
 
@@ -172,10 +174,81 @@ def test_each_body_listens_to_the_label(network: Any) -> None:
 
 def test_clusters_are_saved_with_the_weights() -> None:
     x, _ = planted(3000)
-    family, other = make(x, 3), make(x.flip(1), 3)
-    assert family.clusters is not None and other.clusters is not None
-    assert not torch.equal(family.clusters.means, other.clusters.means)
+    family, other = make(x, 3, ema=0.5), make(x.flip(1), 3, ema=0.5)
+    optimisers = family.configure_optimizers()
+    for step in range(3):
+        family.update(x[64 * step : 64 * step + 64], optimisers, lambda loss: loss.backward())
+    assert not torch.equal(*(draws(f) for f in (family, other)))
     load_weights(other, sampling_weights(family))
-    assert torch.equal(family.clusters.means, other.clusters.means)
-    draws = [f.sample(50, generator=derived_generator(0, "draws")) for f in (family, other)]
-    assert torch.equal(*draws)
+    assert torch.equal(*(draws(f) for f in (family, other)))
+    assert torch.equal(*(f.log_prob(x[:20]) for f in (family, other)))
+
+
+def draws(family: FlowMatching) -> Tensor:
+    return family.sample(50, generator=derived_generator(0, "draws"))
+
+
+def images(n: int) -> Tensor:
+    """(n, 1, 10, 10) uint8, dark as digits are, in four kinds that overlap."""
+    g = derived_generator(0, "images")
+    bright = torch.rand(n, 1, 10, 10, generator=g)
+    kind = torch.randint(4, (n, 1, 1, 1), generator=g)
+    where = torch.arange(100).view(1, 10, 10) // 25 == kind
+    return (255 * bright * torch.where(where, 0.6, 0.1)).to(torch.uint8)
+
+
+def test_shares_are_those_of_what_training_is_told_also_in_bfloat16() -> None:
+    """100 dimensions, of which k-means sees 50, and clusters that touch."""
+    family = FlowMatching(Event((1, 10, 10), 256), 20_000, Optimisation(), 64, body="unet", depth=1, clusters=40)
+    x = images(2000)
+    family.prepare(Points(x))  # type: ignore[arg-type]  # of Data it needs no more
+    assert family.clusters is not None
+    (label,) = family.label(x)
+    assert torch.equal(family.clusters.shares, torch.bincount(label, minlength=40) / 2000)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(family.label(x)[0], label)
+    means = family.clusters.means.flatten(1)[family.clusters.shares > 0]
+    nearest = torch.cdist(Codec.centre(x, 256).flatten(1).double(), means.double()).argmin(dim=1)
+    assert torch.equal(torch.arange(40)[family.clusters.shares > 0][nearest], label)
+
+
+class Told(nn.Module):
+    """The mean of the cluster that it is told, as the prediction of the data."""
+
+    def __init__(self, means: Tensor) -> None:
+        super().__init__()
+        self.means = means
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """(B, *shape), (B,), (B,) -> (B, *shape)."""
+        return self.means[label]
+
+
+def test_levels_are_bounded_by_the_term_of_their_own_cluster() -> None:
+    """A network that knows nothing but the cluster: its samples are means; a likelihood counts the share once."""
+    settings: dict[str, Any] = {"body": "unet", "depth": 1, "prediction": "data"}
+    family = FlowMatching(Event((1, 10, 10), 256), 8000, Optimisation(ema=0.0), 64, clusters=4, **settings).eval()
+    x = images(2000)
+    family.prepare(Points(x))  # type: ignore[arg-type]  # of Data it needs no more
+    assert family.clusters is not None
+    family.model = Told(family.clusters.means)
+    samples = family.sample(200, generator=derived_generator(0, "samples"))
+    assert len(torch.unique(samples.flatten(1), dim=0)) == 4
+    assert torch.equal(torch.unique(samples, dim=0), torch.unique(family.codec.decode(family.clusters.means), dim=0))
+    assert family.likelihood_method == "path to t = 0.6, own cluster of 4"
+    told: list[Tensor] = []
+    family.model.register_forward_pre_hook(lambda module, inputs: told.append(inputs[2]))
+    own = family.log_prob(x[:100])
+    assert bool(torch.isfinite(own).all())
+    (label,) = family.label(x[:100])
+    of_these = [seen for seen in told if len(seen) == 100]
+    assert len(of_these) > 40
+    assert all(torch.equal(seen, label) for seen in of_these)
+    family.clusters.shares.div_(2)
+    assert torch.allclose(own - family.log_prob(x[:100]), torch.full((100,), math.log(2.0)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("clusters", [-1, 47])
+def test_a_number_of_clusters_that_does_not_fit_is_refused(clusters: int) -> None:
+    with pytest.raises(ValueError, match=rf"clusters: expected at least 0, .* at most 46; got {clusters}"):
+        FlowMatching(Event((2,)), 3000, Optimisation(), 64, clusters=clusters)

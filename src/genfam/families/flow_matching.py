@@ -29,7 +29,7 @@ from genfam.families.clusters import Clusters
 from genfam.families.codec import Codec
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
-from genfam.networks.velocity import Labels, VelocityDiT, VelocityMLP, VelocityUNet
+from genfam.networks.velocity import CODE, Labels, VelocityDiT, VelocityMLP, VelocityUNet
 from genfam.seeds import integers, normal, normal_like, uniform
 from genfam.types import Data, Event, Likelihood
 
@@ -139,6 +139,11 @@ class FlowMatching(Family):
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
+        if clusters < 0 or 2 * clusters * CODE > parameters:
+            raise ValueError(
+                f"clusters: expected at least 0, and {CODE} numbers for each in at most half of the {parameters} "
+                f"parameters: at most {parameters // (2 * CODE)}; got {clusters}"
+            )
         self.prediction, self.loss_in, self.coupling, self.times = prediction, loss_in, coupling, times
         self.times_mean, self.times_spread = times_mean, times_spread
         self.solver, self.steps, self.tolerance = solver, steps, tolerance
@@ -166,9 +171,9 @@ class FlowMatching(Family):
             with torch.no_grad():
                 labels.codes.weight.copy_(self.clusters.codes(labels.codes.embedding_dim))
 
-    def label(self, x1: Tensor) -> tuple[Tensor, ...]:
-        """(B, *shape) data in the network's scale -> (B,) cluster of each; nothing without clusters."""
-        return () if self.clusters is None else (self.clusters.assign(x1),)
+    def label(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, *event) -> (B,) cluster of each; nothing without clusters."""
+        return () if self.clusters is None else (self.clusters.assign(self.codec.encode_quietly(x)),)
 
     @property
     def evaluations_per_sample(self) -> float:
@@ -209,7 +214,7 @@ class FlowMatching(Family):
         if self.times == "logit_normal":
             t = torch.sigmoid(self.times_mean + self.times_spread * normal((len(x1),), x1.device))
         xt = path(x0, x1, t)
-        output = self.model(xt, t, *self.label(x1))
+        output = self.model(xt, t, *self.label(x))
         target = {"velocity": x1 - x0, "data": x1, "noise": x0}[self.prediction]
         if self.loss_in == "velocity":
             output, target = (velocity_from(self.prediction, y, xt, t) for y in (output, target))
@@ -259,8 +264,10 @@ class FlowMatching(Family):
 
     @property
     def likelihood_method(self) -> str:
-        """Where the path ends for the likelihood, if it does not reach the data."""
-        return f"path to t = {NOISY_END:g}" if self._ends_in_noise else ""
+        """Where the path ends for the likelihood, if not at the data, and of what mixture it has one term."""
+        path_end = f"path to t = {NOISY_END:g}" if self._ends_in_noise else ""
+        term = "" if self.clusters is None else f"own cluster of {len(self.clusters.shares)}"
+        return ", ".join(filter(None, (path_end, term)))
 
     @property
     def _ends_in_noise(self) -> bool:
@@ -277,7 +284,7 @@ class FlowMatching(Family):
         """
         generator = torch.Generator().manual_seed(0)
         x = x.to(self.device)
-        label = self.label(self.codec.encode_quietly(x))
+        label = self.label(x)
         log_share = 0.0 if self.clusters is None else self.clusters.shares[label].log()
         if self._ends_in_noise:
             return self.noisy_bound(x, generator, *label) + log_share
@@ -296,7 +303,7 @@ class FlowMatching(Family):
             return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device), *label)
 
         own = self.sample(FITTED_ON, generator=generator)
-        spread.fit(own, seen(own, *self.label(self.codec.encode_quietly(own)))[1])
+        spread.fit(own, seen(own, *self.label(own))[1])
         z, predicted = seen(x, *label)
         density = self.log_density(z, NOISY_END, generator, *label)
         return spread.log_prob(x, predicted) + density + entropy(self.event.dimensions, NOISY_END)

@@ -71,6 +71,17 @@ def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) 
     assert reuse(record.config) is not None
 
 
+@pytest.mark.parametrize(("family", "key"), [("flow_matching", "clusters"), ("vae", "local_latents")])
+def test_a_key_that_came_later_changes_no_id_at_its_usual_value(configure, family: str, key: str) -> None:
+    config = configure(f"family={family}")
+    without = config | {"family": {name: value for name, value in config["family"].items() if name != key}}
+    assert config["family"][key] == 0
+    assert run_folder.run_id(without) == run_folder.run_id(config)
+    assert run_folder.run_id(config | {"family": config["family"] | {key: 3}}) != run_folder.run_id(config)
+    others = [c | {"family": c["family"] | {"_target_": "toys.Flow"}} for c in (config, without)]
+    assert run_folder.run_id(others[0]) != run_folder.run_id(others[1]), "what it means elsewhere is not ours to say"
+
+
 def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_does_not_count(
     configure, tmp_path: Path
 ) -> None:

@@ -37,6 +37,24 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
         load_weights(again.family, {"average.module.nothing": torch.zeros(1)})
 
 
+def test_a_run_with_clusters_samples_where_its_data_does_not_lie(configure, monkeypatch):
+    config = configure("family=flow_matching", "source=die", "family.clusters=3", *TINY)
+    record = experiment.run(config)
+    assert record.outcome.finished, record.reason
+    run = genfam.load_run(run_folder.run_directory(config))
+    samples, scored = run.sample(50, seed=3), run.log_prob(torch.arange(6)[:, None].to(torch.uint8))
+
+    def nothing_here(self, x):
+        raise FileNotFoundError("the training split was looked at")
+
+    monkeypatch.setattr("genfam.families.clusters.Clusters.fit", nothing_here)
+    with pytest.raises(FileNotFoundError):
+        make_family(config, make_source(config))
+    again = genfam.load_run(run_folder.run_directory(config))
+    assert torch.equal(samples, again.sample(50, seed=3))
+    assert torch.equal(scored, again.log_prob(torch.arange(6)[:, None].to(torch.uint8)))
+
+
 def test_precision_is_chosen_by_processor_and_events_only_where_that_is_asked():
     die, points = (GAN(event, 5_000, Optimisation(1e-3), 4) for event in (Event((1,), 6), Event((2,), None)))
     for has in (False, True):

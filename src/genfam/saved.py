@@ -80,8 +80,14 @@ def make_source(config: dict[str, Any]) -> Source:
     return seen_through(config.get("split", "test"), source)
 
 
-def make_family(config: dict[str, Any], source: Source) -> Family:
+def make_family(config: dict[str, Any], source: Source, *, weights_follow: bool = False) -> Family:
     """The untrained family of a configuration, fitted to the source's scale.
+
+    Args:
+        config: of the run.
+        source: as the configuration names it.
+        weights_follow: a finished run's will be loaded, so that a family whose weights hold all that looking at the
+            training split finds is not asked to look: it may not lie here.
 
     Raises:
         ValueError: the configuration does not name a family.
@@ -93,7 +99,8 @@ def make_family(config: dict[str, Any], source: Source) -> Family:
     family.learning_rate_factor = float(config["learning_rate_factor"])
     has = environment.multiplies_bfloat16(config["device"])
     family.in_bfloat16 = in_bfloat16(config.get("precision", "float32"), family, has)
-    family.prepare(source)
+    if not (weights_follow and family.prepared_in_weights):
+        family.prepare(source)
     return family
 
 
@@ -133,7 +140,7 @@ def load_run(directory: str | Path, data_dir: str | Path | None = None) -> Saved
     if data_dir is not None:
         config["data_dir"] = str(data_dir)
     source = make_source(config)
-    family = make_family(config, source)
+    family = make_family(config, source, weights_follow=True)
     load_weights(family, load_file(folder / "weights.safetensors"))
     family.eval()
     return SavedRun(config, source, family)

@@ -92,6 +92,7 @@ class Family(LightningModule, ABC):
         likelihood: what `log_prob` returns on continuous events.
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
             likelihood into a lower bound (Theis et al. 2016).
+        prepared_in_weights: whether all that `prepare` finds is in `state_dict`: saved runs need no data then.
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).
         updates, total_updates: how far training is.
         learning_rate_factor: on every player's learning rate, to see how much hangs on it.
@@ -102,6 +103,7 @@ class Family(LightningModule, ABC):
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
     trains: ClassVar[bool] = True
+    prepared_in_weights: ClassVar[bool] = False
     flop_period: int = 1
 
     def __init__(self, event: Event, optimisation: Optimisation, batch_size: int) -> None:

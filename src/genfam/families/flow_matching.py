@@ -100,6 +100,7 @@ class FlowMatching(Family):
 
     likelihood: ClassVar[Likelihood] = Likelihood.ESTIMATE
     dequantises: ClassVar[bool] = True
+    prepared_in_weights: ClassVar[bool] = True
     model: nn.Module
 
     def __init__(

@@ -38,11 +38,15 @@ class Points:
         self.train = train
 
 
+def look_at(family: FlowMatching, train: Tensor) -> None:
+    family.prepare(Points(train))  # type: ignore[arg-type]  # of Data it needs no more
+
+
 def make(train: Tensor, clusters: int, **settings: Any) -> FlowMatching:
     torch.manual_seed(0)
     optimisation = Optimisation(ema=settings.pop("ema", 0.0))
     family = FlowMatching(Event((2,)), 3000, optimisation, 64, depth=1, clusters=clusters, **settings)
-    family.prepare(Points(train))  # type: ignore[arg-type]  # of Data it needs no more
+    look_at(family, train)
     return family.eval()
 
 
@@ -201,7 +205,7 @@ def test_shares_are_those_of_what_training_is_told_also_in_bfloat16() -> None:
     """100 dimensions, of which k-means sees 50, and clusters that touch."""
     family = FlowMatching(Event((1, 10, 10), 256), 20_000, Optimisation(), 64, body="unet", depth=1, clusters=40)
     x = images(2000)
-    family.prepare(Points(x))  # type: ignore[arg-type]  # of Data it needs no more
+    look_at(family, x)
     assert family.clusters is not None
     (label,) = family.label(x)
     assert torch.equal(family.clusters.shares, torch.bincount(label, minlength=40) / 2000)
@@ -229,7 +233,7 @@ def test_levels_are_bounded_by_the_term_of_their_own_cluster() -> None:
     settings: dict[str, Any] = {"body": "unet", "depth": 1, "prediction": "data"}
     family = FlowMatching(Event((1, 10, 10), 256), 8000, Optimisation(ema=0.0), 64, clusters=4, **settings).eval()
     x = images(2000)
-    family.prepare(Points(x))  # type: ignore[arg-type]  # of Data it needs no more
+    look_at(family, x)
     assert family.clusters is not None
     family.model = Told(family.clusters.means)
     samples = family.sample(200, generator=derived_generator(0, "samples"))

@@ -34,7 +34,7 @@ CELLS: list[tuple[str, Event, dict[str, Any]]] = [
     ("flow_matching", COLOURS, {"body": "unet", "patch": 2, "depth": 1, "solver": "rk4"}),
     ("flow_matching", POINTS, {"frequencies": 2, "prediction": "data"}),
     ("flow_matching", POINTS, {"clusters": 3}),
-    ("flow_matching", COLOURS, {"body": "dit", "patch": 2, "depth": 1, "clusters": 3}),
+    ("flow_matching", COLOURS, {"body": "dit", "patch": 2, "depth": 1, "clusters": 3, "guidance": 1.5}),
 ]
 
 

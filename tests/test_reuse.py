@@ -71,11 +71,14 @@ def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) 
     assert reuse(record.config) is not None
 
 
-@pytest.mark.parametrize(("family", "key"), [("flow_matching", "clusters"), ("vae", "local_latents")])
-def test_a_key_that_came_later_changes_no_id_at_its_usual_value(configure, family: str, key: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "key", "usual"),
+    [("flow_matching", "clusters", 0), ("flow_matching", "guidance", 1.0), ("vae", "local_latents", 0)],
+)
+def test_a_key_that_came_later_changes_no_id_at_its_usual_value(configure, family: str, key: str, usual: float) -> None:
     config = configure(f"family={family}")
     without = config | {"family": {name: value for name, value in config["family"].items() if name != key}}
-    assert config["family"][key] == 0
+    assert config["family"][key] == usual
     assert run_folder.run_id(without) == run_folder.run_id(config)
     assert run_folder.run_id(config | {"family": config["family"] | {key: 3}}) != run_folder.run_id(config)
     others = [c | {"family": c["family"] | {"_target_": "toys.Flow"}} for c in (config, without)]

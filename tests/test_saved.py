@@ -37,8 +37,10 @@ def test_the_sampling_weights_alone_give_the_same_samples(configure, family):
         load_weights(again.family, {"average.module.nothing": torch.zeros(1)})
 
 
-def test_a_run_with_clusters_samples_where_its_data_does_not_lie(configure, monkeypatch):
-    config = configure("family=flow_matching", "source=die", "family.clusters=3", *TINY)
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_a_run_with_clusters_samples_where_its_data_does_not_lie(configure, monkeypatch, guidance):
+    clusters = ("family.clusters=3", f"family.guidance={guidance}")
+    config = configure("family=flow_matching", "source=die", *clusters, *TINY)
     record = experiment.run(config)
     assert record.outcome.finished, record.reason
     run = genfam.load_run(run_folder.run_directory(config))

@@ -21,6 +21,7 @@ UNSAID: dict[str, Any] = {
     "split": "test",
     "precision": "float32",
     "family.clusters": 0,
+    "family.guidance": 1.0,
     "family.posterior_layers": 0,
     "family.local_latents": 0,
 }

@@ -10,9 +10,11 @@ References:
     Liu, X., Gong, C. & Liu, Q. 2023. Flow straight and fast. https://arxiv.org/abs/2209.03003 (equation 1)
     Tong, A. et al. 2024. Improving and generalizing flow-based generative models with minibatch optimal
         transport. https://arxiv.org/abs/2302.00482 (section 3.2, coupling)
-    Grathwohl, W. et al. 2019. FFJORD. https://arxiv.org/abs/1810.01367 (equations 4 and 8, divergence)
+    Grathwohl, W. et al. 2019. FFJORD. https://arxiv.org/abs/1810.01367 (equation 4)
     Esser, P. et al. 2024. https://arxiv.org/abs/2403.03206 (section 3.1, logit-normal times)
     Karras, T. et al. 2022. EDM. https://arxiv.org/abs/2206.00364 (algorithm 1, the last step)
+    Ho, J. & Salimans, T. 2022. Classifier-free diffusion guidance. https://arxiv.org/abs/2207.12598 (equation 6,
+        where our guidance is 1 + w; algorithm 1)
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from torchdiffeq import odeint
 from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.clusters import Clusters
 from genfam.families.codec import Codec
+from genfam.families.divergence import exact_divergence, hutchinson_divergence
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
 from genfam.networks.velocity import CODE, Labels, VelocityDiT, VelocityMLP, VelocityUNet
@@ -40,6 +43,7 @@ PREDICTIONS = ("velocity", "data", "noise")
 # Of 1 − t and t where a prediction is divided by it: an error of the network is amplified by at most 20, also when a
 # solver evaluates the very end of the path (Li & He 2025, https://arxiv.org/abs/2511.13720, use the same bound).
 SMALLEST = 0.05
+UNTOLD = 0.1  # share of training events whose cluster a guided network is not told (Ho & Salimans 2022, table 1)
 CHUNK = 2**19  # scalars that are sampled at once: images stay in the processor's cache
 
 
@@ -86,6 +90,8 @@ class FlowMatching(Family):
             which for `data` weighs late times more (Li & He 2025, table 1).
         clusters: of the training split: the path is conditioned on the one in which the event lies (clusters.py), which
             sampling draws by its share; 0 = none.
+        guidance: of sampling by the cluster: the velocity without it + guidance × what knowing it changes; 1 = none.
+            Above 1 samples are more like their cluster than the data are, and no draws from what `log_prob` is of.
         coupling: `independent`, or `optimal_transport` within the minibatch (POT, extra `ot`; its work on the
             CPU is not matrix multiplication and so not in the counted FLOPs).
         times: `uniform` or `logit_normal` (Esser et al. 2024, section 3.1).
@@ -119,6 +125,7 @@ class FlowMatching(Family):
         prediction: str = "velocity",
         loss_in: str = "prediction",
         clusters: int = 0,
+        guidance: float = 1.0,
         coupling: str = "independent",
         times: str = "uniform",
         times_mean: float = 0.0,
@@ -140,12 +147,18 @@ class FlowMatching(Family):
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: expected one of {list(allowed)}, got {value!r}")
-        if clusters < 0 or 2 * clusters * CODE > parameters:
+        classes = clusters + (guidance > 1)  # the last one: not told
+        if clusters < 0 or 2 * classes * CODE > parameters:
             raise ValueError(
                 f"clusters: expected at least 0, and {CODE} numbers for each in at most half of the {parameters} "
                 f"parameters: at most {parameters // (2 * CODE)}; got {clusters}"
             )
+        if not guidance >= 1 or (guidance > 1 and not clusters):
+            raise ValueError(
+                f"guidance: expected 1 (none) or more, above 1 with clusters; got {guidance} and clusters={clusters}"
+            )
         self.prediction, self.loss_in, self.coupling, self.times = prediction, loss_in, coupling, times
+        self.guidance = guidance
         self.times_mean, self.times_spread = times_mean, times_spread
         self.solver, self.steps, self.tolerance = solver, steps, tolerance
         self.likelihood_steps, self.exact_trace_up_to = likelihood_steps, exact_trace_up_to
@@ -155,10 +168,10 @@ class FlowMatching(Family):
 
         def network(width: int) -> nn.Module:
             if body == "unet":
-                return VelocityUNet(event.shape, width, depth, patch, bottleneck, clusters)
+                return VelocityUNet(event.shape, width, depth, patch, bottleneck, classes)
             if body == "dit":
-                return VelocityDiT(event.shape, width, depth, patch, classes=clusters)
-            return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout, clusters)
+                return VelocityDiT(event.shape, width, depth, patch, classes=classes)
+            return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout, classes)
 
         self.register_players(model=network(fit_width(network, parameters, multiple=4 if body == "dit" else 1)))
 
@@ -170,18 +183,31 @@ class FlowMatching(Family):
             labels = self.model.label
             assert isinstance(labels, Labels)
             with torch.no_grad():
-                labels.codes.weight.copy_(self.clusters.codes(labels.codes.embedding_dim))
+                labels.codes.weight.zero_()  # not told: the average of all
+                labels.codes.weight[: len(self.clusters.means)] = self.clusters.codes(labels.codes.embedding_dim)
 
     def label(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, *event) -> (B,) cluster of each; nothing without clusters."""
         return () if self.clusters is None else (self.clusters.assign(self.codec.encode_quietly(x)),)
 
+    def told(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`label` as training tells it: where sampling is guided, a tenth are `unknown` (algorithm 1)."""
+        label = self.label(x)
+        if self.guidance == 1:
+            return label
+        hidden = uniform((len(x),), x.device) < UNTOLD
+        return tuple(torch.where(hidden, unknown(self.clusters, known), known) for known in label)
+
     @property
     def evaluations_per_sample(self) -> float:
-        """Steps × order of a fixed solver, one for a last step to the predicted data; dopri5's of the last sampling."""
+        """Steps × order of a fixed solver, one for a last step to the predicted data; dopri5's of the last sampling.
+
+        Guidance takes each twice.
+        """
         if self.solver in SOLVERS:
             order = SOLVERS[self.solver][1]
-            return float(self.steps * order if self.prediction != "data" else (self.steps - 1) * order + 1)
+            calls = self.steps * order if self.prediction != "data" else (self.steps - 1) * order + 1
+            return float(calls * (1 + (self.guidance > 1)))
         return self.measured_evaluations
 
     @property
@@ -215,23 +241,38 @@ class FlowMatching(Family):
         if self.times == "logit_normal":
             t = torch.sigmoid(self.times_mean + self.times_spread * normal((len(x1),), x1.device))
         xt = path(x0, x1, t)
-        output = self.model(xt, t, *self.label(x))
+        output = self.model(xt, t, *self.told(x))
         target = {"velocity": x1 - x0, "data": x1, "noise": x0}[self.prediction]
         if self.loss_in == "velocity":
             output, target = (velocity_from(self.prediction, y, xt, t) for y in (output, target))
         error: Tensor = (output - target).square().mean()
         return error
 
-    def velocity(self, t: Tensor, x: Tensor, *label: Tensor) -> Tensor:
-        """Scalar t, (B, *shape), (B,) clusters if any -> (B, *shape): the sampling network's velocity."""
+    def predict(self, t: Tensor, x: Tensor, *label: Tensor, guidance: float = 1.0) -> Tensor:
+        """Scalar t, (B, *shape), (B,) clusters if any -> (B, *shape): what the sampling network predicts.
+
+        A guided velocity is that of the guided prediction: one is an affine function of the other.
+        """
         times = t.expand(len(x))
-        self.measured_evaluations += 1
-        return velocity_from(self.prediction, self.sampler(x, times, *label), x, times)
+        predicted: Tensor = self.sampler(x, times, *label)
+        if guidance == 1:
+            return predicted
+        without: Tensor = self.sampler(x, times, *(unknown(self.clusters, known) for known in label))
+        return without + guidance * (predicted - without)
+
+    def velocity(self, t: Tensor, x: Tensor, *label: Tensor, guidance: float = 1.0) -> Tensor:
+        """As `predict`: the sampling network's velocity."""
+        return velocity_from(self.prediction, self.predict(t, x, *label, guidance=guidance), x, t.expand(len(x)))
 
     @torch.no_grad()
-    def transport(self, x_init: Tensor, *label: Tensor) -> Tensor:
+    def transport(self, x_init: Tensor, *label: Tensor, guidance: float = 1.0) -> Tensor:
         """Carry (n, *shape) draws of p_init along the flow to t = 1, if there are (n,) clusters each along its own."""
-        self.measured_evaluations = 0.0
+
+        def velocity(t: Tensor, x: Tensor) -> Tensor:
+            self.measured_evaluations += 1 + (guidance > 1)
+            return self.velocity(t, x, *label, guidance=guidance)
+
+        self.measured_evaluations = 0.0 if self.prediction != "data" else 1.0 + (guidance > 1)  # of the last step
         options: dict[str, Any] = {"method": ADAPTIVE.get(self.solver), "rtol": self.tolerance, "atol": self.tolerance}
         # A prediction of the data is the end of the path as seen from here, and the last step goes there. At t = 1
         # itself its velocity is 0/0: a corrector that asks for it leaves half of the noise of that step in the sample
@@ -244,31 +285,29 @@ class FlowMatching(Family):
         if self.solver in SOLVERS:
             times = torch.linspace(0.0, 1.0 - last, steps + 1, device=x_init.device)
             options = {"method": SOLVERS[self.solver][0]}
-        end: Tensor = (
-            odeint(lambda t, x: self.velocity(t, x, *label), x_init, times, **options)[-1] if steps else x_init
-        )
-        if not last:
-            return end
-        self.measured_evaluations += 1
-        predicted: Tensor = self.sampler(end, times[-1].expand(len(end)), *label)
-        return predicted
+        end: Tensor = odeint(velocity, x_init, times, **options)[-1] if steps else x_init
+        return self.predict(times[-1], end, *label, guidance=guidance) if last else end
 
-    @torch.no_grad()
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """-> (n, *event): integrate the velocity from Gaussian noise."""
+        return self.draw(n, generator, self.guidance)
+
+    @torch.no_grad()
+    def draw(self, n: int, generator: Generator, guidance: float) -> Tensor:
+        """`sample` with another guidance."""
         chunks = []
         for size in chunk_sizes(n, min(10_000, max(1, CHUNK // self.event.dimensions))):
             label = () if self.clusters is None else (self.clusters.draw(size, generator),)
             x_init = normal((size, *self.event.shape), self.device, generator)
-            chunks.append(self.codec.decode(self.transport(x_init, *label)))
+            chunks.append(self.codec.decode(self.transport(x_init, *label, guidance=guidance)))
         return torch.cat(chunks)
 
     @property
     def likelihood_method(self) -> str:
-        """Where the path ends for the likelihood, if not at the data, and of what mixture it has one term."""
+        """Where the path ends for the likelihood, if not at the data, and of what mixture it has one term, unguided."""
         path_end = f"path to t = {NOISY_END:g}" if self._ends_in_noise else ""
         term = "" if self.clusters is None else f"own cluster of {len(self.clusters.shares)}"
-        return ", ".join(filter(None, (path_end, term)))
+        return ", ".join(filter(None, (path_end, term, "" if self.guidance == 1 else "without guidance")))
 
     @property
     def _ends_in_noise(self) -> bool:
@@ -280,8 +319,8 @@ class FlowMatching(Family):
         An estimate: of the integral (midpoint steps), of the divergence above `exact_trace_up_to` dimensions
         (Hutchinson, Rademacher probes, equation 8), and for discrete events of a bound by one draw of noise: of the
         dequantisation, or where the network predicts the data of a path that ends in noise (noisy_end.py). With
-        clusters of p(k) p(x | k) for the event's own k, which is at most the sum over all. Seeded: the same x gives the
-        same number.
+        clusters of p(k) p(x | k) for the event's own k, which is at most the sum over all. Without guidance: a guided
+        velocity is of no path of densities that training knows. Seeded: the same x gives the same number.
         """
         generator = torch.Generator().manual_seed(0)
         x = x.to(self.device)
@@ -303,7 +342,8 @@ class FlowMatching(Family):
             z = NOISY_END * data + (1 - NOISY_END) * normal(data.shape, data.device, generator)
             return z, self.sampler(z, torch.full((len(z),), NOISY_END, device=z.device), *label)
 
-        own = self.sample(FITTED_ON, generator=generator)
+        asked, own = self.measured_evaluations, self.draw(FITTED_ON, generator, 1.0)
+        self.measured_evaluations = asked  # by a sample as it is drawn, not by these
         spread.fit(own, seen(own, *self.label(own))[1])
         z, predicted = seen(x, *label)
         density = self.log_density(z, NOISY_END, generator, *label)
@@ -346,20 +386,10 @@ def couple(x0: Tensor, x1: Tensor) -> Tensor:
     return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]
 
 
-def exact_divergence(v: Tensor, z: Tensor) -> Tensor:
-    """Σ_i ∂v_i/∂z_i per event by one backward pass per dimension; (B, *shape) twice -> (B,)."""
-    flat = v.flatten(1)
-    total = torch.zeros(len(v), device=v.device)
-    for index in range(flat.shape[1]):
-        (grad,) = torch.autograd.grad(flat[:, index].sum(), z, retain_graph=index + 1 < flat.shape[1])
-        total = total + grad.flatten(1)[:, index]
-    return total.detach()
-
-
-def hutchinson_divergence(v: Tensor, z: Tensor, probe: Tensor) -> Tensor:
-    """ε·(∂v/∂z)ε per event, whose mean over ε is the divergence; (B, *shape) thrice -> (B,)."""
-    (grad,) = torch.autograd.grad(v, z, probe)
-    return (grad * probe).flatten(1).sum(dim=1).detach()
+def unknown(clusters: Clusters | None, label: Tensor) -> Tensor:
+    """(B,) -> (B,): the label that stands for none, after the last cluster."""
+    assert clusters is not None
+    return torch.full_like(label, len(clusters.means))
 
 
 def chunk_sizes(n: int, size: int) -> list[int]:

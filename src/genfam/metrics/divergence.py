@@ -183,6 +183,8 @@ class Divergence(Metric):
         ratio = log_q - log_p
         fingerprint = f"{evaluation.fingerprint}|events={self.likelihood_events}|kl=data||model|measure="
         fingerprint += evaluation.data.event.measure
+        if method := evaluation.model.likelihood_method:  # a bound, or of another flow than the samples come from
+            fingerprint += f"|by={method}"
         bad = int(ratio.isnan().sum())
         if bad:
             return refuse(f"the model's log_prob is not a number on {bad} of {len(x)} reference events")

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from genfam.build import configuration_folder
-from genfam.progress import Progress, shown
+from genfam.progress import Progress, headline, shown
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
     from genfam.types import Record
@@ -106,12 +106,6 @@ class Elsewhere(Callback):
                 tally.add(record.config, record.outcome.value, record.reason, file.parent.name)
 
 
-def headline(reason: str) -> str:
-    """The line of a record's reason that says most: the last one of a traceback, else the first."""
-    lines = reason.strip().split("\n")
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
-
-
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration as a plain dict, without Hydra's own node.
 
@@ -131,6 +125,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in resolved.items()}
 
 
+def _check_budget(chosen: Mapping[str, str]) -> None:
+    """A budget of another order of size says which sources it is for: at any other it would be budget=standard."""
+    folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    sizes = {file.stem for folder in folders for file in (folder / "large" / chosen["budget"]).glob("*.yaml")}
+    if sizes and chosen["source"] not in sizes:
+        raise ValueError(
+            f"budget={chosen['budget']}: expected source={'|'.join(sorted(sizes))}, got {chosen['source']}"
+        )
+
+
 def run_task(config: DictConfig) -> Record | None:
     """What Hydra calls: one composed configuration to its finished record.
 
@@ -144,6 +148,8 @@ def run_task(config: DictConfig) -> Record | None:
     mode = HydraConfig.get().mode if HydraConfig.initialized() else None
     tally.multirun |= mode is RunMode.MULTIRUN
     try:
+        if HydraConfig.initialized():
+            _check_budget(HydraConfig.get().runtime.choices)
         settings = plain(config)
         done = run_folder.finished_record(run_folder.run_directory(settings))
         reused = reuse(settings) if done is None else None

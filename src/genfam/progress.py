@@ -49,3 +49,9 @@ def shown(label: str = "", *, quiet: bool = False) -> Iterator[Progress]:
         prefix = f"{label}  " if label else ""
         bar = bars.add_task(f"{prefix}starting", total=1.0)
         yield lambda share, text: bars.update(bar, completed=share, description=f"{prefix}{text}")
+
+
+def headline(reason: str) -> str:
+    """The line of a record's reason that says most: the last one of a traceback, else the first."""
+    lines = reason.strip().split("\n")
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

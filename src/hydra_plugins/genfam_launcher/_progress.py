@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Column
 
-from genfam.cli import headline
+from genfam.progress import headline
 from hydra_plugins.genfam_launcher._job import Job
 
 ENOUGH_TO_ESTIMATE = 0.05

@@ -82,7 +82,7 @@ def test_what_is_there_is_not_drawn_again_and_nothing_is_lost(folder, monkeypatc
 
 
 def test_a_straight_velocity_needs_one_step(folder, monkeypatch):
-    monkeypatch.setattr(FlowMatching, "velocity", lambda self, t, x: 0.5 * x.new_ones(len(x), 2))
+    monkeypatch.setattr(FlowMatching, "velocity", lambda self, t, x, guidance: 0.5 * x.new_ones(len(x), 2))
     rows = sampling_costs.measure(folder, [1, 4, 16])
     for metric, own in rows.groupby("metric"):
         assert own["value"].to_numpy() == pytest.approx(own["value"].iloc[0], abs=1e-4), metric

@@ -25,6 +25,7 @@ STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/st
 METRICS = (
     "fd_",
     "coverage",
+    "recall",
     "modes_covered",
     "high_quality_share",
     "mode_reverse_kl",

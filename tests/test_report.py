@@ -319,9 +319,9 @@ def test_ties_and_trials_stand_on_the_page(tmp_path):
 
 def test_a_users_own_metric_has_a_column_and_what_compact_tables_leave_out_has_none():
     extra = [
-        Measurement(name, "1", False, Estimate(0.5, 0.1, 500), "digits|n=500") for name in ("worst_marginal", "recall")
+        Measurement(name, "1", False, Estimate(0.5, 0.1, 500), "digits|n=500") for name in ("worst_marginal", "density")
     ]
     frame = to_frame([make("alpha", "digits", seed, 2.0 + seed, extra=extra) for seed in range(3)])
     (digits,) = summarise(scorecard(frame), frame).tables
     assert digits.columns[0] == "fd_net ↓" and digits.columns[-2:] == ["worst_marginal ↓", "diverged"]
-    assert not any(column.startswith("recall") for column in digits.columns)
+    assert not any(column.startswith("density") for column in digits.columns)

@@ -128,11 +128,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def _check_budget(chosen: Mapping[str, str]) -> None:
     """A budget of another order of size says which sources it is for: at any other it would be budget=standard."""
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
-    sizes = {file.stem for folder in folders for file in (folder / "large" / chosen["budget"]).glob("*.yaml")}
+    budget = chosen.get("budget") or "none"  # a stored run's configuration has no groups to choose from
+    sizes = {file.stem for folder in folders for file in (folder / "large" / budget).glob("*.yaml")}
     if sizes and chosen["source"] not in sizes:
-        raise ValueError(
-            f"budget={chosen['budget']}: expected source={'|'.join(sorted(sizes))}, got {chosen['source']}"
-        )
+        raise ValueError(f"budget={budget}: expected source={'|'.join(sorted(sizes))}, got {chosen['source']}")
 
 
 def run_task(config: DictConfig) -> Record | None:
@@ -149,7 +148,7 @@ def run_task(config: DictConfig) -> Record | None:
     tally.multirun |= mode is RunMode.MULTIRUN
     try:
         if HydraConfig.initialized():
-            _check_budget(HydraConfig.get().runtime.choices)
+            _check_budget(dict(HydraConfig.get().runtime.choices))
         settings = plain(config)
         done = run_folder.finished_record(run_folder.run_directory(settings))
         reused = reuse(settings) if done is None else None

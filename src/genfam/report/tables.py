@@ -18,8 +18,9 @@ from genfam.types import Likelihood, Outcome
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
 # After them stand metrics that are not genfam's.
 COLUMNS = (
-    *HEADLINES, "kid", "kd_*", "sliced_wasserstein", "precision", "coverage", "modes_covered", "high_quality_share",
-    "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample", "train_seconds",
+    *HEADLINES, "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
+    "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample",
+    "train_seconds",
 )  # fmt: skip
 # How the kind of a likelihood shows in its cell: a bound on log p bounds the negative log-likelihood from above.
 KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}

@@ -1,16 +1,19 @@
-"""Stand-ins for what cannot be fetched: a set in CIFAR-10's real format, and Inception with random weights."""
+"""Stand-ins: a set in CIFAR-10's real format, Inception with random weights, and a source of a training split alone."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from genfam.families.base import Family
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_batch: int = 10) -> dict[str, Any]:
@@ -55,3 +58,9 @@ def write_inception(path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
             nn.init.kaiming_normal_(module.weight)
     torch.save(network.state_dict(), path)
     return network
+
+
+def look_at(family: Family, train: Tensor) -> None:
+    """`prepare` on (N, *event): of a source it needs no more."""
+    source: Any = SimpleNamespace(train=train)
+    family.prepare(source)

@@ -173,26 +173,6 @@ def test_settings_of_a_metric_that_does_not_exist_are_refused(
     assert cli.plain(OmegaConf.create(idle)) == idle
 
 
-@pytest.mark.parametrize(("budget", "sources"), [("long", "mnist"), ("gpu", "cifar10|cifar10_fid|stacked_mnist")])
-def test_a_budget_of_another_order_is_refused_where_nobody_said_how_large(
-    budget: str, sources: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    got: list[str] = []
-
-    def run(config: dict[str, Any], *, progress: object) -> Record:
-        got.append(config["source"]["name"])
-        return record_of(config, Outcome.OK)
-
-    monkeypatch.setattr(experiment, "run", run)
-    arguments = [f"budget={budget}", f"output_dir={tmp_path}/o", f"data_dir={tmp_path}"]
-    assert cli.main([*arguments, "source=ring"]) == 1
-    assert f"budget={budget}: expected source={sources}, got ring" in capsys.readouterr().err
-    assert cli.main([*arguments, f"source={sources.split('|')[-1]}"]) == 0
-    write(tmp_path / f"mine/large/{budget}/ring.yaml", "# @package _global_\nreference: {train_flops: 1.0e+9}\n")
-    assert cli.main(["--config-dir", str(tmp_path / "mine"), *arguments, "source=ring"]) == 0
-    assert len(got) == 2
-
-
 def test_full_error_shows_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(cli.HydraException, match="Could not override 'sed'"):

@@ -13,6 +13,7 @@ from genfam.families.flow_matching import UNTOLD, FlowMatching
 from genfam.networks.velocity import CODE
 from genfam.seeds import derived_generator
 from genfam.types import Event
+from stand_ins import look_at
 
 CENTRES = torch.tensor([[-2.0, 0.0], [1.0, 1.0], [1.0, -3.0]])
 EVERYWHERE = torch.tensor([[0.3, -0.5]])  # what is told of no cluster
@@ -33,13 +34,6 @@ class Towards(nn.Module):
         variance = (1 - t) ** 2 + (t * SPREAD) ** 2
         velocity = centre + (x - t * centre) * (t * SPREAD**2 - (1 - t)) / variance
         return velocity if self.prediction == "velocity" else x + (1 - t) * velocity
-
-
-class Points:
-    """A source as far as `prepare` looks at it."""
-
-    def __init__(self, train: Tensor) -> None:
-        self.train = train
 
 
 def make(guidance: float, **settings: Any) -> FlowMatching:
@@ -84,7 +78,7 @@ def test_what_an_adaptive_solver_asked_is_counted_and_a_likelihood_leaves_it(pre
     x = torch.randint(3, (300, 2), generator=derived_generator(0, "x"), dtype=torch.uint8)
     settings: dict[str, Any] = {"prediction": prediction, "solver": "dopri5", "clusters": 3, "depth": 1}
     family = FlowMatching(Event((2,), 3), 3000, Optimisation(ema=0.0), 64, guidance=2.0, **settings).eval()
-    family.prepare(Points(x))  # type: ignore[arg-type]
+    look_at(family, x)
     family.model = Towards(prediction)
     family.sample(4, generator=derived_generator(0, "calls"))
     asked = family.evaluations_per_sample
@@ -100,7 +94,7 @@ def test_a_guided_network_of_each_body_learns_samples_and_guides_by_its_average(
     settings: dict[str, Any] = {"body": body, "depth": 1, "clusters": 3, "loss_in": "velocity"}
     family = FlowMatching(event, 9000, Optimisation(ema=0.5), 64, guidance=2.0, prediction=prediction, **settings)
     x = torch.randint(256, (300, 1, 4, 4), generator=g, dtype=torch.uint8)
-    family.prepare(Points(x))  # type: ignore[arg-type]
+    look_at(family, x)
     family.total_updates = 6
     optimisers = family.configure_optimizers()
     for _ in range(4):
@@ -118,7 +112,7 @@ def test_samples_are_guided_and_likelihoods_are_not() -> None:
     plain, guided = make(1.0), make(2.0)
     x = torch.randn(200, 2, generator=derived_generator(0, "x"))
     for family in (plain, guided):
-        family.prepare(Points(x))  # type: ignore[arg-type]  # of Data it needs no more
+        look_at(family, x)
         family.model = Towards("velocity")
     assert torch.equal(plain.log_prob(x), guided.log_prob(x))
     assert guided.likelihood_method == "own cluster of 3, without guidance"
@@ -138,7 +132,7 @@ def test_the_bound_on_levels_is_that_of_the_unguided_flow() -> None:
         settings: dict[str, Any] = {"body": "unet", "depth": 1, "prediction": "data", "clusters": 3}
         event = Event((1, 4, 4), 256)
         family = FlowMatching(event, 3300, Optimisation(ema=0.0), 64, guidance=guidance, **settings).eval()
-        family.prepare(Points(x))  # type: ignore[arg-type]
+        look_at(family, x)
         family.model = Flat()
         return family.log_prob(x[:50])
 
@@ -151,7 +145,7 @@ def test_training_hides_a_tenth_of_the_clusters(guidance: float) -> None:
     """20,000 events: four standard errors, an alarm in 1e-4 or less; none is hidden where sampling is not guided."""
     family = make(guidance)
     x = CENTRES.repeat_interleave(200, dim=0) + 0.1 * torch.randn(600, 2, generator=derived_generator(0, "x"))
-    family.prepare(Points(x))  # type: ignore[arg-type]
+    look_at(family, x)
     torch.manual_seed(0)
     events = x[torch.randint(600, (20_000,))]
     (known,), (told,) = family.label(events), family.told(events)
@@ -170,7 +164,7 @@ def test_the_loss_tells_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     family = make(1.5)
     network = Towards("velocity")
     monkeypatch.setattr(family.model, "forward", network.forward)
-    family.prepare(Points(torch.randn(300, 2)))  # type: ignore[arg-type]
+    look_at(family, torch.randn(300, 2))
     family.loss(torch.randn(2000, 2), "model")
     assert 100 < int((network.told[0] == 3).sum()) < 300
 

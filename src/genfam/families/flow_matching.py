@@ -269,10 +269,11 @@ class FlowMatching(Family):
         """Carry (n, *shape) draws of p_init along the flow to t = 1, if there are (n,) clusters each along its own."""
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
-            self.measured_evaluations += 1 + (guidance > 1)
+            self.measured_evaluations += calls
             return self.velocity(t, x, *label, guidance=guidance)
 
-        self.measured_evaluations = 0.0 if self.prediction != "data" else 1.0 + (guidance > 1)  # of the last step
+        calls = 1 + (guidance > 1)
+        self.measured_evaluations = float(calls if self.prediction == "data" else 0)  # of the last step
         options: dict[str, Any] = {"method": ADAPTIVE.get(self.solver), "rtol": self.tolerance, "atol": self.tolerance}
         # A prediction of the data is the end of the path as seen from here, and the last step goes there. At t = 1
         # itself its velocity is 0/0: a corrector that asks for it leaves half of the noise of that step in the sample

@@ -11,7 +11,9 @@ from genfam import cli, experiment, run_folder
 from genfam.types import Outcome, Record
 
 
-@pytest.mark.parametrize(("budget", "sources"), [("long", "fashion_mnist|mnist"), ("gpu", "cifar10|cifar10_fid|stacked_mnist")])
+@pytest.mark.parametrize(
+    ("budget", "sources"), [("long", "fashion_mnist|mnist"), ("gpu", "cifar10|cifar10_fid|stacked_mnist")]
+)
 def test_a_budget_of_another_order_is_refused_where_nobody_said_how_large(
     budget: str, sources: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,15 +15,18 @@ import pandas as pd
 from pages import ROOT, keep_block
 
 from genfam import published
+from genfam.records import load_published
 
-SUITES = ("likelihood", "images", "modes", "standard")  # the first that has the cell
+SUITES = ("likelihood", "images", "modes", "standard", "gpu")  # the first that has the cell
 
 
 @cache
 def compared() -> pd.DataFrame:
     """Every published number beside our published scorecards."""
-    files = [ROOT / "results" / suite / "scorecard.csv" for suite in SUITES]
-    return published.compare(pd.read_csv(file) for file in files if file.exists())
+    folders = [folder for suite in SUITES if (folder := ROOT / "results" / suite).is_dir()]
+    records = [record for folder in folders for record in load_published(folder)]
+    cards = [pd.read_csv(folder / "scorecard.csv") for folder in folders]
+    return published.compare(cards, published.settings_of(records))
 
 
 def table() -> str:

@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 
 from genfam import published
+from genfam.records import load_published
 
 COLUMNS = ["source", "model", "family", "metric", "value", "stderr", "unit", "samples", "protocol", "paper", "table"]
 KEYS = {
     "samples",
     "mode",
+    "modes",
+    "sigma",
+    "training set",
     "classifier",
     "features",
     "reference",
@@ -61,8 +65,9 @@ def card(
     return pd.DataFrame([base, base | {"metric": "train_flops", "mean": 2.6e12, "fingerprint": "cost"}])
 
 
-def one(theirs: pd.DataFrame, *cards: pd.DataFrame) -> dict[Any, Any]:
-    (found,) = published.compare(cards, theirs).to_dict("records")
+def one(theirs: pd.DataFrame, *cards: pd.DataFrame, **source: Any) -> dict[Any, Any]:
+    names = {(name, cell) for card in cards for name, cell in zip(card["suite"], card["source"], strict=True)}
+    (found,) = published.compare(cards, dict.fromkeys(names, source), theirs).to_dict("records")
     return found
 
 
@@ -118,10 +123,10 @@ def test_the_same_measurement_is_called_so_and_training_is_named_all_the_same() 
             "runs: one there, mean of 5 here",
         ),
         (
-            {"protocol": "binarisation: fixed; runs: one", "samples": math.nan},
-            "binarised_mnist|n=2500|ref=test:9|binarised_resnet|kind=exact",
+            {"protocol": "modes: 1000; runs: one"},
+            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:10000",
             "no",
-            "binarisation: fixed there, dynamic here",
+            "modes: 1000 there, 10000 here",
         ),
         (
             {"protocol": "reference: training split; runs: one", "samples": math.nan},
@@ -135,6 +140,47 @@ def test_what_differs_is_named(theirs: dict[str, Any], ours: str, verdict: str, 
     found = one(row(**theirs), card(ours))
     assert found["same_protocol"] == verdict
     assert said in found["differences"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "source", "verdict", "said"),
+    [
+        ("sigma: 0.05", {"sigma": 0.05}, "yes", ""),
+        ("sigma: 0.01", {"sigma": "0.1"}, "no", "sigma: 0.01 there, 0.1 here"),
+        (
+            "training set: 100,000 points",
+            {"sigma": 0.05},
+            "yes",
+            "training set: 100,000 points there, 1,000,000 points",
+        ),
+        ("binarisation: fixed", {"dynamic": True}, "no", "binarisation: fixed there, dynamic here"),
+        ("binarisation: dynamic", {"dynamic": False}, "no", "binarisation: dynamic there, fixed here"),
+        ("binarisation: fixed", {"dynamic": False}, "yes", ""),
+    ],
+)
+def test_another_world_of_the_same_name_is_another_protocol(
+    theirs: str, source: dict[str, Any], verdict: str, said: str
+) -> None:
+    found = one(row(protocol=f"{theirs}; runs: mean of 10"), card(), **source)
+    assert found["same_protocol"] == verdict
+    assert said in found["differences"]
+
+
+def test_a_distance_to_the_training_split_stands_beside_one_that_is() -> None:
+    theirs = row(metric="train_fid", protocol="features: Inception-v3; reference: training split; runs: mean of 5")
+    ours = card("cifar10|n=2500|ref=train:50000|inception|weights=1|frechet", metric="train_fid")
+    assert one(theirs, ours)["same_protocol"] == "yes"
+    held_out = card("cifar10|n=2500|ref=test:10000|inception|weights=1|frechet", metric="train_fid")
+    assert one(theirs, held_out)["differences"] == "reference: training split there, test split here"
+
+
+def test_wide_modes_of_broken_gans_are_not_called_the_papers_protocol() -> None:
+    folder = Path(__file__).parent.parent / "results" / "gan_failures"
+    card = pd.read_csv(folder / "scorecard.csv")
+    found = published.compare([card], published.settings_of(load_published(folder)))
+    beside = found[found["ours"].notna() & (found["table"] != published.NOT_VERIFIED)]
+    assert len(beside) and set(beside["same_protocol"]) == {"no"}
+    assert beside["differences"].str.contains("sigma: 0.01 there, 0.1 here").all()
 
 
 def test_the_first_card_with_the_cell_is_asked_and_none_is_said_to_be_none() -> None:
@@ -154,13 +200,13 @@ def test_the_short_table_has_verified_numbers_beside_ours_and_those_of_sources_w
         [row(), row(model="VEEGAN", value=24.6, stderr=math.nan, table="not verified"), row(source="ring"),
          row(model="PacGAN4", value=24.8, stderr=0.2), row(metric="mode_reverse_kl", value=0.4)]
     )  # fmt: skip
-    text = published.short_markdown(published.compare([card()], theirs))
+    text = published.short_markdown(published.compare([card()], {}, theirs))
     assert text.splitlines()[2:] == [
         "| grid | modes_covered | GAN 17.3 ± 0.8, PacGAN4 24.8 ± 0.2 | 25 [24.5, 25.5] (gan) | yes | "
         "runs: mean of 10 there, mean of 5 here |",
         "| ring | modes_covered | GAN 17.3 ± 0.8 | – | no run of ours | – |",
     ]
-    whole = published.markdown(published.compare([card()], theirs))
+    whole = published.markdown(published.compare([card()], {}, theirs))
     assert len(whole.splitlines()) == 7
     theirs_alone = "theirs is samples: 2500; mode: one sample within 3 sigma; runs: mean of 10"
     assert f"| ring | modes_covered | GAN | 17.3 ± 0.8 | – | no run of ours | {theirs_alone} | p; Table 1 |" in whole

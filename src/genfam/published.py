@@ -2,7 +2,8 @@
 
 `benchmarks/published/*.csv` hold what papers say: value, standard error, samples, protocol (`key: value; key: value`),
 paper, and the table that the number was read in, or `not verified`. Ours come from a scorecard; what our protocol was
-is read from its fingerprints. Nothing here draws: the report and `make compare` show what `compare` gives.
+is read from its fingerprints and from the settings of its source. Nothing here draws: the report and `make compare`
+show what `compare` gives.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from genfam.sources.base import KnownSource
+from genfam.types import Record
+
 COLUMNS = (
     "source", "metric", "unit", "model", "family", "published", "stderr", "ours", "ci_low", "ci_high", "suite",
     "same_protocol", "differences", "paper", "table",
@@ -21,7 +25,7 @@ COLUMNS = (
 NOT_VERIFIED = "not verified"
 NOT_STATED = "not stated"
 # They make models differ, not measurements: named among the differences, but they do not decide `same_protocol`.
-OF_TRAINING = ("runs", "compute")
+OF_TRAINING = ("runs", "training set", "compute")
 NO_RUN = "no run of ours"
 
 
@@ -45,11 +49,20 @@ def load(folder: Path | None = None) -> pd.DataFrame:
     return pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
 
 
-def compare(cards: Iterable[pd.DataFrame], published: pd.DataFrame | None = None) -> pd.DataFrame:
+Settings = Mapping[tuple[str, str], Mapping[str, Any]]  # of sources: (suite, source) -> its part of the configuration
+
+
+def settings_of(records: Iterable[Record]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The settings of the sources of these runs."""
+    return {(record.suite, record.source): record.config.get("source", {}) for record in records}
+
+
+def compare(cards: Iterable[pd.DataFrame], settings: Settings, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per published number, with our cell of the same source, family and metric.
 
     Args:
         cards: scorecards as `genfam.scorecard.scorecard` gives them; the first that has the cell is asked.
+        settings: of the cards' sources, whose names do not say how wide the modes are.
         published: as `load` gives it, which is the default.
 
     Returns:
@@ -60,10 +73,10 @@ def compare(cards: Iterable[pd.DataFrame], published: pd.DataFrame | None = None
     """
     cards = list(cards)
     rows = load() if published is None else published
-    return pd.DataFrame([_compared(row, cards) for row in rows.to_dict("records")], columns=list(COLUMNS))
+    return pd.DataFrame([_compared(row, cards, settings) for row in rows.to_dict("records")], columns=list(COLUMNS))
 
 
-def _compared(row: Mapping[Any, Any], cards: Sequence[pd.DataFrame]) -> dict[str, Any]:
+def _compared(row: Mapping[Any, Any], cards: Sequence[pd.DataFrame], settings: Settings) -> dict[str, Any]:
     base = {key: row[key] for key in ("source", "metric", "unit", "model", "family", "stderr", "paper", "table")}
     base |= {"published": float(row["value"])}
     for card in cards:
@@ -72,7 +85,9 @@ def _compared(row: Mapping[Any, Any], cards: Sequence[pd.DataFrame]) -> dict[str
         if len(cells) and not math.isnan(cells.iloc[0]["mean"]):
             cell = cells.iloc[0].to_dict()
             flops = own.loc[own["metric"] == "train_flops", "mean"]
-            differences = _differences(row, our_protocol(cell, float(flops.iloc[0]) if len(flops) else math.nan))
+            source = settings.get((cell["suite"], cell["source"]), {})
+            ours = our_protocol(cell, source, float(flops.iloc[0]) if len(flops) else math.nan)
+            differences = _differences(row, ours)
             return base | {
                 "ours": cell["mean"], "ci_low": cell["ci_low"], "ci_high": cell["ci_high"], "suite": cell["suite"],
                 "same_protocol": _verdict(str(row["table"]), differences),
@@ -98,25 +113,34 @@ def protocol_of(row: Mapping[Any, Any]) -> dict[str, str]:
     return found
 
 
-def our_protocol(cell: Mapping[Any, Any], train_flops: float) -> dict[str, str]:
-    """What the fingerprint of a scorecard's cell says of our measurement, in the words of the published tables."""
-    source, *parts = str(cell["fingerprint"]).split("|")
+def our_protocol(cell: Mapping[Any, Any], source: Mapping[str, Any], train_flops: float) -> dict[str, str]:
+    """Our measurement in the words of the published tables.
+
+    Args:
+        cell: of a scorecard, whose fingerprint says how it was measured.
+        source: its settings.
+        train_flops: of one run.
+    """
+    parts = str(cell["fingerprint"]).split("|")[1:]
     said = dict(part.split("=", 1) for part in parts if "=" in part)
     extractor = next((part for part in parts if "=" not in part), "")
     reference = said.get("ref", "").partition(":")[0]
     kinds = {"exact": "exact", "lower_bound": "bound", "estimate": "estimate"}
     by = f" by {said['by']}" if "by" in said else ""
-    modes = {"known": "one sample within 3 sigma", "classes": "one sample of the class"}
+    kind, _, count = said.get("modes", "").partition(":")
+    points = "sigma" in source  # drawn from a density that we know
     return {
         "samples": said.get("n", ""),
-        "mode": modes.get(said.get("modes", "").partition(":")[0], ""),
+        "mode": {"known": "one sample within 3 sigma", "classes": "one sample of the class"}.get(kind, ""),
+        "modes": count,
+        "sigma": f"{float(source['sigma']):g}" if points else "",
         "classifier": extractor,
-        "features": "Inception-v3" if cell["metric"] == "fid" else extractor,
-        "reference": f"{reference} split" if reference else "",
+        "features": "Inception-v3" if extractor == "inception" else extractor,
+        "reference": {"train": "training split", "test": "test split"}.get(reference, ""),
         "likelihood": kinds.get(said.get("kind", ""), "") + by,
         "events": said.get("events", ""),
-        # the source's default; a fingerprint does not say source.dynamic=false, which no published record of ours has
-        "binarisation": "dynamic" if source.startswith("binarised") else "",
+        "binarisation": ("dynamic" if source["dynamic"] else "fixed") if "dynamic" in source else "",
+        "training set": f"{KnownSource.train_size:,} points" if points else "",
         "runs": f"mean of {int(cell['n_ok'])}",
         "compute": NOT_STATED if math.isnan(train_flops) else f"{train_flops:.2g} FLOPs",
     }

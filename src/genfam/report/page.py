@@ -16,7 +16,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from genfam.published import compare, ours_of, theirs
+from genfam.published import compare, ours_of, settings_of, theirs
 from genfam.records import as_tuned, learning_rate_factor, role_of
 from genfam.report import definitions, interactive
 from genfam.report.answer import Answer, answer, sentence
@@ -139,7 +139,7 @@ def build(
         configurations,
         _diagnoses(tuned),
         _profile(whole, families),
-        _papers(found),
+        _papers(found, tuned),
         published,
         summary.facts.get("date", ""),
     )
@@ -287,9 +287,9 @@ def _profile(skills: Mapping[str, Mapping[str, Sequence[float]]], families: Mapp
     )
 
 
-def _papers(found: Findings) -> list[dict[str, str]]:
+def _papers(found: Findings, records: Iterable[Record]) -> list[dict[str, str]]:
     """A row per published number of a cell that this suite has, with ours and what differs in protocol."""
-    compared = compare([found.card])
+    compared = compare([found.card], settings_of(records))
     rows: list[dict[Any, Any]] = compared[compared["ours"].notna()].to_dict("records")
     plain = ("source", "metric", "model", "family", "same_protocol", "differences", "paper", "table")
     return [{key: str(row[key]) for key in plain} | {"theirs": theirs(row), "ours": ours_of(row)} for row in rows]

@@ -22,6 +22,7 @@ UNSAID: dict[str, Any] = {
     "precision": "float32",
     "family.clusters": 0,
     "family.guidance": 1.0,
+    "family.untold_bottleneck": True,
     "family.posterior_layers": 0,
     "family.local_latents": 0,
 }

@@ -7,11 +7,11 @@ import torch
 from torchdiffeq import odeint
 
 from genfam.families.base import Optimisation, Sampling
+from genfam.families.coupling import couple
 from genfam.families.divergence import exact_divergence, hutchinson_divergence
 from genfam.families.flow_matching import (
     SOLVERS,
     FlowMatching,
-    couple,
     path,
     velocity_from,
 )

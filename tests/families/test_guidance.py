@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genfam.families.base import Optimisation
 from genfam.families.flow_matching import UNTOLD, FlowMatching
-from genfam.networks.velocity import CODE
+from genfam.networks.velocity import CODE, DenseBlock, VelocityUNet
 from genfam.seeds import derived_generator
 from genfam.types import Event
 from stand_ins import look_at
@@ -106,6 +106,36 @@ def test_a_guided_network_of_each_body_learns_samples_and_guides_by_its_average(
     assert not torch.allclose(told, untold)
     assert torch.allclose(family.predict(t, state, label, guidance=2.0), 2 * told - untold, atol=1e-6)
     assert family.sample(5, generator=g).shape == (5, 1, 4, 4)
+
+
+def test_told_nothing_a_network_can_go_without_its_bottleneck() -> None:
+    event, g = Event((1, 8, 8), 256), derived_generator(0, "x")
+    settings: dict[str, Any] = {"body": "unet", "depth": 2, "clusters": 3, "bottleneck": 8, "patch": 2}
+    torch.manual_seed(0)
+    family = FlowMatching(
+        event, 18_000, Optimisation(ema=0.0), 64, guidance=2.0, untold_bottleneck=False, **settings
+    ).eval()
+    net = family.model
+    assert isinstance(net, VelocityUNet)
+    for parameter in net.parameters():  # blocks begin as the identity
+        torch.nn.init.normal_(parameter, std=0.2, generator=g)
+    state, label, t = torch.randn(4, 1, 8, 8, generator=g), torch.arange(4), torch.full((4,), 0.4)
+    whole = net(state, t, label)
+    (dense,) = (block for block in net.below if isinstance(block, DenseBlock))
+    with torch.no_grad():
+        dense.exit.weight.zero_()
+        dense.exit.bias.zero_()
+    without = net(state, t, label)
+    assert torch.equal(whole[3], without[3]) and not torch.isclose(whole[:3], without[:3]).all(dim=(1, 2, 3)).any()
+    net(state, t, label)[3].sum().backward()
+    assert dense.enter.weight.grad is not None and not dense.enter.weight.grad.any()
+
+
+@pytest.mark.parametrize("changes", [{"body": "mlp"}, {"bottleneck": 0}, {"guidance": 1.0}])
+def test_a_network_without_a_bottleneck_cannot_go_without_it(changes: dict[str, Any]) -> None:
+    settings = {"body": "unet", "bottleneck": 8, "clusters": 3, "guidance": 2.0, "depth": 1} | changes
+    with pytest.raises(ValueError, match="untold_bottleneck=false: expected body=unet with a bottleneck, and guidance"):
+        FlowMatching(Event((1, 8, 8), 256), 20_000, Optimisation(), 64, untold_bottleneck=False, **settings)
 
 
 def test_samples_are_guided_and_likelihoods_are_not() -> None:

@@ -15,6 +15,7 @@ References:
     Karras, T. et al. 2022. EDM. https://arxiv.org/abs/2206.00364 (algorithm 1, the last step)
     Ho, J. & Salimans, T. 2022. Classifier-free diffusion guidance. https://arxiv.org/abs/2207.12598 (equation 6,
         where our guidance is 1 + w; algorithm 1)
+    Karras, T. et al. 2024. Guiding a diffusion model with a bad version of itself. https://arxiv.org/abs/2406.02507
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torchdiffeq import odeint
 from genfam.families.base import Family, Optimisation, Sampling
 from genfam.families.clusters import Clusters
 from genfam.families.codec import Codec
+from genfam.families.coupling import couple
 from genfam.families.divergence import exact_divergence, hutchinson_divergence
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy
 from genfam.networks.sizing import fit_width
@@ -92,6 +94,8 @@ class FlowMatching(Family):
             sampling draws by its share; 0 = none.
         guidance: of sampling by the cluster: the velocity without it + guidance × what knowing it changes; 1 = none.
             Above 1 samples are more like their cluster than the data are, and no draws from what `log_prob` is of.
+        untold_bottleneck: whether the unet has its bottleneck where it is told no cluster. Without it guidance leads
+            away from a weaker network too (Karras et al. 2024, section 3).
         coupling: `independent`, or `optimal_transport` within the minibatch (POT, extra `ot`; its work on the
             CPU is not matrix multiplication and so not in the counted FLOPs).
         times: `uniform` or `logit_normal` (Esser et al. 2024, section 3.1).
@@ -126,6 +130,7 @@ class FlowMatching(Family):
         loss_in: str = "prediction",
         clusters: int = 0,
         guidance: float = 1.0,
+        untold_bottleneck: bool = True,
         coupling: str = "independent",
         times: str = "uniform",
         times_mean: float = 0.0,
@@ -157,6 +162,11 @@ class FlowMatching(Family):
             raise ValueError(
                 f"guidance: expected 1 (none) or more, above 1 with clusters; got {guidance} and clusters={clusters}"
             )
+        if not untold_bottleneck and not (body == "unet" and bottleneck and guidance > 1):
+            raise ValueError(
+                "untold_bottleneck=false: expected body=unet with a bottleneck, and guidance above 1; "
+                f"got body={body}, bottleneck={bottleneck} and guidance={guidance}"
+            )
         self.prediction, self.loss_in, self.coupling, self.times = prediction, loss_in, coupling, times
         self.guidance = guidance
         self.times_mean, self.times_spread = times_mean, times_spread
@@ -168,7 +178,7 @@ class FlowMatching(Family):
 
         def network(width: int) -> nn.Module:
             if body == "unet":
-                return VelocityUNet(event.shape, width, depth, patch, bottleneck, classes)
+                return VelocityUNet(event.shape, width, depth, patch, bottleneck, classes, not untold_bottleneck)
             if body == "dit":
                 return VelocityDiT(event.shape, width, depth, patch, classes=classes)
             return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout, classes)
@@ -370,21 +380,6 @@ class FlowMatching(Family):
         log_init = -0.5 * x0.square().sum(dim=1) - 0.5 * x0.shape[1] * math.log(2 * math.pi)
         log_density: Tensor = log_init + integral
         return log_density
-
-
-def couple(x0: Tensor, x1: Tensor) -> Tensor:
-    """Reorder the noise so that it pairs with the data at least squared cost (exact optimal transport).
-
-    Raises:
-        ImportError: POT is not installed.
-    """
-    try:
-        import ot
-    except ImportError as error:
-        raise ImportError("coupling=optimal_transport needs POT: pip install 'genfam[ot]'") from error
-    cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().cpu().numpy()
-    plan = ot.emd(ot.unif(len(x1)), ot.unif(len(x0)), cost)
-    return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]
 
 
 def unknown(clusters: Clusters | None, label: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ SUITES = ("likelihood", "images", "modes", "standard", "gpu")  # the first that 
 @cache
 def compared() -> pd.DataFrame:
     """Every published number beside our published scorecards."""
-    folders = [folder for suite in SUITES if (folder := ROOT / "results" / suite).is_dir()]
+    folders = [folder for suite in SUITES if (folder := ROOT / "results" / suite).exists()]
     records = [record for folder in folders for record in load_published(folder)]
     cards = [pd.read_csv(folder / "scorecard.csv") for folder in folders]
     return published.compare(cards, published.settings_of(records))

@@ -12,7 +12,9 @@ from torch import Tensor
 
 
 def couple(x0: Tensor, x1: Tensor) -> Tensor:
-    """Reorder the noise so that it pairs with the data at least squared cost (exact optimal transport).
+    """(B, *shape) noise, (B, *shape) data -> the noise in the order that pairs them at least squared cost.
+
+    Exact optimal transport within the batch.
 
     Raises:
         ImportError: POT is not installed.

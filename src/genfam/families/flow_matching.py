@@ -8,8 +8,6 @@ References:
     Lipman, Y. et al. 2023. Flow matching for generative modeling. https://arxiv.org/abs/2210.02747
         (equation 9, the conditional objective; σ_min = 0; appendix C, likelihood)
     Liu, X., Gong, C. & Liu, Q. 2023. Flow straight and fast. https://arxiv.org/abs/2209.03003 (equation 1)
-    Tong, A. et al. 2024. Improving and generalizing flow-based generative models with minibatch optimal
-        transport. https://arxiv.org/abs/2302.00482 (section 3.2, coupling)
     Grathwohl, W. et al. 2019. FFJORD. https://arxiv.org/abs/1810.01367 (equation 4)
     Esser, P. et al. 2024. https://arxiv.org/abs/2403.03206 (section 3.1, logit-normal times)
     Karras, T. et al. 2022. EDM. https://arxiv.org/abs/2206.00364 (algorithm 1, the last step)
@@ -178,7 +176,7 @@ class FlowMatching(Family):
 
         def network(width: int) -> nn.Module:
             if body == "unet":
-                return VelocityUNet(event.shape, width, depth, patch, bottleneck, classes, not untold_bottleneck)
+                return VelocityUNet(event.shape, width, depth, patch, bottleneck, classes, untold_bottleneck)
             if body == "dit":
                 return VelocityDiT(event.shape, width, depth, patch, classes=classes)
             return VelocityMLP(event.shape, width, depth, frequencies, frequency_scale, dropout, classes)

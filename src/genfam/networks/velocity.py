@@ -93,7 +93,7 @@ class VelocityUNet(nn.Module):
         bottleneck: units of a fully connected layer over all positions in the middle; 0 = none. Convolutions carry
             a stroke's ends to each other slowly; a dense layer has a hundred times their parameters per FLOP.
         classes: number of labels; 0 = it is told none.
-        last_without: with the last label it goes without its bottleneck: a weaker network in the same weights.
+        untold_bottleneck: whether it has its bottleneck with the last label too, which stands for none.
 
     Raises:
         ValueError: patches do not tile the image, or without patches its height or width is odd.
@@ -107,10 +107,10 @@ class VelocityUNet(nn.Module):
         patch: int = 1,
         bottleneck: int = 0,
         classes: int = 0,
-        last_without: bool = False,
+        untold_bottleneck: bool = True,
     ) -> None:
         super().__init__()
-        self.without = classes - 1 if last_without else None
+        self.label_without_bottleneck = None if untold_bottleneck else classes - 1
         channels, height, across = shape
         if patch == 1 and (height % 2 or across % 2):
             raise ValueError(f"expected an even height and width, got {height} × {across}")
@@ -144,10 +144,9 @@ class VelocityUNet(nn.Module):
         skip = self.before(self.enter(self.gather(x)), condition)
         h = self.down(skip)
         for block in self.below:
-            after = block(h, condition)
-            if label is not None and self.without is not None and isinstance(block, DenseBlock):
-                after = torch.where((label == self.without)[:, None, None, None], h, after)
-            h = after
+            before, h = h, block(h, condition)
+            if label is not None and self.label_without_bottleneck is not None and isinstance(block, DenseBlock):
+                h = torch.where((label == self.label_without_bottleneck)[:, None, None, None], before, h)
         out: Tensor = self.spread(self.exit(self.after(skip + self.up(h), condition)))
         return out
 

@@ -61,8 +61,8 @@ def test_contract(family_name: str, source_name: str) -> None:
     family.eval()
     if family.trains:
         with torch.no_grad():  # layers that begin as zeros would draw one picture from all noise, to 17 levels
-            for p in family.sampling_network.parameters():
-                p.add_(0.1 * torch.randn_like(p))
+            for p in family.sampler.parameters():
+                p.add_(0.03 * torch.randn_like(p))
     x = family.sample(5, generator=derived_generator(0, "a"))
     assert x.shape == (5, *source.event.shape)
     assert x.dtype == (torch.float32 if source.event.levels is None else torch.uint8)
@@ -80,7 +80,9 @@ def test_contract(family_name: str, source_name: str) -> None:
         family.choose_sampling(2)
         twice = family.evaluations_per_sample
         family.choose_sampling(1)
-        assert family.evaluations_per_sample == twice / 2
+        once = family.evaluations_per_sample
+        # A path whose last step has no corrector (prediction=data) asks 2 n - 1 times, else 2 n.
+        assert twice in (2 * once, 3 * once)
         assert family.sample(5, generator=derived_generator(0, "a")).shape == x.shape
         family.choose_sampling(before.steps, before.solver)
         assert family.sampling == before

@@ -19,7 +19,7 @@ from pages import ROOT, keep_block
 from genfam.published import three_digits
 
 SUITES = ("standard", "quick")  # the first that is published
-FULL_SIZE = ("images", "modes", "likelihood")  # and each of these that is
+FULL_SIZE = ("images", "modes", "stacked_digits", "likelihood")  # and each of these that is
 STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
 # what the README shows; the rest stands in results/*/scorecard.md
 METRICS = (
@@ -61,6 +61,12 @@ def says_nothing(rows: pd.DataFrame) -> bool:
     return rows["mean"].nunique() == 1
 
 
+def classifiers(provenance: dict[str, Any]) -> str:
+    """How many test images the classifiers that measured have right, where it was written down."""
+    said = [f"`{name.split('|')[0]}` has {share:.2%} of" for name, share in provenance.get("classifiers", {}).items()]
+    return f", classifier {', '.join(said)} test images right" if said else ""
+
+
 def block(results: Path) -> str:
     """The Markdown between the markers, from a folder of `results`."""
     card = pd.read_csv(results / "scorecard.csv")
@@ -69,7 +75,7 @@ def block(results: Path) -> str:
     lines = [
         f"`results/{results.name}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
         f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, "
-        f"{'; '.join(provenance['devices'])}, command `{provenance['command']}`.",
+        f"{'; '.join(provenance['devices'])}, command `{provenance['command']}`{classifiers(provenance)}.",
         "",
         f"![Fréchet distance of every family, relative to the oracle](results/{results.name}/figures/headline.png)",
         "",

@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from genfam.metrics.extractors import classifier_fingerprint
 from genfam.records import (
     FRAME_COLUMNS,
     REPORT_FILES,
@@ -277,6 +280,27 @@ def test_publish_writes_everything_and_loads_again(tmp_path):
     assert facts["packages"] == {"torch": ["2.14.1"]}
     assert facts["machine"]["cores"] >= 1
     assert {"commit", "dirty", "date", "python"} <= facts.keys()
+
+
+def test_provenance_has_the_classifiers_that_measured(tmp_path):
+    own, other = {"w": torch.ones(2)}, {"w": torch.zeros(2)}
+    names = [classifier_fingerprint("net", "0123abcd", state) for state in (own, other)]
+    metrics = [Measurement("fd_net", "1", False, Estimate(0.1, 0.01, 500), f"digits|n=500|{names[0]}|frechet")]
+    folder = fill(tmp_path, make(metrics=metrics))
+    cache = folder.parent / ".cache"
+    cache.mkdir()
+
+    def published() -> dict[str, float]:
+        target = publish(folder, tmp_path / "results", "c")
+        return strict((target / "provenance.json").read_text())["classifiers"]
+
+    assert published() == {}
+    save_file(other, cache / "net-0123abcd.safetensors", {"test_accuracy": "0.5"})
+    assert published() == {}, "of another training: the same recipe, other weights"
+    save_file(own, cache / "net-0123abcd.safetensors", {"test_accuracy": "0.9954"})
+    assert published() == {names[0]: 0.9954}
+    (cache / "net-0123abcd.safetensors").write_bytes(b"cut off")
+    assert published() == {names[0]: 0.9954}, "what was published is kept where the records still name it"
 
 
 def test_publish_refuses(tmp_path):

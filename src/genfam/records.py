@@ -25,6 +25,7 @@ import pandas as pd
 import psutil
 
 from genfam import environment
+from genfam.metrics.extractors import stored_accuracies
 from genfam.serialisation import record_from_json, record_to_json, write_atomically
 from genfam.types import CurvePoint, Outcome, Record, Status
 
@@ -233,6 +234,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:
     """Write `results_dir/<suite>`: records.jsonl, provenance.json, and the report that stands in the store.
 
+    The provenance has the test accuracy of each classifier that is in the store's `.cache` and measured a record.
+
     `genfam.report.publish` makes that report anew and then calls this; alone, this refuses a report that is missing
     or older than a record. Published records are without machine paths; reasons and curves are cut to
     `PUBLISHED_REASON_LENGTH` characters and `PUBLISHED_CURVE_POINTS` points per metric (the last one kept).
@@ -259,7 +262,10 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     if stale:
         raise ValueError(f"{store.folder}: expected a report newer than its records, got missing or older {stale}")
     target = Path(results_dir) / records[0].suite
-    facts = provenance(records, command)
+    origin = target / "provenance.json"
+    known = json.loads(origin.read_text(encoding="utf-8")).get("classifiers", {}) if origin.exists() else {}
+    accuracies = known | stored_accuracies(store.folder.parent / ".cache")
+    facts = provenance(records, command) | {"classifiers": used_by(records, accuracies)}
     lines = [record_to_json(publishable(record)) for record in records]
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
     figures = sorted(path for kind in FIGURES for path in (store.folder / "figures").glob(kind))
@@ -271,8 +277,14 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
         destination = target / file.relative_to(store.folder)
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, destination)
-    write_atomically(target / "provenance.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_atomically(origin, json.dumps(facts, indent=1, allow_nan=False) + "\n")
     return target
+
+
+def used_by(records: Iterable[Record], accuracies: Mapping[str, float]) -> dict[str, float]:
+    """Of classifiers' test accuracies by fingerprint, those by which these records were measured."""
+    used = "\n".join({measurement.fingerprint for record in records for measurement in record.metrics})
+    return {fingerprint: accuracy for fingerprint, accuracy in accuracies.items() if fingerprint in used}
 
 
 def check_publishable(store: Store, records: list[Record], *, allow_mixed: bool = False) -> None:

@@ -69,6 +69,7 @@ def test_training_happens_once_and_in_the_cache(trained, monkeypatch):
     assert again.test_accuracy == classifier.test_accuracy
     assert torch.equal(again.features(x), classifier.features(x))
     assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".safetensors"]
+    assert extractors.stored_accuracies(cache) == {classifier.fingerprint: classifier.test_accuracy}
 
 
 def small(cache, **options):

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -160,9 +160,7 @@ class Classifier(Extractor):
     @cached_property
     def fingerprint(self) -> str:
         """Name, hash of data and hyperparameters, hash of the weights."""
-        state = self.network.state_dict()
-        digest = hashlib.sha256(b"".join(state[key].cpu().numpy().tobytes() for key in sorted(state)))
-        return f"{self.name}|recipe={self.recipe}|weights={digest.hexdigest()[:12]}"
+        return classifier_fingerprint(self.name, self.recipe, self.network.state_dict())
 
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) levels -> (N, images per event × features) float64."""
@@ -225,6 +223,31 @@ class Classifier(Extractor):
         finally:
             torch.set_num_threads(threads)
         return float((torch.cat(logits).argmax(dim=1) == test_y).double().mean())
+
+
+def classifier_fingerprint(name: str, recipe: str, state: Mapping[str, Tensor]) -> str:
+    """Name, hash of data and hyperparameters, hash of the weights."""
+    digest = hashlib.sha256(b"".join(state[key].cpu().numpy().tobytes() for key in sorted(state)))
+    return f"{name}|recipe={recipe}|weights={digest.hexdigest()[:12]}"
+
+
+def stored_accuracies(cache_dir: str | Path) -> dict[str, float]:
+    """Share of test images that each classifier in a cache has right, by the classifier's fingerprint.
+
+    What is no whole file of a classifier is left out, as `Classifier` would train it again.
+    """
+    found = {}
+    for path in sorted(Path(cache_dir).glob("*-*.safetensors")):
+        name, recipe = path.stem.rsplit("-", 1)
+        try:
+            with safe_open(path, framework="pt") as stored:
+                accuracy = float(stored.metadata()["test_accuracy"])
+                keys = stored.keys()
+                state = {key: stored.get_tensor(key) for key in keys}
+        except (SafetensorError, KeyError, TypeError):
+            continue
+        found[classifier_fingerprint(name, recipe, state)] = accuracy
+    return found
 
 
 def content_hash(tensors: tuple[Tensor, ...], options: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Full-size sets on small files of the same format that the test writes; real ones where they are on the machine."""
 
+import gzip
+import hashlib
 import re
 import struct
 from pathlib import Path
@@ -102,6 +104,26 @@ def test_a_file_too_short_for_its_header_is_named(root, length):
         FileNotFoundError, match=rf"source mnist: cannot be read from {re.escape(str(root))}.*MNIST/raw"
     ):
         len(ImageSet("mnist", root).train)
+
+
+def test_unpacked_files_are_held_against_the_archives_beside_them(root, monkeypatch):
+    from torchvision.datasets import KMNIST
+
+    raw, resources = root / "KMNIST" / "raw", []
+    for name, _ in KMNIST.resources:
+        packed = gzip.compress((raw / name).with_suffix("").read_bytes())
+        (raw / name).write_bytes(packed)
+        resources.append((name, hashlib.md5(packed).hexdigest()))
+    with pytest.raises(ValueError, match=r"source kmnist: expected MD5 bdb82020997e1d708af4cf47b453dcf7 .*\.gz, got"):
+        len(ImageSet("kmnist", root).train)
+    monkeypatch.setattr(KMNIST, "resources", resources)
+    assert len(ImageSet("kmnist", root).train) == 60
+
+    unpacked = raw / "t10k-labels-idx1-ubyte"
+    unpacked.write_bytes(unpacked.read_bytes()[:-1] + b"\x07")  # the last label was 9
+    with pytest.raises(ValueError, match=r"expected in .*t10k-labels-idx1-ubyte what .*\.gz beside it has, got other"):
+        len(ImageSet("kmnist", root).train)
+    assert len(ImageSet("kmnist", root, check=False).train) == 60
 
 
 def test_other_contents_are_refused(root):

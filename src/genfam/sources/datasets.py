@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +33,7 @@ class Dataset:
         place: file or folder below `data_dir` whose absence means that the set is not there.
         shape: (C, H, W).
         contents: SHA-256 of pixels and labels of the training and the test split; None where they are not known to us:
-            CIFAR-10's files are checked by torchvision at every reading, KMNIST's only when they are fetched.
+            CIFAR-10's files are checked by torchvision at every reading, KMNIST's by the archives beside them.
     """
 
     loader: str
@@ -70,7 +71,7 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
 
     Raises:
         FileNotFoundError: no `data_dir`, no such set in it, files that cannot be read, or no network to download it by.
-        ValueError: an unknown set, or contents other than known.
+        ValueError: an unknown set, or contents other than known or than those of an archive beside them.
     """
     if dataset not in DATASETS:
         raise ValueError(f"source.dataset: expected one of {sorted(DATASETS)}, got {dataset!r}")
@@ -105,7 +106,34 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
                 f"source {dataset}: expected contents {known.contents[0 if train else 1][:12]}… in the "
                 f"{'training' if train else 'test'} split below {root}, got {digest[:12]}…: fetch the files again"
             )
+    elif check and isinstance(found, torchvision.datasets.MNIST):
+        _check_by_archives(dataset, found.resources, Path(found.raw_folder))
     return images.contiguous(), labels
+
+
+def _check_by_archives(dataset: str, resources: list[tuple[str, str]], folder: Path) -> None:
+    """Refuse unpacked files that are not what their archive has, where it lies beside them as torchvision left it.
+
+    Args:
+        dataset: for the error.
+        resources: names of the archives and their MD5, as torchvision's classes have them.
+        folder: where both lie.
+
+    Raises:
+        ValueError: an archive with another MD5, or one with other contents than the file beside it.
+    """
+    for name, md5 in resources:
+        archive = folder / name
+        if not archive.exists():
+            continue
+        digest = hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
+        if digest != md5:
+            raise ValueError(f"source {dataset}: expected MD5 {md5} of {archive}, got {digest}: fetch the files again")
+        if gzip.decompress(archive.read_bytes()) != archive.with_suffix("").read_bytes():
+            raise ValueError(
+                f"source {dataset}: expected in {archive.with_suffix('')} what {archive.name} beside it has, got other "
+                "contents: fetch the files again"
+            )
 
 
 class ImageSet(Source):

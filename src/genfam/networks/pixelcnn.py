@@ -46,22 +46,27 @@ class GatedLayer(nn.Module):
 
     def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """(B, inputs, H, W) of both stacks -> (B, width, H, W) of both."""
-        reach = self.reach
-        v = self.vertical(F.pad(above, (reach, reach, reach, 0)))
-        shifted = F.pad(v, (0, 0, 1, 0))[:, :, :-1]
-        if self.first:  # columns strictly to the left
-            h = self.horizontal(F.pad(left, (reach, 0, 0, 0))[..., :-1])
-        else:
-            h = self.horizontal(F.pad(left, (reach, 0, 0, 0)))
-        out = self.exit(gated(h + self.across(shifted)))
-        return gated(v), out if self.first else left + out
+        above, sideways = self.down(above)
+        return above, self.right(left, sideways)
+
+    def down(self, above: Tensor) -> tuple[Tensor, Tensor]:
+        """The vertical stack: (B, inputs, H, W) -> (B, width, H, W), and (B, 2 width, H, W) for the horizontal one."""
+        v = self.vertical(F.pad(above, (self.reach, self.reach, self.reach, 0)))
+        return gated(v), self.across(F.pad(v, (0, 0, 1, 0))[:, :, :-1])
+
+    def right(self, left: Tensor, sideways: Tensor) -> Tensor:
+        """The horizontal stack: (B, inputs, H, W), with what `down` has for it -> (B, width, H, W)."""
+        padded = F.pad(left, (self.reach, 0, 0, 0))
+        h = self.horizontal(padded[..., :-1] if self.first else padded)  # at first columns strictly to the left
+        out: Tensor = self.exit(gated(h + sideways))
+        return out if self.first else left + out
 
 
 class GatedPixelCNN(AutoregressiveBody):
     """Vertical and horizontal stacks of gated convolutions over a single-channel image.
 
-    Sampling takes one pass per pixel over the rows that it depends on: exact, and slow. `patch_transformer.py` is the
-    cheaper body.
+    Sampling takes one pass per row of the vertical stack over the rows that it depends on, and one per pixel of the
+    horizontal stack over the columns that this one depends on. `patch_transformer.py` is the cheaper body.
 
     Args:
         event: (1, H, W) with levels.
@@ -83,15 +88,20 @@ class GatedPixelCNN(AutoregressiveBody):
             for index in range(depth)
         )
         self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, self.levels, 1))
-        self.rows_seen = FIRST + LATER * (depth - 1) + 1  # up the vertical stack, and one row down to the other
+        self.columns_seen = FIRST + LATER * (depth - 1)  # to the left, by the horizontal stack
+        self.rows_seen = self.columns_seen + 1  # up the vertical stack, and one row down to the other
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) levels -> (B, L, H, W) logits; each pixel's depend on those before it in raster order."""
-        above = left = x.float() * (2.0 / (self.levels - 1)) - 1.0
+        above = left = self.scaled(x)
         for layer in self.layers:
             above, left = layer(above, left)
         out: Tensor = self.head(left)
         return out
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Levels -> -1 to 1."""
+        return x.float() * (2.0 / (self.levels - 1)) - 1.0
 
     def log_prob(self, values: Tensor, temperature: float) -> Tensor:
         """(B, D) levels in raster order -> (B, D) nats."""
@@ -109,12 +119,20 @@ class GatedPixelCNN(AutoregressiveBody):
         return 4 * self.height * self.breadth * max(8 * self.width, self.levels)
 
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
-        """-> (n, D): one pass per pixel, over the rows that reach it."""
+        """-> (n, D)."""
         device = next(self.parameters()).device
         x = torch.zeros(n, 1, self.height, self.breadth, dtype=torch.int64, device=device)
         for row in range(self.height):
-            top = max(0, row - self.rows_seen)  # rows above are out of reach
+            above = self.scaled(x[:, :, max(0, row - self.rows_seen) : row + 1])  # rows above are out of reach
+            rows = []
+            for layer in self.layers:
+                above, sideways = layer.down(above)
+                rows.append(sideways[:, :, -1:])
             for column in range(self.breadth):
-                logits = self(x[:, :, top : row + 1])[:, :, -1, column]
+                seen = slice(max(0, column - self.columns_seen), column + 1)
+                left = self.scaled(x[:, :, row : row + 1, seen])
+                for layer, sideways in zip(self.layers, rows, strict=True):
+                    left = layer.right(left, sideways[..., seen])
+                logits = self.head(left[..., -1:])[:, :, 0, 0]
                 x[:, 0, row, column] = softmax_draw(logits, temperature, generator)
         return x.flatten(1)

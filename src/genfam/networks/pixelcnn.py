@@ -8,6 +8,8 @@ References:
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -121,17 +123,18 @@ class GatedPixelCNN(AutoregressiveBody):
     def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
         """-> (n, D)."""
         device = next(self.parameters()).device
+        layers = cast("list[GatedLayer]", list(self.layers))
         x = torch.zeros(n, 1, self.height, self.breadth, dtype=torch.int64, device=device)
         for row in range(self.height):
             above = self.scaled(x[:, :, max(0, row - self.rows_seen) : row + 1])  # rows above are out of reach
             rows = []
-            for layer in self.layers:
+            for layer in layers:
                 above, sideways = layer.down(above)
                 rows.append(sideways[:, :, -1:])
             for column in range(self.breadth):
                 seen = slice(max(0, column - self.columns_seen), column + 1)
                 left = self.scaled(x[:, :, row : row + 1, seen])
-                for layer, sideways in zip(self.layers, rows, strict=True):
+                for layer, sideways in zip(layers, rows, strict=True):
                     left = layer.right(left, sideways[..., seen])
                 logits = self.head(left[..., -1:])[:, :, 0, 0]
                 x[:, 0, row, column] = softmax_draw(logits, temperature, generator)

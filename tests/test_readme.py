@@ -5,6 +5,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import asked
 import compare
 import gan_rules
 import pandas as pd
@@ -56,3 +57,32 @@ def test_a_change_of_rule_is_measured_between_runs_that_differ_in_nothing_else()
     rows = {line.split(" | ")[0]: line.split(" | ")[1:4] for line in gan_rules.every_change(runs)}
     assert rows["| a critic of one → of two"] == ["27", "0", "**10.0 [10.0, 10.0]**, better in 27"]
     assert rows["| no penalty → R1"] == ["18", "0", "**-2.0 [-2.0, -2.0]**, better in 0"]
+
+
+def test_what_was_asked_is_held_against_the_published_runs():
+    assert asked.tables() in asked.PAGE.read_text()
+
+
+def test_a_seed_that_misses_what_was_asked_is_counted_as_missed():
+    runs = pd.DataFrame(
+        [("modes", "grid", family, seed, "mode_reverse_kl", value) for family, seed, value in (
+            ("gan", 0, 0.004), ("gan", 1, 0.03), ("oracle", 0, 0.005), ("oracle", 1, 0.001)
+        )],
+        columns=["suite", "source", "family", "seed", "metric", "value"],
+    )  # fmt: skip
+    least = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 0.01, True, why="why.md")
+    assert "**1 of 2 seeds** (by 0.02 at worst) | [why, and what was tried](why.md)" in asked.row(least, runs)
+    of_oracle = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 3, True, times_oracle=True)
+    assert "≤ 0.009 (3 times the oracle's 0.003)" in asked.row(of_oracle, runs)
+    assert "(mean 5.7 times)" in asked.row(of_oracle, runs)
+    more = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 0.03, False)
+    assert "**1 of 2 seeds** (by 0.026 at worst)" in asked.row(more, runs)
+    with pytest.raises(ValueError, match="found none"):
+        asked.row(asked.Asked("modes", "ring", "gan", "mode_reverse_kl", 0.01, True), runs)
+
+
+def test_the_order_names_the_pairs_that_are_not_told_apart():
+    pairs = pd.DataFrame({"family_a": ["a", "a", "b"], "family_b": ["b", "c", "c"], "better": [None, "c", "c"]})
+    said = asked.order({"a": [3.0, 3.0], "b": [2.0, 2.0], "c": [1.0, 1.0]}, pairs, less=True)
+    assert said == "c 1 ± 0, b 2 ± 0, a 3 ± 0 | b – a"
+    assert asked.order({"a": [3.0, 3.0], "c": [1.0, 1.0]}, pairs[1:2], less=False) == "a 3 ± 0, c 1 ± 0 | none"

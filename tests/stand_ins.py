@@ -1,9 +1,10 @@
-"""Stand-ins: a set in CIFAR-10's real format, Inception with random weights, and a source of a training split alone."""
+"""Stand-ins: CIFAR-10 and MNIST in their formats, Inception with random weights, a source of a training split alone."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,21 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch, per_batch: int = 
     meta = write("batches.meta", {"label_names": [str(i) for i in range(10)]})
     monkeypatch.setattr(CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
     return pixels
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    """LeCun's format: magic number, sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_mnist(folder: Path) -> None:
+    """60 training and 40 test images of random pixels below `folder`/raw; all ten classes."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 60), ("t10k", 40)):
+        idx(folder / "raw" / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (n, 28, 28)))
+        idx(folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n) % 10)
 
 
 def write_inception(path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import re
-import struct
 from pathlib import Path
 from urllib.error import URLError
 
@@ -20,26 +19,16 @@ from genfam.sources.datasets import DATASETS, ImageSet
 from genfam.sources.folders import ImageFolder
 from genfam.sources.made_of_images import BinarisedImages, StackedImages
 from helpers import composed
-from stand_ins import write_cifar10
+from stand_ins import idx, write_cifar10, write_mnist
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
-
-
-def idx(path: Path, array: np.ndarray) -> None:
-    """LeCun's format: magic number, sizes, bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape)
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
 @pytest.fixture
 def root(tmp_path):
     """60 training and 40 test images in the layouts of MNIST, Fashion-MNIST and KMNIST; all ten classes."""
-    rng = np.random.default_rng(0)
     for folder in ("MNIST", "FashionMNIST", "KMNIST"):
-        for part, n in (("train", 60), ("t10k", 40)):
-            idx(tmp_path / folder / "raw" / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (n, 28, 28)))
-            idx(tmp_path / folder / "raw" / f"{part}-labels-idx1-ubyte", np.arange(n) % 10)
+        write_mnist(tmp_path / folder)
     return tmp_path
 
 

@@ -154,10 +154,11 @@ def orders(runs: pd.DataFrame, results: Path = RESULTS) -> list[str]:
     ]
     for suite, source, distance in ORDERED:
         compared = pd.read_csv(results / suite / "comparisons.csv", keep_default_na=False, na_values=[""])
-        own = runs[(runs["suite"] == suite) & (runs["source"] == source) & runs["family"].isin(FAMILIES)]
+        own = runs[(runs["suite"] == suite) & (runs["source"] == source) & (runs["role"] == "contestant")]
+        families = own["family"].unique()
         for metric in (distance, "mode_reverse_kl", "coverage", "recall"):
             pairs = compared[(compared["source"] == source) & (compared["metric"] == metric)]
-            pairs = pairs[pairs["family_a"].isin(FAMILIES) & pairs["family_b"].isin(FAMILIES)]
+            pairs = pairs[pairs["family_a"].isin(families) & pairs["family_b"].isin(families)]
             own_values = own[own["metric"] == metric].dropna(subset="value").groupby("family")["value"]
             if len(pairs):
                 values = {str(family): found.tolist() for family, found in own_values}

@@ -82,6 +82,24 @@ def test_drawing_follows_the_density(
                 assert (network.log_prob(other, 1.0)[:, place] <= best[:, place] + 1e-5).all()
 
 
+def test_the_pixelcnn_draws_each_pixel_from_the_logits_that_the_whole_image_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks at the rows and columns in reach alone; 12 × 12 are more than these."""
+    torch.manual_seed(0)
+    network = GatedPixelCNN(SQUARE, 8, 3).eval()
+    seen = []
+
+    def recorded(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+        seen.append(logits)
+        return torch.randint(3, (len(logits),), generator=generator)
+
+    monkeypatch.setattr(pixelcnn, "softmax_draw", recorded)
+    with torch.no_grad():
+        drawn = network.draw(2, 1.0, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(torch.stack(seen, dim=-1), network(drawn.view(2, 1, 12, 12)).flatten(2))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_each_conditional_by_logistics_sums_to_one(temperature: float) -> None:
     event, levels = Event((1, 4, 4), 40), 40

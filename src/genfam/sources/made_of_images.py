@@ -86,9 +86,9 @@ class StackedImages(Source):
         images, table = self.images.train, self._tables[0]
         return cast(Tensor, View(self.train_size, lambda chosen: images[table[chosen], 0]))
 
-    @cached_property
+    @property
     def test(self) -> Tensor:
-        """(test_size, channels, H, W) uint8 of test images."""
+        """(test_size, channels, H, W) uint8 of test images, made at every look: nothing of it is held here."""
         return self.images.test[self._tables[1], 0]
 
     def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,10 +17,15 @@ def keep_block(page: Path, name: str, make: Callable[[], str], description: str 
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help=f"change nothing; exit 1 if {page.name} is out of date")
     check = parser.parse_args().check
-    text = page.read_text()
-    start = text.index("\n", text.index(f"<!-- {name}:begin")) + 1
-    wanted = text[:start] + make() + "\n" + text[text.index(f"<!-- {name}:end -->") :]
+    wanted = with_block(page, name, make())
     if check:
-        return int(wanted != text)
+        return int(wanted != page.read_text())
     page.write_text(wanted)
     return 0
+
+
+def with_block(page: Path, name: str, block: str) -> str:
+    """The page's text with `block` between the markers of that name."""
+    text = page.read_text()
+    start = text.index("\n", text.index(f"<!-- {name}:begin")) + 1
+    return text[:start] + block + "\n" + text[text.index(f"<!-- {name}:end -->") :]

@@ -13,6 +13,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("seed_spread_*", "How much this distance differs between training seeds: interquartile range over median."),
     ("fid", "Fréchet distance between samples and held-out data in Inception-v3 features; 0 would be no difference."),
     ("train_f*d*", "The Fréchet distance to the training split, as papers on CIFAR-10 report FID: copies look good."),
+    ("reweighted_f*d*", "The Fréchet distance with the samples' classes weighted as often as held-out data have them: "
+                        "what each class looks like, forgiving how often it is drawn."),
     ("fd_infinity", "The Fréchet distance extrapolated to infinitely many samples; near 0 for real data."),
     ("fd_*", "Fréchet distance: how far mean and covariance of samples lie from those of held-out data, in the "
              "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),

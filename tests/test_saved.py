@@ -101,3 +101,17 @@ def test_published_weights_are_sampled_from_like_a_run(configure, tmp_path, caps
     assert (drawn[0] == drawn[1]).all() and drawn[0].shape == (20, 1)
     with pytest.raises(ValueError, match="finished runs with seed 7, found none"):
         publish_weights(store, tmp_path / "results", seed=7)
+
+
+def test_published_clusters_are_coarse_and_their_samples_are_not(configure, tmp_path):
+    config = configure("family=flow_matching", "family.clusters=5", "source=grid", *TINY)
+    experiment.run(config)
+    own = run_folder.run_directory(config)
+    (folder,) = publish_weights(own.parent, tmp_path / "results", seed=0)
+    whole, coarse = (genfam.load_run(place).family for place in (own, folder))
+    dtypes = {name: value.dtype for name, value in load_file(folder / "weights.safetensors").items()}
+    assert {name for name, dtype in dtypes.items() if dtype == torch.float16} == {"clusters.means"}
+    assert not torch.equal(coarse.clusters.means, whole.clusters.means)
+    torch.testing.assert_close(coarse.clusters.means, whole.clusters.means, rtol=1e-3, atol=1e-3)
+    drawn = [family.sample(50, generator=torch.Generator().manual_seed(1)) for family in (whole, coarse)]
+    assert torch.equal(*drawn)

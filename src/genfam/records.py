@@ -268,7 +268,7 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     facts = provenance(records, command) | {"classifiers": used_by(records, accuracies)}
     lines = [record_to_json(publishable(record)) for record in records]
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
-    figures = sorted(path for kind in FIGURES for path in (store.folder / "figures").glob(kind))
+    figures = sorted((store.folder / "figures").glob("*.png"))  # `make report` draws the others from the records
     for old in [path for kind in FIGURES for path in (target / "figures").glob(kind)]:
         # a picture of samples cannot be made again from a record alone
         if not any(store.reused(record.run_id) for record in records):

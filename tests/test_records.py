@@ -252,6 +252,7 @@ def fill(tmp_path: Path, *records: Record) -> Path:
         store.write(record)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / "figures" / "headline.png").write_bytes(b"png")
+    (folder / "figures" / "headline.svg").write_bytes(b"drawn again by the report, so not published")
     for name in REPORT_FILES:
         write_atomically(folder / name, "made by the report")
     return folder

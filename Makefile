@@ -9,11 +9,11 @@ STAMP := $(VENV)/.installed
 # A file's tests share what they set up; each worker takes a gigabyte.
 PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
-.PHONY: help install benchmark report dashboard wandb-sync compare screenshots publish docs test test-all \
+.PHONY: help install benchmark report dashboard wandb-sync compare publish docs test test-all \
   lint format types lock clean
 
 help:  ## Show this help
-	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|modes|images|likelihood|...]\n"} \
+	@awk 'BEGIN {FS = ":.*## "; print "make <target> [SUITE=smoke|quick|standard|images|...]\n"} \
 	  /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -39,11 +39,8 @@ dashboard: $(STAMP)  ## Look at a suite's offline wandb runs here, in wandb's ow
 wandb-sync: $(STAMP)  ## Send a suite's finished offline runs to wandb (needs an account: wandb login)
 	@$(BIN)/genfam-dashboard --suite $(SUITE) --sync
 
-compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol (also into README and docs)
+compare: $(STAMP)  ## Published numbers beside ours, with what differs in protocol (also into docs)
 	@$(BIN)/python benchmarks/compare.py
-
-screenshots: $(STAMP)  ## Pictures of the published pages, docs/screenshots (needs chromium)
-	@$(BIN)/python benchmarks/screenshots.py
 
 publish: $(STAMP)  ## Copy a finished suite's records, scorecard and figures to results/
 	@$(BIN)/genfam-publish --suite $(SUITE)

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/compare.py [--check]      (or: make compare)
 
-Prints the table, and writes it into docs/published.md (whole) and README.md (the sources that we have runs of).
-The logic is in `genfam.published`; ours come from `results/`.
+Prints the table, and writes it into docs/published.md.
+The logic is in `genfam.comparing.published_numbers`; ours come from `results/`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import cache
 import pandas as pd
 from pages import ROOT, keep_block
 
-from genfam import published
-from genfam.records import load_published
+from genfam.comparing import published_numbers as published
+from genfam.records.store import load_published
 
 SUITES = ("likelihood", "images", "modes", "standard", "gpu")  # the first that has the cell
 
@@ -34,13 +34,7 @@ def table() -> str:
     return f"\n{published.markdown(compared())}\n"
 
 
-def short() -> str:
-    """What stands in README.md."""
-    return f"\n{published.short_markdown(compared())}\n"
-
-
 if __name__ == "__main__":
     if "--check" not in sys.argv:
         print(table())
-    outdated = keep_block(ROOT / "docs" / "published.md", "published", table, __doc__)
-    sys.exit(keep_block(ROOT / "README.md", "published", short, __doc__) or outdated)
+    sys.exit(keep_block(ROOT / "docs" / "published.md", "published", table, __doc__))

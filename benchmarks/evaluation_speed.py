@@ -20,10 +20,10 @@ import scipy.linalg
 import torch
 from pages import ROOT, keep_block
 
-from genfam import environment
 from genfam.metrics.frechet import Moments, frechet_distance
 from genfam.metrics.neighbours import neighbours
-from genfam.records import load_published
+from genfam.records import environment
+from genfam.records.store import load_published
 
 FEATURES, EVENTS, EVENT_FEATURES = 2048, 50_000, 64
 
@@ -39,7 +39,7 @@ def evaluations() -> tuple[float, float, int]:
     """Median and longest evaluation of a contestant on digits (2,000 samples), in seconds, and their number."""
     known = sorted(
         record.evaluate_seconds
-        for record in load_published(ROOT / "results" / "standard")
+        for record in load_published(ROOT / "results" / "quick")
         if record.source == "digits" and record.train_flops > 0
     )
     return known[len(known) // 2], known[-1], len(known)
@@ -95,7 +95,7 @@ One thread of {environment.processor()}, code `{environment.code_version()}`.
 
 | what | measured |
 |---|---|
-| all metrics of one run on digits, 2,000 samples ({count} runs of `results/standard`, two side by side) | median \
+| all metrics of one run on digits, 2,000 samples ({count} runs of `results/quick`, two side by side) | median \
 {median:.2f} s, longest {longest:.2f} s |
 | Fréchet distance at {FEATURES} features | {ours:.1f} s; scipy's `sqrtm` on its threads {theirs:.1f} s, \
 {theirs / ours:.1f} times as long; distances agree to {difference:.0e} |

@@ -34,7 +34,7 @@ from genfam.metrics.modes import Modes
 from genfam.metrics.neighbours import NearestNeighbours
 from genfam.metrics.sliced_wasserstein import SlicedWasserstein
 from genfam.sources.images import Digits
-from genfam.sources.known import grid
+from genfam.sources.known import Grid
 from genfam.types import Likelihood
 
 DRAWS, MOVED = 20, 5.0
@@ -111,7 +111,7 @@ def as_events(values: Tensor, like: Tensor) -> Tensor:
 
 def points(n: int = 2500) -> tuple[Any, Extractor]:
     """Draws of n points of the grid, with a training split of n (the source's own million cannot be copied)."""
-    source = grid()
+    source = Grid()
     source_train = source.train[:n]
     return SimpleNamespace(
         name="grid", event=source.event, train=source_train, count=25, noise=0.05, modes=source.modes,

@@ -1,8 +1,8 @@
-"""Write README's results block from what is published: no number there is typed in by hand.
+"""Write README's table from results/quick: no number there is typed in by hand.
 
     .venv/bin/python benchmarks/readme_results.py [--check]
 
-`--check` changes nothing and fails if the block is not what the published scorecard says.
+`--check` changes nothing and fails if the table is not what the published scorecard says.
 """
 
 from __future__ import annotations
@@ -11,110 +11,55 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pages import ROOT, keep_block
 
-from genfam.published import three_digits
+from genfam.comparing.published_numbers import three_digits
 
-SUITES = ("standard", "quick")  # the first that is published
-FULL_SIZE = ("images", "modes", "stacked_digits", "likelihood")  # and each of these that is
-STABILITY = ("diverged", "seed_spread", "regret")  # the third headline: docs/stability.md
-# what the README shows; the rest stands in results/*/scorecard.md
-METRICS = (
-    "fd_",
-    "coverage",
-    "recall",
-    "modes_covered",
-    "high_quality_share",
-    "mode_reverse_kl",
-    "total_variation",
-    "bits_per_dim",
+SUITE = ROOT / "results" / "quick"
+COLUMNS = (
+    ("die", "total_variation", "die: total variation ↓"),
+    ("grid", "high_quality_share", "grid: share on a mode ↑"),
+    ("grid", "coverage", "grid: coverage ↑"),
+    ("digits", "fd_digits_cnn", "digits: Fréchet distance ↓"),
+    ("digits", "evaluations_per_sample", "digits: network calls a sample ↓"),
 )
-
-
-def number(value: float) -> str:
-    """Three significant digits, without needless exponents."""
-    return three_digits(value) if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+YARDSTICKS = ("gaussian", "oracle")
 
 
 def cell(row: pd.Series | None) -> str:
-    """Mean with its interval, bold where the rank is 1."""
+    """Mean ± half-width of the interval, bold where no contestant is significantly better."""
     if row is None or math.isnan(row["mean"]):
         return "–"
-    text = number(row["mean"])
-    if not math.isnan(row["ci_low"]):
-        text += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    text = three_digits(row["mean"]) + ("" if math.isnan(half) or half == 0 else f" ± {half:.1g}")
     return f"**{text}**" if row["rank"] == 1 else text
 
 
-def bracketed(row: dict[Any, Any]) -> str:
-    """Value with its interval."""
-    if math.isnan(row["ci_low"]):
-        return number(row["value"])
-    return f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-
-
-def says_nothing(rows: pd.DataFrame) -> bool:
-    """Whether every family has one and the same value, as six faces of a die are found by all."""
-    return rows["mean"].nunique() == 1
-
-
-def classifiers(provenance: dict[str, Any]) -> str:
-    """How many test images the classifiers that measured have right, where it was written down."""
-    said = [f"`{name.split('|')[0]}` has {share:.2%} of" for name, share in provenance.get("classifiers", {}).items()]
-    return f", classifier {', '.join(said)} test images right" if said else ""
-
-
-def block(results: Path) -> str:
-    """The Markdown between the markers, from a folder of `results`."""
+def table(results: Path = SUITE) -> str:
+    """One row per family, and below it where the numbers come from."""
     card = pd.read_csv(results / "scorecard.csv")
-    provenance = json.loads((results / "provenance.json").read_text())
-    families = sorted(card["family"].unique(), key=lambda f: (f in ("gaussian", "oracle"), f))
+    origin = json.loads((results / "provenance.json").read_text())
+    families = sorted(card["family"].unique(), key=lambda name: (name in YARDSTICKS, name))
     lines = [
-        f"`results/{results.name}`: {sum(provenance['runs'].values())} runs, seeds {min(provenance['seeds'])} to "
-        f"{max(provenance['seeds'])}, code `{', '.join(provenance['code_versions'])}`, "
-        f"{'; '.join(provenance['devices'])}, command `{provenance['command']}`{classifiers(provenance)}.",
-        "",
-        f"![Fréchet distance of every family, relative to the oracle](results/{results.name}/figures/headline.png)",
-        "",
-        "| source | metric | " + " | ".join(families) + " |",
-        "|---|---|" + "---|" * len(families),
+        "| family | " + " | ".join(title for *_, title in COLUMNS) + " |",
+        "|---|" + "--:|" * len(COLUMNS),
     ]
-    stability = pd.read_csv(results / "stability.csv")
-    for source, own in card.groupby("source", sort=False):
-        for metric, rows in own.groupby("metric", sort=False):
-            if not metric.startswith(METRICS) or metric == "fd_infinity" or says_nothing(rows):
-                continue
-            by_family = {row["family"]: row for _, row in rows.iterrows()}
-            arrow = "↑" if bool(rows["higher_is_better"].iloc[0]) else "↓"
-            cells = [cell(by_family.get(family)) for family in families]
-            lines.append(f"| {source} | {metric} {arrow} | " + " | ".join(cells) + " |")
-        for entry, rows in stability[stability["source"] == source].groupby("entry", sort=False):
-            if entry in STABILITY:
-                found = {row["family"]: bracketed(row) for row in rows.to_dict("records") if row["family"] != "oracle"}
-                cells = [found.get(family, "–") for family in families]
-                lines.append(f"| {source} | *{entry}* ({rows['unit'].iloc[0]}) ↓ | " + " | ".join(cells) + " |")
-    together = pd.read_csv(results / "aggregate.csv").sort_values("value", ascending=False)
-    if len(together):  # skill is counted from the oracle, which a suite need not have
-        left_out = [name for name in families if name not in {"gaussian", "oracle", *together["family"]}]
-        lines += [
-            "",
-            "All sources together, interquartile mean of skill (0 as the fitted Gaussian, 1 as the oracle): "
-            + ", ".join(f"{row['family']} {bracketed(row)}" for row in together.to_dict("records"))
-            + "."
-            + (f" Left out, as not run as often on every source: {', '.join(left_out)}." if left_out else ""),
-        ]
+    for family in families:
+        cells = []
+        for source, metric, _ in COLUMNS:
+            rows = card[(card["source"] == source) & (card["metric"] == metric) & (card["family"] == family)]
+            cells.append(cell(rows.iloc[0] if len(rows) else None))
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    seeds = f"{min(origin['seeds'])} to {max(origin['seeds'])}"
+    lines += [
+        "",
+        f"`{origin['command']}`: {sum(origin['runs'].values())} runs, seeds {seeds}, {'; '.join(origin['devices'])}, "
+        f"{origin['date'][:10]}, code {', '.join(origin['code_versions'])}.",
+    ]
     return "\n".join(lines)
 
 
-def published() -> str:
-    """The blocks of the full-size suites, and of the first suite of `SUITES`, as far as they are published."""
-    there = [suite for suite in (*FULL_SIZE, *SUITES) if (ROOT / "results" / suite / "scorecard.csv").exists()]
-    first = next(suite for suite in SUITES if suite in there)
-    return "\n\n".join(block(ROOT / "results" / suite) for suite in there if suite not in SUITES or suite == first)
-
-
 if __name__ == "__main__":
-    sys.exit(keep_block(ROOT / "README.md", "results", published, __doc__))
+    sys.exit(keep_block(ROOT / "README.md", "results", table, __doc__))

@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pages import ROOT, keep_block
 
+from genfam.comparing.stability import UNITS, stability_card
+from genfam.metrics.failures import FAILURES
 from genfam.report.tables import bracketed
-from genfam.stability.failures import FAILURES
-from genfam.stability_card import UNITS, stability_card
-from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
+from genfam.types import CurvePoint, Estimate, Kind, Measurement, Outcome, Record, Trace, TracePoint
 
 SAMPLES, MODES, POINTS = 200, 8, 64
 STEADY = (8.0, 6.0, 4.0, 3.0)
@@ -34,13 +34,14 @@ def make(
     judge: str | None = None, **metrics: float,
 ) -> Record:  # fmt: skip
     """A record that ends at a distance of `final` after `curve`, with `metrics` beside it (higher is better)."""
+    kinds = {"fd_net": Kind.HEADLINE} | dict.fromkeys(metrics, Kind.COVERAGE)
     values = {"fd_net": final} | metrics
     return Record(
         run_id=f"{family}-{source}-{seed}-{factor}", outcome=outcome, reason="", suite="x", family=family,
         source=source, seed=seed, code_version="c", package_versions={}, device="cpu", threads=1, trace=trace,
-        config={"family": {"role": role}, "learning_rate_factor": factor, "judge": judge},
-        curve=[CurvePoint(float(i + 1), "fd_net", value) for i, value in enumerate(curve)],
-        metrics=[Measurement(name, "1", name != "fd_net", Estimate(value, None, 9), "f")
+        role=role, learning_rate_factor=factor, judge=judge, config={},
+        curve=[CurvePoint(float(i + 1), "fd_net", value, Kind.HEADLINE) for i, value in enumerate(curve)],
+        metrics=[Measurement(name, "1", name != "fd_net", Estimate(value, None, 9), {}, kinds[name])
                  for name, value in values.items()] if outcome is Outcome.OK else [],
     )  # fmt: skip
 

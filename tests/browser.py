@@ -4,10 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from screenshots import ARGUMENTS, CHROMIUM, WAIT
 
-__all__ = ["ARGUMENTS", "AXE", "CHROMIUM", "WAIT", "needs_axe", "needs_chromium"]
-
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WAIT = 200_000  # milliseconds: a busy machine is no failure
 AXE = Path(__file__).parent.parent / ".ci" / "node_modules" / "axe-core" / "axe.min.js"
 
 needs_chromium = pytest.mark.skipif(

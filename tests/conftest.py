@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from genfam.records.run import Run
 from helpers import composed
 
 
 @pytest.fixture
-def configure(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """overrides -> configuration whose store is the test's own folder."""
-    return lambda *overrides: composed(f"output_dir={tmp_path}/outputs", f"results_dir={tmp_path}/results", *overrides)
+def configure(tmp_path: Path) -> Callable[..., Run]:
+    """overrides -> a run whose store is the test's own folder."""
+    places = f"output_dir={tmp_path}/outputs", f"results_dir={tmp_path}/results"
+    return lambda *overrides: Run.of(composed(*places, *overrides))
 
 
 @pytest.fixture(autouse=True)

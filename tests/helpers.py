@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import genfam.cli  # noqa: F401  (registers the resolver that budgets use)
+import genfam.commands.cli  # noqa: F401  (registers the resolver that budgets use)
 
 CONF = Path(__file__).parent.parent / "conf"
 

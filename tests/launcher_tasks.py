@@ -1,4 +1,4 @@
-"""Tasks for tests/test_launcher.py: importable by name, as the launcher's processes need them; no torch."""
+"""Tasks for tests/test_launcher.py: importable by name, as the launcher's processes need them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig
 
-from genfam import cli
+from genfam.commands import cli
 
 
 @dataclass
@@ -24,44 +22,28 @@ class Outcome:
     reason: str = ""
 
 
-def directory_of(config: dict[str, Any]) -> Path:
-    """A run's folder that is easy to find."""
-    return Path(config["output_dir"]) / config["suite"] / f"seed{config['seed']}"
-
-
-def install_light_run_folder() -> None:
-    """Stand in for genfam.run_folder (which imports torch) where a test is about processes and signals only."""
-    from hydra_plugins.genfam_launcher import _pool
-
-    module = ModuleType("genfam.run_folder")
-    vars(module).update(run_directory=directory_of, finished_record=lambda directory: None)
-    sys.modules["genfam.run_folder"] = module
-    _pool.PRELOAD[:] = ["genfam.cli", "hydra_plugins.genfam_launcher._worker"]
-
-
 def troubled(config: DictConfig) -> Any:
     """By seed: 1 raises, 2 is killed, 3 exits, the others end well with a record."""
-    from genfam.records import Store
-    from genfam.run_folder import failed_record, run_directory
+    from genfam.records.store import write_record
+    from genfam.running.experiment import begun
     from genfam.types import Outcome as RecordOutcome
 
-    settings = cli.plain(config)
-    directory = run_directory(settings)
+    run = cli.settings(config)
+    directory = run.directory
     with (directory / "started.txt").open("a") as file:
         file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}\n")
     assert cli.reporter is not None
     cli.reporter(0.5, "half way")
     print("printed by Python", flush=True)
     os.system("echo printed by a child")
-    if settings["seed"] == 1:
+    if run.seed == 1:
         raise LookupError("boom")
-    if settings["seed"] == 2:
+    if run.seed == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    if settings["seed"] == 3:
+    if run.seed == 3:
         sys.exit(7)
-    record = failed_record(settings, "")
-    record.outcome = RecordOutcome.OK
-    Store(directory.parent).write(record)
+    record = begun(run, RecordOutcome.OK)
+    write_record(directory, record)
     return record
 
 
@@ -69,7 +51,7 @@ def patient(config: DictConfig) -> Outcome:
     """Runs until it is interrupted, then says how often that happened."""
     caught: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
-    directory = directory_of(cli.plain(config))
+    directory = cli.settings(config).directory
     (directory / "pid.txt").write_text(str(os.getpid()))
     for _ in range(600):
         time.sleep(0.05)
@@ -83,7 +65,7 @@ def patient(config: DictConfig) -> Outcome:
 def stubborn(config: DictConfig) -> Outcome:
     """Does not listen, and has a child that does not listen either."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    directory = directory_of(cli.plain(config))
+    directory = cli.settings(config).directory
     child = os.fork()
     if child == 0:
         time.sleep(60)
@@ -97,5 +79,4 @@ def stubborn(config: DictConfig) -> Outcome:
 if __name__ == "__main__":  # python launcher_tasks.py <task> <arguments of genfam>
     import launcher_tasks
 
-    launcher_tasks.install_light_run_folder()
     sys.exit(cli.main(sys.argv[2:], task=getattr(launcher_tasks, sys.argv[1])))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genfam.records import Store, as_tuned
+from genfam.records.store import Store, as_tuned
 from genfam.report import _drawn, _roles
 from genfam.report.findings import findings
 from genfam.report.style import looks

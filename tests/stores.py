@@ -1,5 +1,6 @@
 """Stores made by hand: records and samples without any training."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,27 +8,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from genfam import sampling_costs
-from genfam.records import Store
-from genfam.types import CurvePoint, Estimate, Measurement, Outcome, Record, Trace, TracePoint
+from genfam.records.store import Store
+from genfam.running import sampling_costs
+from genfam.types import CurvePoint, Estimate, Kind, Likelihood, Measurement, Outcome, Record, Trace, TracePoint
 
 HOSTILE = "a|b`*_x_* <script>[l](u)\n## $\\frac{$ \x1b[31m http://evil.example @me"
 ROLES = {"beta": "contestant", "alpha": "contestant", "gauss": "floor", "truth": "oracle"}
 SPREAD = np.array([-0.1, 0.0, 0.12])
 
 
-def make(family, source, seed, fd, role="contestant", outcome=Outcome.OK, likelihood="none", extra=()) -> Record:
+def make(
+    family, source, seed, fd, role="contestant", outcome=Outcome.OK, likelihood=Likelihood.NONE, extra=()
+) -> Record:
+    protocol = {"source": source, "samples": "500"}
     metrics = [
-        Measurement("fd_net", "1", False, Estimate(fd, 0.01, 500), f"{source}|n=500"),
-        Measurement("coverage", "1", True, Estimate(0.9, 0.01, 500), f"{source}|n=500"),
+        Measurement("fd_net", "1", False, Estimate(fd, 0.01, 500), protocol, Kind.HEADLINE),
+        Measurement("coverage", "1", True, Estimate(0.9, 0.01, 500), protocol, Kind.COVERAGE),
         *extra,
     ]
     return Record(
         run_id=re.sub(r"\W", "", f"{family}{source}") + f"-{seed}", outcome=outcome, reason="", suite="quick",
-        family=family, source=source, seed=seed, config={"family": {"role": role}}, code_version="abc",
-        package_versions={}, device="cpu", threads=1, likelihood=likelihood, train_flops=1e9, train_seconds=2.0 + seed,
-        parameters=10, evaluations_per_sample=1.0,
-        curve=[] if role != "contestant" else [CurvePoint(1e8 * i, "fd_net", fd + 5.0 / i) for i in range(1, 9)],
+        family=family, source=source, seed=seed, config={"source": {"name": source}}, code_version="abc",
+        package_versions={}, device="cpu", threads=1, role=role, digest="abc", likelihood=likelihood, train_flops=1e9,
+        train_seconds=2.0 + seed, parameters=10, evaluations_per_sample=1.0,
+        curve=[CurvePoint(1e8 * i, "fd_net", fd + 5.0 / i, Kind.HEADLINE) for i in range(1, 9)]
+        if role == "contestant" else [],
         metrics=metrics if outcome is Outcome.OK else [],
     )  # fmt: skip
 
@@ -91,12 +96,14 @@ def trace(modes: int, lost: int, seed: int) -> Trace:
 def steps_of(record: Record) -> pd.DataFrame:
     """What `genfam-evaluate steps=1,5,25` would write of a run that was measured with one step."""
     measured = next(m for m in record.metrics if m.name == "fd_net")
-    common = dict(run_id=record.run_id, family=record.family, source=record.source, seed=record.seed, solver="heun",
+    common = dict(run_id=record.run_id, family=record.family, source=record.source, seed=record.seed,
                   metric="fd_net", stderr=0.01, samples=500, code_version="abc")  # fmt: skip
     common |= dict(fingerprint=measured.fingerprint)
     value = measured.estimate.value
     rows = [
-        common | dict(steps=n, network_evaluations=float(n), value=value * factor, seconds=0.4 * n, as_run=n == 1)
+        common
+        | dict(knobs=json.dumps({"guidance": 1.0, "solver": "heun", "steps": n}), network_evaluations=float(n))
+        | dict(value=value * factor, seconds=0.4 * n, as_run=n == 1)
         for n, factor in ((1, 1.0), (5, 0.6), (25, 0.65))
     ]
     return pd.DataFrame(rows, columns=list(sampling_costs.COLUMNS))
@@ -107,9 +114,9 @@ def rich(folder: Path) -> Path:
     steps, and a contestant and a source with hostile names."""
     store, rng = Store(fill(folder)), np.random.default_rng(1)
     for record in store.load():
-        role = record.config["family"]["role"]
+        role = record.role
         value = 0.01 * (1 + len(record.family)) + 0.001 * record.seed
-        truth = Measurement("total_variation", "1", False, Estimate(value, 0.01, 500), "table|n=500")
+        truth = Measurement("total_variation", "1", False, Estimate(value, 0.01, 500), {"states": "6"}, Kind.DIVERGENCE)
         lost = 2 if (record.family, record.source, record.seed) == ("beta", "grid", 0) else 0
         store.write(
             replace(
@@ -144,6 +151,6 @@ def rich(folder: Path) -> Path:
         for factor in (0.25, 4.0):
             record = make("alpha", "grid", seed, 2.0 + factor)
             record.run_id = f"alpha-grid-{seed}-{factor}"
-            record.config = config("grid", seed, "contestant", factor)
+            record.config, record.learning_rate_factor = config("grid", seed, "contestant", factor), factor
             store.write(record)
     return folder

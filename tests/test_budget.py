@@ -1,37 +1,31 @@
-"""Budgets of another order of size (conf/large): only for the sources that say how large."""
+"""Budgets are shares of what a source says that it takes (`reference` in conf/source)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from genfam import cli, experiment, run_folder
-from genfam.types import Outcome, Record
+from genfam.build import ConfigurationError
+from helpers import composed
+
+REFERENCES = {"die": (6e10, 8000), "ring": (4e12, 70_000), "mnist": (1.2e13, 350_000)}
 
 
-@pytest.mark.parametrize(
-    ("budget", "sources"), [("long", "fashion_mnist|mnist"), ("gpu", "cifar10|cifar10_fid|stacked_mnist")]
-)
-def test_a_budget_of_another_order_is_refused_where_nobody_said_how_large(
-    budget: str, sources: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    got: list[str] = []
+@pytest.mark.parametrize(("budget", "share"), [("smoke", 0.01), ("quick", 0.35), ("standard", 1.0)])
+def test_a_budget_is_a_share_of_the_sources_reference(configure, budget: str, share: float) -> None:
+    for source, (flops, parameters) in REFERENCES.items():
+        assert composed(f"source={source}")["reference"] == {"train_flops": flops, "parameters": parameters}
+        found = configure(f"source={source}", f"budget={budget}").budget
+        assert found.train_flops == pytest.approx(share * flops) and found.parameters == parameters
 
-    def run(config: dict[str, Any], *, progress: object) -> Record:
-        got.append(config["source"]["name"])
-        record = run_folder.failed_record(config, "")
-        record.outcome = Outcome.OK
-        return record
 
-    monkeypatch.setattr(experiment, "run", run)
-    arguments = [f"budget={budget}", f"output_dir={tmp_path}/o", f"data_dir={tmp_path}"]
-    assert cli.main([*arguments, "source=ring"]) == 1
-    assert f"budget={budget}: expected source={sources}, got ring" in capsys.readouterr().err
-    assert cli.main([*arguments, f"source={sources.split('|')[-1]}"]) == 0
-    mine = tmp_path / "mine/large" / budget
-    mine.mkdir(parents=True)
-    (mine / "ring.yaml").write_text("# @package _global_\nreference: {train_flops: 1.0e+9}\n")
-    assert cli.main(["--config-dir", str(tmp_path / "mine"), *arguments, "source=ring"]) == 0
-    assert len(got) == 2
+def test_a_share_or_either_number_may_be_given(configure) -> None:
+    given = configure("source=die", "budget.scale=0.5").budget
+    assert given.train_flops == pytest.approx(3e10) and given.parameters == 8000
+    given = configure("source=die", "budget.train_flops=1e9", "budget.parameters=1e4").budget
+    assert (given.train_flops, given.parameters) == (1e9, 10_000)
+
+
+@pytest.mark.parametrize("wrong", ["budget.train_flops=0", "budget.train_flops=.inf", "budget.parameters=0.5"])
+def test_what_is_no_budget_is_refused_by_its_key(configure, wrong: str) -> None:
+    with pytest.raises(ConfigurationError, match=wrong.partition("=")[0]):
+        configure("source=die", wrong)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,18 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-import genfam
-from genfam import cli, commands, experiment, report, run_folder
+from genfam import report
 from genfam.build import configuration_folder
-from genfam.records import Store
+from genfam.commands import cli, scripts
+from genfam.records.run import Run
+from genfam.records.store import Store
+from genfam.running import experiment, saved
 from genfam.types import Event, Outcome, Record
+from helpers import composed
 from stores import make
 
 CONF = configuration_folder()
@@ -43,21 +45,12 @@ def hydra_ready() -> Iterator[None]:
 @pytest.mark.usefixtures("hydra_ready")
 @pytest.mark.parametrize(("source", "family"), CELLS)
 def test_every_family_source_and_tuned_cell_composes_for_a_suite(source: str, family: str) -> None:
-    config = cli.plain(compose("config", ["+suite=quick", f"source={source}", f"family={family}"]))
-    assert config["suite"] == "quick"
-    assert "hydra" not in config
-    assert config["budget"]["train_flops"] == pytest.approx(
-        config["budget"]["scale"] * config["reference"]["train_flops"]
-    )
-    assert config["budget"]["parameters"] == config["reference"]["parameters"]
-    assert "_target_" in config["extractor"]
-    assert all("_target_" in metric for metric in config["metrics"].values())
-    assert run_folder.run_directory(config).parent == Path("outputs/quick")
-    family_settings = config["family"]
-    for settings in (family_settings, family_settings.get("optimisation", {})):
-        if settings:
-            known = set(inspect.signature(get_class(settings["_target_"])).parameters)
-            assert set(settings) - {"_target_", "name", "role"} <= known, f"{settings['_target_']} knows {known}"
+    composed = compose("config", ["+suite=quick", f"source={source}", f"family={family}"])
+    run = cli.settings(composed)  # every part is looked up and its arguments are checked
+    assert run.suite == "quick" and run.directory.parent == Path("outputs/quick")
+    assert run.budget.train_flops == pytest.approx(composed.budget.scale * composed.reference.train_flops)
+    assert run.budget.parameters == composed.reference.parameters
+    assert set(run.chosen_metrics) == set(run.metrics)
 
 
 @pytest.mark.usefixtures("hydra_ready")
@@ -66,28 +59,24 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     config = compose("config", [f"+suite={suite}"], return_hydra_config=True)
     assert config.hydra.mode.name == "MULTIRUN"
     assert config.suite == suite
-    sweep = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in config.hydra.sweeper.params.items()])
+    sweep = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(
+        [f"{k}={v}" for k, v in config.hydra.sweeper.params.items()]
+    )
     values = {override.key_or_group: list(override.sweep_string_iterator()) if override.is_sweep_override()
               else [str(override.value())] for override in sweep}  # fmt: skip
-    rules = {"family.loss", "family.penalty", "family.packing"}
+    rules = {"family.loss", "family.penalty.kind", "family.packing"}
     probes = {
         "stability": {"learning_rate_factor"},
-        "gan_failures": {"+broken", "broken", "source.sigma"},
+        "gan_failures": {"preset", "source.sigma"},
         "gan_rules": rules,
     }
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
-    families = {"gan", "vae", "autoregressive", "flow_matching", "gaussian", "oracle"}
-    only = {
-        "gan_failures": {"gan"},
-        "gan_rules": {"gan"},
-        "likelihood": {"vae", "autoregressive", "gaussian"},
-        "long": {"flow_matching", "oracle"},
-    }
-    assert set(values["family"]) == only.get(suite, families)
-    assert len(values["seed"]) == {"smoke": 1, "long": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
+    only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
+    assert set(values["family"]) == only.get(suite, set(FAMILIES))
+    assert len(values["seed"]) == {"smoke": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
-        assert set(values.get("broken", values.get("+broken"))) == {p.stem for p in (CONF / "broken").glob("*.yaml")}
+        assert set(values["preset"]) == {p.stem for p in (CONF / "preset").glob("gan_*.yaml")}
     if suite == "stability":
         assert [float(value) for value in values["learning_rate_factor"]] == [0.25, 1.0, 4.0]
 
@@ -113,7 +102,8 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
     write(tmp_path / "metric/toy.yaml", "# @package metrics.toy\n_target_: toys.Metric\n")
     write(
         tmp_path / "source/toy_source.yaml",
-        "# @package _global_\ndefaults:\n  - /extractor: identity\nsource: {_target_: toys.Source, name: toy_source}\n"
+        "# @package _global_\ndefaults:\n  - /event: points\n  - /extractor: identity\n"
+        "source: {_target_: toys.Source, name: toy_source}\n"
         "reference: {train_flops: 1.0e+6, parameters: 10}\nevaluation: {samples: 5}\n",
     )
     place = ["--config-dir", str(tmp_path)] if how == "--config-dir" else [f"hydra.searchpath=[file://{tmp_path}]"]
@@ -139,7 +129,7 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
         ("suite=quick", "suite: add one with +suite="),
         (
             "family=gan family.latnt=3",
-            "no key or group 'family.latnt'; did you mean family.latent or family.latent_bits?",
+            "no key or group 'family.latnt'; did you mean family.latent?",
         ),
         ("learning_rate=1", "did you mean learning_rate_factor or family.optimisation.learning_rate?"),
         ("hydra.launcher.wrkers=1", "did you mean hydra.launcher.workers?"),
@@ -153,7 +143,7 @@ def test_mistakes_end_in_one_line_that_names_what_is_near(
     arguments: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "run", lambda config, progress: pytest.fail("nothing may be run"))
+    monkeypatch.setattr(experiment, "execute", lambda run, progress: pytest.fail("nothing may be run"))
     assert cli.main(arguments.split()) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -165,24 +155,18 @@ def test_settings_of_a_metric_that_does_not_exist_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A suite of one's own may set metrics that are not chosen, but not one that nobody can choose."""
-    monkeypatch.setattr(experiment, "run", lambda config, progress: pytest.fail("nothing may be run"))
+    monkeypatch.setattr(experiment, "execute", lambda run, progress: pytest.fail("nothing may be run"))
     write(tmp_path / "suite/mine.yaml", "# @package _global_\nmetrics: {liklihood: {events: 10}}\n")
-    assert cli.main(["--config-dir", str(tmp_path), "+suite=mine", f"output_dir={tmp_path}/o"]) == 1
+    assert cli.main(["--config-dir", str(tmp_path), "+suite=mine", f"output_dir={tmp_path}/o"]) == 2
     assert "metrics.liklihood: no metric of that name; did you mean metrics.likelihood?" in capsys.readouterr().err
-    idle = {"metrics": {"likelihood": {"events": 10}, "of_my_own": {"events": 10}}}
-    assert cli.plain(OmegaConf.create(idle)) == idle
+    idle = Run.of(composed() | {"metrics": {"likelihood": {"events": 10}, "of_my_own": {"events": 10}}})
+    assert idle.chosen_metrics == {}
 
 
 def test_full_error_shows_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(cli.HydraException, match="Could not override 'sed'"):
         cli.main(["sed=1"])
-
-
-def record_of(config: dict[str, Any], outcome: Outcome, reason: str = "") -> Record:
-    record = run_folder.failed_record(config, reason)
-    record.outcome = outcome
-    return record
 
 
 @pytest.mark.parametrize(
@@ -203,18 +187,18 @@ def test_single_run_gets_a_plain_configuration_and_its_outcome_is_the_exit_code(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    got: list[dict[str, Any]] = []
+    got: list[Run] = []
 
-    def run(config: dict[str, Any], *, progress: object) -> Record:
-        got.append(config)
-        return record_of(config, outcome, reason)
+    def execute(run: Run, *, progress: object) -> Record:
+        got.append(run)
+        return experiment.begun(run, outcome, reason)
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(experiment, "execute", execute)
     arguments = ["source=die", "family=vae", "budget=quick", "metric=[divergence]", f"output_dir={tmp_path}"]
     assert cli.main(["seed=3", "--run", *arguments]) == code  # options may stand between overrides
-    (config,) = got
-    assert config == yaml.safe_load(yaml.safe_dump(config)), "plain containers only"
-    assert (config["seed"], config["source"]["name"], config["family"]["name"]) == (3, "die", "vae")
+    (run,) = got
+    assert run.config == yaml.safe_load(yaml.safe_dump(run.config)), "plain containers only"
+    assert (run.seed, run.source["name"], run.family["name"]) == (3, "die", "vae")
     shown = capsys.readouterr()
     assert said in shown.err
     assert len(shown.err.splitlines()) == (1 if said else 0)
@@ -226,10 +210,10 @@ def test_single_run_gets_a_plain_configuration_and_its_outcome_is_the_exit_code(
 def test_errors_of_ours_end_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(config: dict[str, Any], *, progress: object) -> Record:
+    def execute(run: Run, *, progress: object) -> Record:
         raise ValueError("expected this,\n got that")
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(experiment, "execute", execute)
     assert cli.main([f"output_dir={tmp_path}"]) == 1
     assert capsys.readouterr().err == "genfam: error: expected this, got that\n"
 
@@ -238,11 +222,11 @@ def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.Mon
     finished: list[tuple[Path, Path]] = []
     monkeypatch.setattr(report, "finish", lambda folder, results: finished.append((folder, results)))
 
-    def run(config: dict[str, Any], *, progress: object) -> Record:
-        write(run_folder.run_directory(config) / "record.json", "{}")
-        return record_of(config, Outcome.FAILED if config["seed"] else Outcome.OK, "why")
+    def execute(run: Run, *, progress: object) -> Record:
+        write(run.directory / "record.json", "{}")
+        return experiment.begun(run, Outcome.FAILED if run.seed else Outcome.OK, "why")
 
-    monkeypatch.setattr(experiment, "run", run)
+    monkeypatch.setattr(experiment, "execute", execute)
     places = [f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r"]
     assert cli.main(["-m", "hydra/launcher=basic", "seed=0,1", *places]) == 1
     assert finished == [(tmp_path / "o/single", tmp_path / "r")]
@@ -250,13 +234,15 @@ def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.Mon
 
 COMMANDS = {
     "genfam": cli.main,
-    "genfam-benchmark": commands.benchmark,
-    "genfam-evaluate": commands.evaluate,
-    "genfam-sample": commands.sample,
-    "genfam-report": commands.report,
-    "genfam-publish": commands.publish,
-    "genfam-tune": commands.tune,
-    "genfam-estimate": commands.estimate,
+    "genfam-benchmark": scripts.benchmark,
+    "genfam-evaluate": scripts.evaluate,
+    "genfam-repeat": scripts.repeat,
+    "genfam-dashboard": scripts.dashboard,
+    "genfam-sample": scripts.sample,
+    "genfam-report": scripts.report,
+    "genfam-publish": scripts.publish,
+    "genfam-tune": scripts.tune,
+    "genfam-estimate": scripts.estimate,
 }
 
 
@@ -275,9 +261,9 @@ def test_help_shows_examples(name: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_benchmark_is_a_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(cli, "main", lambda argv: calls.append(argv) or 130)
-    assert commands.benchmark([]) == 130
-    assert commands.benchmark(["--suite", "smoke", "family=gan,vae", "+metric=toy"]) == 130
-    assert commands.benchmark(["family=gan", "suite=standard", "--config-dir=mine"]) == 130
+    assert scripts.benchmark([]) == 130
+    assert scripts.benchmark(["--suite", "smoke", "family=gan,vae", "+metric=toy"]) == 130
+    assert scripts.benchmark(["family=gan", "suite=standard", "--config-dir=mine"]) == 130
     assert calls == [
         ["-m", "+suite=quick"],
         ["-m", "+suite=smoke", "family=gan,vae", "+metric=toy"],
@@ -292,13 +278,13 @@ def test_sample_writes_what_the_run_gives(
     levels = torch.arange(48, dtype=torch.uint8).reshape(1, 3, 4, 4)
     run = SimpleNamespace(
         event=Event((3, 4, 4), 48),
-        sample=lambda n, seed: levels.repeat(n, 1, 1, 1) + seed,
+        sample=lambda n, seed, condition: levels.repeat(n, 1, 1, 1) + seed,
         to_uint8=lambda samples: samples.permute(0, 2, 3, 1).numpy(),
     )
-    monkeypatch.setattr(genfam, "load_run", lambda folder: run, raising=False)
+    monkeypatch.setattr(saved, "load_run", lambda folder, plugins: run)
     write(tmp_path / "run/record.json", "{}")
     given = {"run": tmp_path / "run", "n": 5, "out": tmp_path / "deep/s.npz", "seed": 2}
-    assert commands.sample(" ".join(style.format(key, value) for key, value in given.items()).split()) == 0
+    assert scripts.sample(" ".join(style.format(key, value) for key, value in given.items()).split()) == 0
     with np.load(tmp_path / "deep/s.npz") as file:
         assert file.files == ["samples"]
         assert file["samples"].dtype == np.uint8
@@ -328,12 +314,12 @@ def test_wrong_arguments_are_named(name: str, arguments: str, said: str, capsys:
 
 def test_missing_folders_are_named_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "quick/die-vae-s0/record.json", "{}")
-    assert commands.sample([f"run={tmp_path / 'quick'}"]) == 1
+    assert scripts.sample([f"run={tmp_path / 'quick'}"]) == 1
     assert "expected a run's folder with a record.json; there are die-vae-s0" in capsys.readouterr().err
-    assert commands.evaluate(["suite=quik", f"output_dir={tmp_path}"]) == 1
+    assert scripts.evaluate(["suite=quik", f"output_dir={tmp_path}"]) == 1
     assert "there are ['quick']" in capsys.readouterr().err
     nowhere = ["--suite", "x", "--output_dir", str(tmp_path), "--results_dir", str(tmp_path)]
-    assert commands.report(nowhere) == commands.publish(nowhere) == 1
+    assert scripts.report(nowhere) == scripts.publish(nowhere) == 1
 
 
 def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
@@ -344,16 +330,16 @@ def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
     done: list[Path] = []
     finished: list[Path] = []
 
-    def evaluate(folder: Path, new: Any, plugins: Any, progress: Any) -> Any:
+    def measure_again(folder: Path, new: Any, plugins: Any, progress: Any) -> Any:
         progress(0.5, "half way")
         if folder.name == "a":
             raise FileNotFoundError("a: its outcome is failed")
         done.append(folder)
         return SimpleNamespace(outcome=Outcome.OK, metrics=[])
 
-    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    monkeypatch.setattr(experiment, "measure_again", measure_again)
     monkeypatch.setattr(report, "finish", lambda folder, results: finished.append(folder))
-    assert commands.evaluate(["suite=quick", f"output_dir={tmp_path}"]) == 0
+    assert scripts.evaluate(["suite=quick", f"output_dir={tmp_path}"]) == 0
     assert done == [tmp_path / "quick/b"]
     assert finished == [tmp_path / "quick"]
     assert "skipped   a: its outcome is failed" in capsys.readouterr().out
@@ -363,7 +349,7 @@ def test_publish_hands_over_the_command(monkeypatch: pytest.MonkeyPatch, tmp_pat
     calls: list[Any] = []
     monkeypatch.setattr(report, "publish", lambda *args, **kwargs: calls.append((args, kwargs)) or tmp_path)
     (tmp_path / "quick").mkdir()
-    assert commands.publish(["suite=quick", f"output_dir={tmp_path}", "results_dir=r"]) == 0
+    assert scripts.publish(["suite=quick", f"output_dir={tmp_path}", "results_dir=r"]) == 0
     assert calls == [((tmp_path / "quick", Path("r"), "genfam -m +suite=quick"), {"allow_mixed": False})]
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from genfam import commands, dashboard
-from genfam.records import Store, load_published
-from genfam.report import write_report
+from genfam.commands import scripts
+from genfam.records.store import Store, load_published
+from genfam.report import dashboard, write_report
 from genfam.types import Outcome
 from helpers import read_wandb
 
@@ -73,7 +73,7 @@ def test_the_definition_is_what_the_client_library_reads(published):
 
 def test_without_an_account_the_command_writes_json_and_says_what_to_do(tmp_path, capsys):
     places = [f"output_dir={tmp_path}", f"results_dir={RESULTS}"]
-    assert commands.dashboard(["suite=quick", *places]) == 0
+    assert scripts.dashboard(["suite=quick", *places]) == 0
     said = capsys.readouterr().out
     assert "wandb login" in said and "make wandb-sync" in said and "make dashboard" in said
     files = sorted((tmp_path / "quick").glob("dashboard_*.json"))
@@ -103,10 +103,10 @@ def test_with_an_account_it_saves_and_prints_the_links(monkeypatch, published, t
 
 def test_mistakes_end_in_one_line(tmp_path, capsys):
     places = [f"output_dir={tmp_path}", f"results_dir={tmp_path}"]
-    assert commands.dashboard(["suite=quik", *places]) == 1
+    assert scripts.dashboard(["suite=quik", *places]) == 1
     assert "quik: expected records in" in capsys.readouterr().err
     (tmp_path / "quick" / "wandb" / "offline-run-20260101_000000-quick-report").mkdir(parents=True)
-    assert commands.dashboard(["suite=quick", "--sync", *places]) == 1
+    assert scripts.dashboard(["suite=quick", "--sync", *places]) == 1
     assert "expected an account" in capsys.readouterr().err
 
 

@@ -5,26 +5,26 @@ from typing import Any
 import pytest
 import torch
 
-from genfam import commands, estimate
-from genfam.estimate import GPUS, Requirements, requirements, table
-from genfam.flops import count_flops
-from genfam.rehearsal import rehearsal
-from genfam.saved import make_family, make_source
-from genfam.training import plan
-from helpers import composed
+from genfam.commands import scripts
+from genfam.running import estimate
+from genfam.running.estimate import GPUS, Requirements, requirements, table
+from genfam.running.flops import count_flops
+from genfam.running.parts import make_family, make_source
+from genfam.running.rehearsal import rehearsal
+from genfam.running.training import plan
 from stand_ins import write_inception
 
 
 @pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching"])
-def test_a_rehearsal_counts_what_training_counts(family: str) -> None:
-    config = composed(f"family={family}", "source=tiny_images", "family.batch_size=16")
-    source = make_source(config)
-    real = make_family(config, source)
-    plan(real, source, config["budget"]["train_flops"])
-    found = requirements(config)
+def test_a_rehearsal_counts_what_training_counts(family: str, configure: Any) -> None:
+    run = configure(f"family={family}", "source=tiny_images", "family.batch_size=16")
+    source = make_source(run)
+    real = make_family(run, source)
+    plan(real, source, run.budget.train_flops)
+    found = requirements(run)
     assert found.flops_per_update == real.flops_per_update
     assert found.updates == real.total_updates
-    assert found.train_flops == pytest.approx(config["budget"]["train_flops"], rel=1e-3)
+    assert found.train_flops == pytest.approx(run.budget.train_flops, rel=1e-3)
     drawn = count_flops(lambda: real.eval().sample(1, generator=torch.Generator()))
     assert found.sample_flops == drawn
     trained = sum(p.numel() for player in real.players for p in getattr(real, player).parameters())
@@ -33,12 +33,12 @@ def test_a_rehearsal_counts_what_training_counts(family: str) -> None:
     assert found.train_memory > 4 * (4 * trained + average)
 
 
-def test_one_pass_stands_for_hundreds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed("family=autoregressive", "source=tiny_images")
-    stepwise = requirements(config).sample_flops
+def test_one_pass_stands_for_hundreds_of_steps(monkeypatch: pytest.MonkeyPatch, configure: Any) -> None:
+    run = configure("family=autoregressive", "source=tiny_images")
+    stepwise = requirements(run).sample_flops
     monkeypatch.setattr(estimate, "SEQUENTIAL", 3)
     # a pass counts all of the attention's matrix, steps the half that is looked at
-    assert 0.5 * requirements(config).sample_flops < stepwise <= requirements(config).sample_flops
+    assert 0.5 * requirements(run).sample_flops < stepwise <= requirements(run).sample_flops
 
 
 def test_hours_are_flops_over_a_share_of_the_peak() -> None:
@@ -59,16 +59,16 @@ def test_the_command_prints_a_row_per_run_and_trains_nothing(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert commands.estimate(["suite=smoke", "source=die", "family=vae,oracle", "gpu=L4", "utilisation=0.2"]) == 0
+    assert scripts.estimate(["suite=smoke", "source=die", "family=vae,oracle", "gpu=L4", "utilisation=0.2"]) == 0
     shown = capsys.readouterr().out
     assert "| die | vae |" in shown and "| die | oracle |" in shown and "on one L4" in shown
     assert not list(tmp_path.rglob("record.json"))
-    assert commands.estimate(["gpu=B1000"]) == 1
+    assert scripts.estimate(["gpu=B1000"]) == 1
 
 
-def test_a_budget_below_one_update_is_refused() -> None:
+def test_a_budget_below_one_update_is_refused(configure: Any) -> None:
     with pytest.raises(ValueError, match=r"budget\.train_flops: expected at least .* got 10"):
-        requirements(composed("family=vae", "source=die", "budget.train_flops=10"))
+        requirements(configure("family=vae", "source=die", "budget.train_flops=10"))
 
 
 @pytest.mark.slow

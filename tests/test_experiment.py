@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import genfam
-from genfam import experiment, run_folder, training
 from genfam.families.base import Diverged, Family
-from genfam.serialisation import record_to_json
+from genfam.records.serialisation import record_to_json
+from genfam.running import experiment, training
 from genfam.types import Outcome
 
 TIMES = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "peak_memory")
@@ -31,12 +31,12 @@ def numbers(record) -> dict:
 
 @pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching"])
 def test_same_seed_same_record_other_seed_other_result(configure, tmp_path, family):
-    config = configure(f"family={family}", "source=tiny_images", *TINY)
-    first = experiment.run(config)
+    run = configure(f"family={family}", "source=tiny_images", *TINY)
+    first = experiment.execute(run)
     assert first.outcome is Outcome.OK, first.reason
-    again = experiment.run(config | {"output_dir": f"{tmp_path}/other"})
+    again = experiment.execute(run.model_copy(update={"output_dir": tmp_path / "other"}))
     assert numbers(first) == numbers(again)
-    third = experiment.run(configure(f"family={family}", "source=tiny_images", "seed=1", *TINY))
+    third = experiment.execute(configure(f"family={family}", "source=tiny_images", "seed=1", *TINY))
     assert third.run_id != first.run_id
     assert [m.estimate for m in third.metrics] != [m.estimate for m in first.metrics]
     assert len({p.train_flops for p in first.curve}) == 4
@@ -51,11 +51,11 @@ def test_two_families_with_one_seed_see_the_same_data_order(configure, monkeypat
 
         def spy(it, source, seed, batches=batches, plain=plain, **rest):
             update = it.update
-            it.update = lambda x, *a: (batches.append(x.clone()), update(x, *a))
+            it.update = lambda batch, *a: (batches.append(batch.event.clone()), update(batch, *a))
             return plain(it, source, seed, **rest)
 
         monkeypatch.setattr(experiment, "train", spy)
-        experiment.run(configure(f"family={family}", "source=ring", "family.batch_size=64", *TINY))
+        experiment.execute(configure(f"family={family}", "source=ring", "family.batch_size=64", *TINY))
         monkeypatch.setattr(experiment, "train", plain)
         seen[family] = batches
     assert all(torch.equal(a, b) for a, b in zip(seen["gan"], seen["vae"], strict=False))
@@ -63,8 +63,8 @@ def test_two_families_with_one_seed_see_the_same_data_order(configure, monkeypat
 
 @pytest.mark.parametrize("family", ["gan", "autoregressive"])
 def test_a_run_cut_off_goes_on_and_ends_with_the_same_numbers(configure, tmp_path, monkeypatch, family):
-    config = configure(f"family={family}", "source=ring", *TINY)
-    whole = experiment.run(config | {"output_dir": f"{tmp_path}/whole"})
+    run = configure(f"family={family}", "source=ring", *TINY)
+    whole = experiment.execute(run.model_copy(update={"output_dir": tmp_path / "whole"}))
 
     class Eager(training.Conductor):
         """Reports after every update, not some twice a second."""
@@ -78,23 +78,23 @@ def test_a_run_cut_off_goes_on_and_ends_with_the_same_numbers(configure, tmp_pat
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(training, "Conductor", Eager)
-    cut = experiment.run(config, progress=interrupt)
+    cut = experiment.execute(run, progress=interrupt)
     monkeypatch.undo()
     assert cut.outcome is Outcome.INTERRUPTED and 0 < cut.updates < whole.updates
     assert "goes on from there" in cut.reason
-    resumed = experiment.run(config)
+    resumed = experiment.execute(run)
     assert numbers(resumed) == numbers(whole)
 
 
 def test_a_finished_run_is_not_repeated(configure, monkeypatch):
-    config = configure("family=vae", "source=ring", *TINY)
-    first = experiment.run(config)
+    run = configure("family=vae", "source=ring", *TINY)
+    first = experiment.execute(run)
     monkeypatch.setattr(experiment, "train", None)  # would raise
-    assert numbers(experiment.run(config)) == numbers(first)
+    assert numbers(experiment.execute(run)) == numbers(first)
 
 
 def test_divergence_is_a_result(configure):
-    record = experiment.run(configure("family=vae", "source=ring", "family.optimisation.learning_rate=1e30",
+    record = experiment.execute(configure("family=vae", "source=ring", "family.optimisation.learning_rate=1e30",
                                       "family.optimisation.clip=null", *TINY))  # fmt: skip
     assert record.outcome is Outcome.DIVERGED
     assert "at update" in record.reason
@@ -103,7 +103,7 @@ def test_divergence_is_a_result(configure):
 
 
 def test_what_a_run_did_before_it_diverged_is_kept(configure, monkeypatch):
-    config = configure("family=vae", "source=ring", *TINY)
+    run = configure("family=vae", "source=ring", *TINY)
     plain = Family.update
 
     def until(self, *arguments):
@@ -112,45 +112,45 @@ def test_what_a_run_did_before_it_diverged_is_kept(configure, monkeypatch):
         plain(self, *arguments)
 
     monkeypatch.setattr(Family, "update", until)
-    record = experiment.run(config)
+    record = experiment.execute(run)
     assert record.outcome is Outcome.DIVERGED and record.train_seconds > 0
     assert len({point.train_flops for point in record.curve}) == 2 and len(record.trace.points) == 2
 
 
 def test_a_failure_is_recorded_with_its_reason_and_run_again(configure, monkeypatch):
-    config = configure("family=vae", "source=ring", *TINY)
+    run = configure("family=vae", "source=ring", *TINY)
 
     def broken(*arguments, **keywords):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(experiment, "measure_all", broken)
-    record = experiment.run(config)
+    monkeypatch.setattr(experiment, "evaluate", broken)
+    record = experiment.execute(run)
     assert record.outcome is Outcome.FAILED and "the disk is full" in record.reason
     monkeypatch.undo()
-    assert experiment.run(config).outcome is Outcome.OK
+    assert experiment.execute(run).outcome is Outcome.OK
 
 
 def test_evaluate_measures_again_without_training(configure, monkeypatch):
-    config = configure("family=flow_matching", "source=die", *TINY)
-    first = experiment.run(config)
+    run = configure("family=flow_matching", "source=die", *TINY)
+    first = experiment.execute(run)
     monkeypatch.setattr(experiment, "train", None)
-    again = experiment.evaluate(run_folder.run_directory(config))
+    again = experiment.measure_again(run.directory)
     assert numbers(again) == numbers(first)
 
 
 def test_five_lines_of_python_load_sample_and_judge(configure):
-    config = configure("family=autoregressive", "source=digits", *TINY)
-    assert experiment.run(config).outcome is Outcome.OK
-    run = genfam.load_run(run_folder.run_directory(config))
-    x = run.sample(16, seed=0)
-    assert x.shape == (16, 1, 8, 8) and torch.equal(x, run.sample(16, seed=0))
-    assert bool((run.log_prob(x) < 0).all())
-    plain = run.to_uint8(x)
+    run = configure("family=autoregressive", "source=digits", *TINY)
+    assert experiment.execute(run).outcome is Outcome.OK
+    saved = genfam.load_run(run.directory)
+    x = saved.sample(16, seed=0)
+    assert x.shape == (16, 1, 8, 8) and torch.equal(x, saved.sample(16, seed=0))
+    assert bool((saved.log_prob(x) < 0).all())
+    plain = saved.to_uint8(x)
     assert plain.shape == (16, 8, 8, 1) and plain.dtype == np.uint8
-    stored = np.load(run_folder.run_directory(config) / "samples.npz")
+    stored = np.load(run.directory / "samples.npz")
     assert stored["samples"].shape[1:] == (1, 8, 8)
     # nearer than every other training image, by a count that shares no code with it
-    train = run.source.train.numpy().reshape(-1, 64).astype(float)
+    train = saved.source.train.numpy().reshape(-1, 64).astype(float)
     distance = [np.linalg.norm(train - s.reshape(64), axis=1).min() for s in stored["samples"][:16].astype(float)]
     kept = stored["nearest"].reshape(16, 64).astype(float)
     assert np.allclose(np.linalg.norm(stored["samples"][:16].reshape(16, 64) - kept, axis=1), distance)
@@ -158,23 +158,23 @@ def test_five_lines_of_python_load_sample_and_judge(configure):
 
 
 def test_a_table_of_states_and_the_places_of_modes_are_kept(configure):
-    config = configure("family=oracle", "source=tiny_images", *TINY)
-    experiment.run(config)
-    stored = np.load(run_folder.run_directory(config) / "samples.npz")
+    run = configure("family=oracle", "source=tiny_images", *TINY)
+    experiment.execute(run)
+    stored = np.load(run.directory / "samples.npz")
     assert stored["states"].shape == (256, 1, 2, 2)
     assert stored["state_masses"].sum() == pytest.approx(1.0)
     for state, count in zip(stored["states"], stored["state_counts"], strict=True):
         assert count == (stored["samples"] == state).all(axis=(1, 2, 3)).sum()
     assert "nearest" not in stored  # 2×2 pixels: nothing to see
-    config = configure("family=oracle", "source=ring", *TINY)
-    experiment.run(config)
-    stored = np.load(run_folder.run_directory(config) / "samples.npz")
+    run = configure("family=oracle", "source=ring", *TINY)
+    experiment.execute(run)
+    stored = np.load(run.directory / "samples.npz")
     assert np.allclose(np.linalg.norm(stored["mode_centres"], axis=1), 1.0)
     assert "states" not in stored
 
 
 def test_the_oracle_reaches_what_samples_can_say_and_the_truth(configure):
-    record = experiment.run(configure("family=oracle", "source=grid", "evaluation.samples=2500"))
+    record = experiment.execute(configure("family=oracle", "source=grid", "evaluation.samples=2500"))
     by_name = {m.name: m.estimate for m in record.metrics if m.estimate}
     quality = by_name["high_quality_share"]
     assert abs(quality.value - (1 - math.exp(-4.5))) < 4 * quality.stderr
@@ -184,9 +184,9 @@ def test_the_oracle_reaches_what_samples_can_say_and_the_truth(configure):
 
 def test_a_budget_below_one_update_is_refused(configure):
     with pytest.raises(ValueError, match=r"budget\.train_flops: expected at least"):
-        experiment.run(configure("family=gan", "source=ring", "budget.train_flops=1"))
+        experiment.execute(configure("family=gan", "source=ring", "budget.train_flops=1"))
 
 
 def test_only_trusted_targets_are_built(configure):
     with pytest.raises(ValueError, match=r"plugins=\[os\]"):
-        experiment.run(configure("family=vae", "source=ring", "family._target_=os.system"))
+        experiment.execute(configure("family=vae", "source=ring", "family._target_=os.system"))

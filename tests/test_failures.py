@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from stability_controls import MODES, POINTS, SAMPLES, fade, planted_trace, three, uniform, wave
 
-from genfam import experiment
-from genfam.stability.failures import autocorrelation, failures, gradient_ratio, masses_moved, swing, symptoms
+from genfam.metrics.failures import (
+    FAILURES,
+    autocorrelation,
+    failures,
+    gradient_ratio,
+    masses_moved,
+    swing,
+    symptoms,
+)
+from genfam.running.experiment import execute
 from genfam.types import Outcome, Trace
 
 
@@ -107,21 +115,21 @@ def test_too_short_a_trace_says_nothing():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("broken", ["none", "mode_collapse", "critic_wins", "exploiting_the_critic", "cycling"])
-def test_gans_broken_on_purpose_are_told_apart(configure, broken):
+@pytest.mark.parametrize("preset", ["healthy", *FAILURES])
+def test_gans_broken_on_purpose_are_told_apart(configure, preset):
     """The suite `gan_failures`, two of its seeds: the failure is found in one or both, the healthy GAN shows none.
 
     Not in both: results/gan_failures says how often. Cycling in two of five, for the others hop without a period, and
     which ones do hangs on the last digits of a processor's arithmetic; so all five are run (all without: 0.6⁵, 8 %).
     """
     found = []
-    for seed in range(10, 15) if broken == "cycling" else (10, 11):
-        record = experiment.run(
+    for seed in range(10, 15) if preset == "cycling" else (10, 11):
+        record = execute(
             configure(
                 "family=gan",
                 "source=ring",
                 "source.sigma=0.1",
-                f"+broken={broken}",
+                f"+preset=gan_{preset}",
                 "budget.train_flops=1e10",
                 "budget.parameters=5000",
                 "trace.points=160",
@@ -130,4 +138,4 @@ def test_gans_broken_on_purpose_are_told_apart(configure, broken):
         )
         assert record.outcome is Outcome.OK, record.reason
         found.append(named(record.trace))
-    assert (any(broken in names for names in found)) if broken != "none" else not any(found), found
+    assert (any(preset in names for names in found)) if preset != "healthy" else not any(found), found

@@ -8,10 +8,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from genfam.families.base import Family, Optimisation
-from genfam.flops import count_flops
-from genfam.sources.known import grid
-from genfam.training import plan
-from genfam.types import Event, Likelihood
+from genfam.running.flops import count_flops
+from genfam.running.training import plan
+from genfam.sources.known import Grid
+from genfam.types import Batch, Event, Likelihood
 
 
 def test_linear_forward_and_backward() -> None:
@@ -103,11 +103,11 @@ def test_a_family_of_which_nothing_is_counted_cannot_have_a_budget() -> None:
             super().__init__(Event((2,)), Optimisation(), batch_size=4)
             self.register_players(model=nn.ParameterList([torch.ones(2)]))
 
-        def loss(self, x: torch.Tensor, player: str) -> torch.Tensor:
-            return (x * self.model[0]).square().mean()
+        def loss(self, batch: Batch, player: str) -> torch.Tensor:
+            return (batch.event * self.model[0]).square().mean()
 
-        def sample(self, n: int, *, generator: torch.Generator) -> torch.Tensor:
+        def draw(self, n: int, condition: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
             return torch.randn(n, 2, generator=generator) * self.sampler[0]
 
     with pytest.raises(ValueError, match=r"Scale: expected an update with matrix products.*trains = False"):
-        plan(Scale(), grid(), 1e6)
+        plan(Scale(), Grid(), 1e6)

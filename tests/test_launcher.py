@@ -22,10 +22,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import launcher_tasks
-from genfam import cli, progress, report
+from genfam import progress, report
 from genfam.build import configuration_folder
-from genfam.records import Store
-from genfam.types import Estimate, Measurement, Outcome, Record, Trace, TracePoint
+from genfam.commands import cli
+from genfam.records.store import Store
+from genfam.types import Estimate, Kind, Measurement, Outcome, Record, Trace, TracePoint
 from hydra_plugins.genfam_launcher import _progress
 from hydra_plugins.genfam_launcher._compose import QuickLoader
 from hydra_plugins.genfam_launcher._job import Job
@@ -214,7 +215,7 @@ def jobs_that(*outcomes: str) -> list[Job]:
         if outcome == "ok":
             job.value = SimpleNamespace(
                 trace=Trace(100, 8.0, 1.0, points),
-                metrics=[Measurement("fd_identity", "1", False, Estimate(0.0123, 0.001, 100), "")],
+                metrics=[Measurement("fd_identity", "1", False, Estimate(0.0123, 0.001, 100), {}, Kind.HEADLINE)],
             )
     return jobs
 

@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genfam.metric_trial import COLUMNS, metric_trial, rank_correlation, tau_interval
+from genfam.comparing.metric_trial import COLUMNS, metric_trial, rank_correlation, tau_interval
+
+KINDS = {"total_variation": "divergence", "kl_divergence": "divergence", "nll": "likelihood", "seconds": "cost"}
 
 
 def frame(metrics, role="contestant", source="die"):
-    """{metric: (values, higher_is_better)} -> a row per run and metric."""
+    """{metric: (values, higher_is_better)} -> a row per run and metric, a distance unless `KINDS` says otherwise."""
     return pd.DataFrame(
         [
             {
                 "suite": "s", "source": source, "family": "f", "seed": i, "run_id": f"{role}{i}", "outcome": "ok",
                 "metric": metric, "higher_is_better": higher, "value": value, "fingerprint": "p", "status": "ok",
-                "role": role,
+                "role": role, "kind": KINDS.get(metric, "distance"),
             }
             for metric, (values, higher) in metrics.items()
             for i, value in enumerate(values)
@@ -35,6 +37,9 @@ def test_planted_orders():
                 "liar": (-truth, False),
                 "constant": (np.zeros(10), False),
                 "neutral": (truth, None),
+                "kl_divergence": (truth, False),  # the truth, too
+                "nll": (truth, False),  # needs more than samples
+                "seconds": (truth, False),  # says nothing of quality
             }
         )
     ).set_index("metric")

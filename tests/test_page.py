@@ -10,8 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genfam import cli, commands, experiment, run_folder
-from genfam.records import Store, load_published, to_frame
+from genfam.commands import scripts
+from genfam.comparing.scorecard import scorecard
+from genfam.files import write_atomically
+from genfam.records.frame import to_frame
+from genfam.records.publication import publishable
+from genfam.records.serialisation import record_to_json
+from genfam.records.store import Store, load_published, read_record
 from genfam.report import definitions
 from genfam.report.answer import answer, sentence
 from genfam.report.cost_charts import cost_chart
@@ -24,9 +29,10 @@ from genfam.report.papers import selected, tables, tex
 from genfam.report.series import curves, diagnosis
 from genfam.report.style import looks
 from genfam.report.tables import bracketed, cell, summarise
-from genfam.sampling_costs import of_suite
-from genfam.scorecard import scorecard
-from genfam.types import CurvePoint, Estimate, Measurement
+from genfam.running import experiment
+from genfam.running.sampling_costs import of_suite
+from genfam.sources.base import Source
+from genfam.types import CurvePoint, Estimate, Kind, Measurement
 from page_of import page_arguments
 from stores import HOSTILE, make, rich, trace
 
@@ -98,7 +104,7 @@ def test_one_run_gets_no_ranking_and_noise_is_called_a_tie():
 def test_a_distance_that_misleads_is_warned_of():
     records = []
     for place in range(10):
-        truth = Measurement("total_variation", "1", False, Estimate(0.1 * place, 0.01, 500), "table|n=500")
+        truth = Measurement("total_variation", "1", False, Estimate(0.1 * place, 0.01, 500), {}, Kind.DIVERGENCE)
         records.append(make("alpha" if place % 2 else "beta", "die", place, 5.0 - 0.1 * place, extra=(truth,)))
     found = findings(records)
     said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
@@ -135,7 +141,7 @@ def test_runs_lead_to_their_records(arguments, page):
     assert len(page.runs) == len(Store(store).current())
     for run in page.runs:
         assert (path.parent / run.record).is_file()
-        assert run.command == f'genfam -cp "$PWD/{run.run_id}" -cn config output_dir=repeated'
+        assert run.command == f"genfam-repeat run={run.run_id} output_dir=repeated"
     assert len(page.configurations) < len(page.runs)  # one for all seeds
     run = next(run for run in page.runs if run.run_id == "alpha-grid-1-4.0")
     assert "seed: 1" in run.head and "learning_rate_factor: 4.0" in run.head
@@ -144,17 +150,24 @@ def test_runs_lead_to_their_records(arguments, page):
     results = path.parent.parent.parent / "results" / "quick"
     rows, _ = run_rows(records, arguments[3].card, path, results, published=True)
     assert rows[2].record == "../../results/quick/records.jsonl#line=3"
+    address = "records=../../results/quick/records.jsonl"
+    assert rows[2].command == f"genfam-repeat {address} id={rows[2].run_id} output_dir=repeated"
+    needy = replace(records[0], run_id="a b", config={"data_dir": "<path>/sets", "plugins": ["mine"]})
+    (row,), _ = run_rows([needy], arguments[3].card, path, results, published=True)
+    assert row.command.endswith("'id=a b' output_dir=repeated data_dir=FOLDER plugins=mine")
 
 
 def test_the_command_repeats_a_run(configure, tmp_path, monkeypatch, capsys):
-    config = configure("family=gaussian", "source=die", "budget=smoke", "evaluation.samples=400")
-    first = experiment.run(config)
+    run = configure("family=gaussian", "source=die", "budget=smoke", "evaluation.samples=400")
+    first = experiment.execute(run)
     monkeypatch.chdir(tmp_path)
-    folder = run_folder.run_directory(config)
-    assert cli.main(["-cp", str(folder), "-cn", "config", "output_dir=repeated"]) == 0, capsys.readouterr().err
-    again = run_folder.read_record(tmp_path / "repeated" / config["suite"] / first.run_id)
-    assert again is not None
-    assert [m.estimate for m in again.metrics] == [m.estimate for m in first.metrics]
+    records = tmp_path / "results" / "single" / "records.jsonl"
+    write_atomically(records, record_to_json(publishable(first)) + "\n")
+    for number, words in enumerate([[f"run={run.directory}"], [f"records={records}", f"id={first.run_id}"]]):
+        assert scripts.repeat([*words, f"output_dir=repeated{number}"]) == 0, capsys.readouterr().err
+        again = read_record(tmp_path / f"repeated{number}" / run.suite / first.run_id)
+        assert again is not None
+        assert [m.estimate for m in again.metrics] == [m.estimate for m in first.metrics]
 
 
 def test_samples_say_whose_they_are_or_why_there_are_none(page, tmp_path):
@@ -174,14 +187,14 @@ def test_samples_say_whose_they_are_or_why_there_are_none(page, tmp_path):
 
 def test_published_records_bring_their_pictures(tmp_path, capsys):
     arguments = ["--suite", "quick", "--results_dir", str(RESULTS), "--output_dir", str(tmp_path)]
-    assert commands.report(arguments) == 0
+    assert scripts.report(arguments) == 0
     written = tmp_path / "quick" / "report.html"
     assert str(written) in capsys.readouterr().out.replace("\n", "")
     text = written.read_text(encoding="utf-8")
     assert "Made from published records" in text and "not part of what was published" in text
-    assert text.count('class="published" src="data:image/png;base64,') == 5
+    assert text.count('class="published" src="data:image/png;base64,') == 3
     assert len(text) < 12e6
-    assert commands.report(arguments) == 0  # a folder that holds nothing but a page is no store
+    assert scripts.report(arguments) == 0  # a folder that holds nothing but a page is no store
     assert "published records" in capsys.readouterr().out
 
 
@@ -190,9 +203,15 @@ def test_every_published_metric_is_defined():
     assert len(names) > 20
     assert not [name for name in names if definitions.metric(name) == definitions.UNKNOWN]
     assert definitions.metric("somebody's own") == definitions.UNKNOWN
-    assert definitions.target({"_target_": "genfam.sources.known.Die"}).startswith("One of k faces")
-    for target in ("os.system", "genfam.nowhere.Nothing", "genfam.sources.known.Nothing", ""):
-        assert definitions.target({"_target_": target}) == ""
+    assert definitions.target({"_target_": "genfam.sources.known.Die"}, Source).startswith("One of k faces")
+    for target in (
+        "os.system",
+        "genfam.nowhere.Nothing",
+        "genfam.sources.known.Nothing",
+        "genfam.families.gan.GAN",
+        "",
+    ):
+        assert definitions.target({"_target_": target}, Source) == ""
 
 
 def test_the_front_is_of_those_that_none_beats():
@@ -226,23 +245,23 @@ def test_solver_steps_are_a_line_and_on_the_front_where_none_beats_them(page, te
         [1.0, 5.0]
     ]  # 25 steps are no better
     rows = [row for row in source.cost_rows if row["family"] == "alpha"]
-    assert [row["setting"] for row in rows] == ["heun, 1 step", "heun, 5 steps", "heun, 25 steps"]
+    assert [row["setting"] for row in rows] == ["as run", "steps=5", "steps=25"]
     assert [row["as_run"] for row in rows] == ["yes", "", ""] and [row["front"] for row in rows] == ["yes", "yes", ""]
     assert rows[1]["milliseconds"] == "4"
-    assert "heun, 5 steps" in text and next(s for s in page.sources if s.name == "grid").cost_rows == []
+    assert "steps=5" in text and next(s for s in page.sources if s.name == "grid").cost_rows == []
 
 
 def test_a_setting_needs_every_seed_to_be_on_the_front(arguments):
     card, records = arguments[3].card, arguments[2]
     rows = of_suite(arguments[1], records)
     assert len(rows) == 9
-    part = rows[(rows["steps"] != 5) | (rows["seed"] != 2)]
+    part = rows[(~rows["knobs"].str.contains('"steps": 5}')) | (rows["seed"] != 2)]
     found = costs(card, "digits", ["alpha", "beta"], part)
     alpha = [point for point in found.points if point.family == "alpha"]
-    assert [(point.steps, point.part, point.front) for point in alpha] == [
-        (1, "", True), (5, "2 of 3 runs", False), (25, "", True)
+    assert [(point.setting, point.part, point.front) for point in alpha] == [
+        ("", "", True), ("steps=5", "2 of 3 runs", False), ("steps=25", "", True)
     ]  # fmt: skip
-    assert alpha[1].setting == "heun, 5 steps, 2 of 3 runs" and np.isnan(alpha[1].high)
+    assert np.isnan(alpha[1].high)
     only = costs(card, "digits", ["alpha", "beta"], rows[rows["seed"] == 0])
     assert [point.as_run for point in only.points if point.family == "alpha"] == [False, True, False, False]
     figure = cost_chart(only, looks({"alpha": "contestant", "beta": "contestant"}), {}, {})
@@ -250,7 +269,7 @@ def test_a_setting_needs_every_seed_to_be_on_the_front(arguments):
     assert [trace.marker.symbol for trace in shown] == ["circle-open", "circle", "circle-open", "circle-open"]
     assert sorted(len(seed) for seed in found.lines[0].seeds) == [2, 3, 3]
     assert of_suite(arguments[1], [r for r in records if r.family == "beta"]).empty
-    other = [replace(m, fingerprint="digits|n=7") for m in records[0].metrics]
+    other = [replace(m, protocol={"samples": "7"}) for m in records[0].metrics]
     assert of_suite(arguments[1], [replace(r, metrics=other) for r in records]).empty  # measured anew, otherwise
 
 
@@ -336,16 +355,16 @@ def test_tables_for_papers(capsys, tmp_path):
     with pytest.raises(ValueError, match=r"metrics: expected names or patterns of coverage, .*got nothing"):
         tables(summary, "latex", ["nothing"])
     places = [f"--results_dir={RESULTS}", f"--output_dir={tmp_path}"]
-    assert commands.report(["--suite=quick", *places, "format=markdown", "metrics=coverage"]) == 0
+    assert scripts.report(["--suite=quick", *places, "format=markdown", "metrics=coverage"]) == 0
     assert capsys.readouterr().out.startswith("| die | coverage ↑ |\n|---|--:|\n")
 
 
 def test_published_numbers_stand_beside_ours_where_the_suite_has_the_cell(page, tmp_path):
     assert page.papers == []  # none of its cells is in a paper
     store = Store(tmp_path / "outputs" / "quick")
-    fingerprint = "grid|n=2500|ref=test:10000|identity|flattened event|modes=known:25"
+    protocol = {"source": "grid", "samples": "2500", "reference": "test:10000", "modes": "known:25"}
     for seed in range(3):
-        modes = Measurement("modes_covered", "modes", True, Estimate(20.0 + seed, None, 2500), fingerprint)
+        modes = Measurement("modes_covered", "modes", True, Estimate(20.0 + seed, None, 2500), protocol, Kind.COVERAGE)
         store.write(make("gan", "grid", seed, 1.0, extra=[modes]))
     found = build(*page_arguments(store.folder), published=False)
     rows = [row for row in found.papers if row["metric"] == "modes_covered"]

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from browser import ARGUMENTS, AXE, CHROMIUM, WAIT, needs_axe, needs_chromium
-from genfam.records import Store
+from genfam.records.store import Store
 from genfam.report.page import write_page
 from page_of import page_arguments
 from stores import HOSTILE, config, make, rich, trace

@@ -1,9 +1,15 @@
-"""A newcomer's family, source and metric: one Python file and one YAML each, outside the package."""
+"""A stranger's family, source and metric: one Python file and one YAML each, outside the package."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
+from safetensors import safe_open
 
 CODE = {
     "toy_family.py": '''
@@ -13,20 +19,26 @@ from genfam.families.base import Family
 from genfam.types import Likelihood
 
 class Toy(Family):
-    """Learns one number: the mean of everything."""
+    """Learns a shift by a replay buffer of its own draws, and samples from a queue of events that it has seen."""
     likelihood = Likelihood.NONE
 
     def __init__(self, event, optimisation, batch_size):
         super().__init__(event, optimisation, batch_size)
-        self.register_players(model=nn.Linear(1, 1))
+        self.register_players(model=nn.Linear(1, event.dimensions))
+        self.declare("replay", torch.zeros(batch_size, *event.shape), sampling=False)
+        self.declare("queue", torch.zeros(1, *event.shape), sampling=True)
 
-    def loss(self, x, player):
-        return (self.model(torch.ones(len(x), 1)) - x.float().mean(dim=1, keepdim=True)).square().mean()
+    def loss(self, batch, player):
+        x = batch.event.float()
+        drawn = self.model(torch.ones(len(x), 1)).view_as(x)
+        self.replay = (0.5 * self.replay + 0.5 * drawn.detach())
+        self.queue = torch.cat([self.queue, x])[-100:]
+        return (drawn - x).square().mean() + 0.1 * (drawn - self.replay).square().mean()
 
-    @torch.no_grad()
-    def sample(self, n, *, generator):
-        mean = self.sampler(torch.ones(n, 1))
-        return mean + torch.randn(n, *self.event.shape, generator=generator)
+    def draw(self, n, condition, generator):
+        mean = self.sampler(torch.ones(n, 1)).view(n, *self.event.shape)
+        seen = self.queue[torch.randint(len(self.queue), (n,), generator=generator)]
+        return 0.5 * mean + 0.5 * seen + torch.randn(n, *self.event.shape, generator=generator)
 ''',
     "toy_source.py": """
 import torch
@@ -52,18 +64,18 @@ class MeanGap(Metric):
     def measure(self, evaluation):
         gap = abs(float(evaluation.samples.mean() - evaluation.reference.mean()))
         n = len(evaluation.samples)
-        return [Measurement("mean_gap", "1", False, Estimate(gap, n ** -0.5, n), evaluation.fingerprint)]
+        return [Measurement("mean_gap", "1", False, Estimate(gap, n ** -0.5, n), evaluation.protocol())]
 ''',
     "conf/family/toy.yaml": """
 _target_: toy_family.Toy
 name: toy
-role: contestant
 batch_size: 32
 optimisation: {_target_: genfam.families.base.Optimisation, learning_rate: 0.05, ema: 0.0}
 """,
     "conf/source/toy.yaml": """
 # @package _global_
 defaults:
+  - /event: points
   - /extractor: identity
 source: {_target_: toy_source.Toy, name: toy}
 reference: {train_flops: 1.0e+7, parameters: 2}
@@ -74,29 +86,79 @@ evaluation: {samples: 1000}
 _target_: toy_metric.MeanGap
 """,
 }
+RUN = [
+    sys.executable, "-m", "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy", "logger=none",
+    "plugins=[toy_family,toy_source,toy_metric]",
+]  # fmt: skip
+NAMED = "plugins=toy_family,toy_source,toy_metric"
 
 
-def test_a_family_a_source_and_a_metric_from_outside(tmp_path: Path) -> None:
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
     for name, text in CODE.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    command = [
-        sys.executable, "-m", "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy",
-        "plugins=[toy_family,toy_source,toy_metric]", "budget.train_flops=3e5", "logger=none", "output_dir=store",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = tmp_path.glob("store/single/*/record.json")
+    return tmp_path
+
+
+def genfam(place: Path, *command: str, code: int = 0) -> str:
+    """What a command said, on both streams."""
+    done = subprocess.run([*command], cwd=place, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def script(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def test_a_family_a_source_and_a_metric_from_outside(place: Path) -> None:
+    genfam(place, *RUN, "budget.train_flops=3e5", "output_dir=store")
+    (found,) = place.glob("store/single/*/record.json")
     record = json.loads(found.read_text())
     assert record["outcome"] == "ok" and record["family"] == "toy" and record["source"] == "toy"
     (gap,) = [m for m in record["metrics"] if m["name"] == "mean_gap"]
-    assert gap["value"] < 0.5  # it learnt the mean: 3 before training
-    evaluate = [Path(sys.executable).with_name("genfam-evaluate"), f"run={found.parent.relative_to(tmp_path)}"]
-    (tmp_path / "again.yaml").write_text("_target_: again.Again\n")
-    (tmp_path / "again.py").write_text(CODE["toy_metric.py"].replace("MeanGap", "Again").replace("mean_gap", "again"))
-    done = subprocess.run(
-        [*evaluate, "metric=again.yaml", "plugins=again"], cwd=tmp_path, capture_output=True, text=True
+    assert gap["estimate"]["value"] < 0.5  # it learnt the mean: 3 before training
+    with safe_open(found.parent / "weights.safetensors", "pt") as weights:
+        assert "queue" in weights.keys() and "replay" not in weights.keys()  # noqa: SIM118
+    run = f"run={found.parent.relative_to(place)}"
+    (place / "again.yaml").write_text("_target_: again.Again\n")
+    (place / "again.py").write_text(CODE["toy_metric.py"].replace("MeanGap", "Again").replace("mean_gap", "again"))
+    asked = genfam(place, script("genfam-evaluate"), run, code=2)
+    assert asked.count("\n") == 1 and "plugins=[toy_source" in asked  # nothing of a store's is imported unasked
+    genfam(place, script("genfam-evaluate"), run, "metric=again.yaml", f"{NAMED},again")
+    again = {m["name"]: m["estimate"]["value"] for m in json.loads(found.read_text())["metrics"] if m["estimate"]}
+    assert again["again"] == again["mean_gap"] == gap["estimate"]["value"]
+    genfam(place, script("genfam-sample"), run, NAMED, "n=5", "out=s.npz")
+    genfam(place, script("genfam-repeat"), run, NAMED, "output_dir=repeated")
+    (repeated,) = place.glob("repeated/single/*/record.json")
+    assert json.loads(repeated.read_text())["metrics"] != [] and repeated.parent.name == found.parent.name
+
+
+def test_what_a_family_declares_is_in_its_checkpoint(place: Path) -> None:
+    """A run that is cut off ends as one that is not: the replay buffer and the queue come back."""
+    budget = "budget.train_flops=1e6"
+    genfam(place, *RUN, budget, "output_dir=whole")
+    cut = subprocess.Popen([*RUN, budget, "output_dir=cut"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(600):
+        if list(place.glob("cut/single/*/checkpoint.pt")):
+            break
+        time.sleep(0.05)
+    cut.send_signal(signal.SIGINT)
+    cut.communicate(timeout=60)
+    assert cut.returncode == 130
+    genfam(place, *RUN, budget, "output_dir=cut")
+    weights = [next(place.glob(f"{store}/single/*/weights.safetensors")).read_bytes() for store in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_tensor_that_no_checkpoint_would_hold_is_refused(place: Path) -> None:
+    text = (
+        CODE["toy_family.py"]
+        .replace('self.declare("replay", torch.zeros', "self.replay = (torch.zeros")
+        .replace("event.shape), sampling=False)", "event.shape))")
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    again = {m["name"]: m["value"] for m in json.loads(found.read_text())["metrics"]}
-    assert again["again"] == again["mean_gap"] == gap["value"]
+    (place / "toy_family.py").write_text(text)
+    said = genfam(place, *RUN, "output_dir=store", code=2)
+    assert "replay" in said and "self.declare" in said and said.count("\n") == 1
+    assert not os.path.exists(place / "store/single")

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from genfam import published
-from genfam.records import load_published
+from genfam.comparing import published_numbers as published
+from genfam.records.store import load_published
 
 COLUMNS = ["source", "model", "family", "metric", "value", "stderr", "unit", "samples", "protocol", "paper", "table"]
 KEYS = {
@@ -55,9 +55,7 @@ def row(**changes: Any) -> pd.DataFrame:
     return pd.DataFrame([base | changes])
 
 
-def card(
-    fingerprint: str = "grid|n=2500|ref=test:10000|identity|flattened event|modes=known:25", **changes: Any
-) -> Any:
+def card(fingerprint: str = "source=grid|samples=2500|reference=test:10000|modes=known:25", **changes: Any) -> Any:
     base = {
         "suite": "standard", "source": "grid", "family": "gan", "metric": "modes_covered", "n_ok": 5, "mean": 25.0,
         "ci_low": 24.5, "ci_high": 25.5, "fingerprint": fingerprint,
@@ -84,53 +82,53 @@ def test_the_same_measurement_is_called_so_and_training_is_named_all_the_same() 
 @pytest.mark.parametrize(
     ("theirs", "ours", "verdict", "said"),
     [
-        ({}, "grid|n=4000|ref=test:9|identity|e|modes=known:25", "no", "samples: 2500 there, 4000 here"),
+        ({}, "source=grid|samples=4000|reference=test:9|modes=known:25", "no", "samples: 2500 there, 4000 here"),
         (
             {},
-            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:25",
+            "source=grid|samples=2500|reference=test:9|extractor=mnist_resnet|modes=classes:25",
             "no",
             "mode: one sample within 3 sigma there, one",
         ),
         (
             {"protocol": "classifier: Keras convolutional network; runs: one"},
-            "grid|n=2500|ref=test:9|mnist_resnet|recipe=1|modes=classes:9",
+            "source=grid|samples=2500|reference=test:9|extractor=mnist_resnet, recipe=1|modes=classes:9",
             "no",
             "classifier: Keras convolutional network there, mnist_resnet here",
         ),
         (
             {"protocol": "classifier: not stated; runs: one"},
-            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:9",
+            "source=grid|samples=2500|reference=test:9|extractor=mnist_resnet|modes=classes:9",
             "unclear",
             "classifier: not stated there, mnist_resnet here",
         ),
-        ({"table": "not verified"}, "grid|n=2500|ref=test:9|identity|e|modes=known:25", "not verified", "runs: "),
+        ({"table": "not verified"}, "samples=2500|reference=test:9|modes=known:25", "not verified", "runs: "),
         (
             {"protocol": "likelihood: bound by 5000 importance samples; runs: one", "samples": math.nan},
-            "grid|n=2500|ref=test:9|identity|kind=lower_bound|measure=counting",
+            "source=grid|reference=test:9|likelihood=lower_bound|measure=counting",
             "no",
             "likelihood: bound by 5000 importance samples there, bound here",
         ),
         (
             {"protocol": "likelihood: bound by 64 importance samples; events: 10000; runs: one", "samples": math.nan},
-            "grid|n=2500|ref=test:9|identity|kind=lower_bound|by=64 importance samples|measure=counting|events=500",
+            "reference=test:9|likelihood=lower_bound|measure=counting|events=500|by=64 importance samples",
             "no",
             "events: 10000 there, 500 here; runs: one there, mean of 5 here",
         ),
         (
             {"protocol": "likelihood: exact; runs: one", "samples": math.nan},
-            "grid|n=2500|ref=test:9|identity|kind=exact|measure=counting",
+            "source=grid|reference=test:9|likelihood=exact|measure=counting",
             "yes",
             "runs: one there, mean of 5 here",
         ),
         (
             {"protocol": "modes: 1000; runs: one"},
-            "grid|n=2500|ref=test:9|mnist_resnet|modes=classes:10000",
+            "source=grid|samples=2500|reference=test:9|extractor=mnist_resnet|modes=classes:10000",
             "no",
             "modes: 1000 there, 10000 here",
         ),
         (
             {"protocol": "reference: training split; runs: one", "samples": math.nan},
-            "grid|n=2500|ref=test:9|inception",
+            "source=grid|samples=2500|reference=test:9|extractor=inception, weights=1",
             "no",
             "reference: training split there, test split here",
         ),
@@ -168,9 +166,9 @@ def test_another_world_of_the_same_name_is_another_protocol(
 
 def test_a_distance_to_the_training_split_stands_beside_one_that_is() -> None:
     theirs = row(metric="train_fid", protocol="features: Inception-v3; reference: training split; runs: mean of 5")
-    ours = card("cifar10|n=2500|ref=train:50000|inception|weights=1|frechet", metric="train_fid")
+    ours = card("samples=2500|reference=train:50000|extractor=inception, weights=1", metric="train_fid")
     assert one(theirs, ours)["same_protocol"] == "yes"
-    held_out = card("cifar10|n=2500|ref=test:10000|inception|weights=1|frechet", metric="train_fid")
+    held_out = card("samples=2500|reference=test:10000|extractor=inception, weights=1", metric="train_fid")
     assert one(theirs, held_out)["differences"] == "reference: training split there, test split here"
 
 
@@ -217,7 +215,7 @@ def test_tables_come_from_the_checkout_or_else_from_the_package(
 ) -> None:
     assert published.published_folder() == Path(__file__).parent.parent / "benchmarks" / "published"
     package = tmp_path / "lib/site-packages/genfam"
-    monkeypatch.setattr(published, "__file__", str(package / "published.py"))
+    monkeypatch.setattr(published, "__file__", str(package / "comparing" / "published_numbers.py"))
     with pytest.raises(FileNotFoundError, match="reinstall genfam"):
         published.published_folder()
     (package / "benchmarks/published").mkdir(parents=True)

@@ -1,88 +1,79 @@
-"""README and docs say what results/ says."""
+"""README and docs say what results/ says, in few and plain words."""
 
+import re
+import shlex
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
-import asked
 import compare
-import gan_rules
-import pandas as pd
 import pytest
 import readme_results
-import tuning
 
-from genfam.records import load_published
+from genfam.records.store import load_published
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.skipif(not list((ROOT / "results").glob("*/scorecard.csv")), reason="nothing is published yet")
+def prose(text: str) -> list[str]:
+    """Sentences outside code, tables and link targets."""
+    text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"^\|.*$", "", text, flags=re.M)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    parts = re.split(r"\n\s*\n|\n\* ", text)
+    return [sentence for part in parts for sentence in re.split(r"(?<=[.!?:])\s+", " ".join(part.split()))]
+
+
+def test_the_readme_is_short_and_plain():
+    assert len(README.encode()) <= 8000
+    assert max(len(sentence.split()) for sentence in prose(README)) <= 30
+
+
 def test_the_results_in_the_readme_are_the_published_ones():
     assert subprocess.run([sys.executable, "benchmarks/readme_results.py", "--check"], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "results", sorted((ROOT / "results").glob("*/scorecard.csv")), ids=lambda path: path.parent.name
-)
-def test_the_machines_that_are_named_are_those_of_the_runs(results):
-    named = readme_results.block(results.parent).splitlines()[0]
-    assert all(f"{record.device}, {record.threads} threads" in named for record in load_published(results.parent))
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/records.jsonl")), ids=lambda path: path.parent.name)
+def test_published_machines_are_those_of_the_runs(path):
+    said = (path.with_name("provenance.json")).read_text()
+    assert all(f"{record.device}, {record.threads} threads" in said for record in load_published(path.parent))
 
 
 def test_the_tables_of_published_numbers_are_those_that_make_compare_writes():
     assert compare.table() in (ROOT / "docs" / "published.md").read_text()
-    assert compare.short() in (ROOT / "README.md").read_text()
 
 
-def test_the_table_of_trials_is_that_of_the_published_ones():
-    assert tuning.table() in (ROOT / "docs" / "experiments.md").read_text()
+def test_every_command_and_link_of_the_readme_is_there():
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    rows = re.findall(r"^\| `(genfam-[^`]*)`", README, flags=re.M)
+    called = {line[0] for line in lines if line} | {row.split()[0] for row in rows}
+    scripts = (ROOT / "pyproject.toml").read_text()
+    assert {"make", "genfam", "genfam-evaluate"} <= called
+    assert all(f"\n{name} = " in scripts for name in called - {"make", "export"})
+    targets = (ROOT / "Makefile").read_text()
+    assert all(f"\n{line[1]}:" in targets for line in lines if line[:1] == ["make"])
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert len(links) > 8 and all((ROOT / link).exists() for link in links)
 
 
-def test_the_tables_of_rules_are_those_of_the_published_runs():
-    assert gan_rules.tables() in (ROOT / "docs" / "gan_rules.md").read_text()
+def test_the_architecture_is_one_short_page():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert len(text.encode()) <= 6000 and text.count("```text") == 1
+    assert sum(len(page.read_bytes()) for page in (ROOT / "docs" / "ablations").glob("*.md")) <= 60_000
 
 
-def test_a_change_of_rule_is_measured_between_runs_that_differ_in_nothing_else():
-    """Pairs are worth 0.1 of high quality here, R1 costs 0.02, and losses and seeds scatter more than either."""
-    index = pd.MultiIndex.from_tuples(
-        [*product(("hinge", "relativistic", "non_saturating"), ("none", "r1", "r1_r2"), ("1", "2"), (0, 1, 2))],
-        names=[*gan_rules.RULES, "seed"],
+def test_the_table_marks_ties_and_intervals(tmp_path):
+    (tmp_path / "scorecard.csv").write_text(
+        "source,family,metric,mean,ci_low,ci_high,rank\n"
+        "die,vae,total_variation,0.1,0.09,0.11,1\ndie,gan,total_variation,0.5,0.4,0.6,2\n"
+        "die,oracle,total_variation,0.05,,,\n"
     )
-    runs = pd.DataFrame(1.0, index, pd.MultiIndex.from_tuples([quantity[:2] for quantity in gan_rules.QUANTITIES]))
-    loss, penalty, packing, seed = (index.get_level_values(level) for level in index.names)
-    quality = (loss == "hinge") * 0.3 + seed * 0.2 + (packing == "2") * 0.1 - (penalty == "r1") * 0.02
-    runs["ring", "high_quality_share"] = quality
-    rows = {line.split(" | ")[0]: line.split(" | ")[1:4] for line in gan_rules.every_change(runs)}
-    assert rows["| a critic of one → of two"] == ["27", "0", "**10.0 [10.0, 10.0]**, better in 27"]
-    assert rows["| no penalty → R1"] == ["18", "0", "**-2.0 [-2.0, -2.0]**, better in 0"]
-
-
-def test_what_was_asked_is_held_against_the_published_runs():
-    assert asked.tables() in asked.PAGE.read_text()
-
-
-def test_a_seed_that_misses_what_was_asked_is_counted_as_missed():
-    runs = pd.DataFrame(
-        [("modes", "grid", family, seed, "mode_reverse_kl", value) for family, seed, value in (
-            ("gan", 0, 0.004), ("gan", 1, 0.03), ("oracle", 0, 0.005), ("oracle", 1, 0.001)
-        )],
-        columns=["suite", "source", "family", "seed", "metric", "value"],
-    )  # fmt: skip
-    least = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 0.01, True, why="why.md")
-    assert "**1 of 2 seeds** (by 0.02 at worst) | [why, and what was tried](why.md)" in asked.row(least, runs)
-    of_oracle = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 3, True, times_oracle=True)
-    assert "≤ 0.009 (3 times the oracle's 0.003)" in asked.row(of_oracle, runs)
-    assert "(mean 5.7 times)" in asked.row(of_oracle, runs)
-    more = asked.Asked("modes", "grid", "gan", "mode_reverse_kl", 0.03, False)
-    assert "**1 of 2 seeds** (by 0.026 at worst)" in asked.row(more, runs)
-    with pytest.raises(ValueError, match="found none"):
-        asked.row(asked.Asked("modes", "ring", "gan", "mode_reverse_kl", 0.01, True), runs)
-
-
-def test_the_order_names_the_pairs_that_are_not_told_apart():
-    pairs = pd.DataFrame({"family_a": ["a", "a", "b"], "family_b": ["b", "c", "c"], "better": [None, "c", "c"]})
-    said = asked.order({"a": [3.0, 3.0], "b": [2.0, 2.0], "c": [1.0, 1.0]}, pairs, less=True)
-    assert said == "c 1 ± 0, b 2 ± 0, a 3 ± 0 | b – a"
-    assert asked.order({"a": [3.0, 3.0], "c": [1.0, 1.0]}, pairs[1:2], less=False) == "a 3 ± 0, c 1 ± 0 | none"
+    (tmp_path / "provenance.json").write_text(
+        '{"command": "c", "runs": {"ok": 3}, "seeds": [0, 2], "devices": ["cpu"], "date": "2026-01-01T00", '
+        '"code_versions": ["v"]}'
+    )
+    rows = readme_results.table(tmp_path).splitlines()
+    assert rows[2].startswith("| gan | 0.5 ± 0.1 | – |") and rows[3].startswith("| vae | **0.1 ± 0.01** |")
+    assert rows[4].startswith("| oracle | 0.05 |")

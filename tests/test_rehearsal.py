@@ -4,37 +4,60 @@ Fake tensors raise where devices meet; they do not run a kernel. What that leave
 """
 
 import importlib
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 
-from genfam.build import build
-from genfam.rehearsal import rehearsal
-from genfam.types import Event, Likelihood
+from families.toys import Slices
+from genfam.families import flow_density
+from genfam.families.autoregressive import Autoregressive
+from genfam.families.base import Family, Optimisation
+from genfam.families.flow_matching import FlowMatching
+from genfam.families.gan import GAN
+from genfam.families.gaussian import Gaussian
+from genfam.families.latents import Latent
+from genfam.families.paths import LogitNormal
+from genfam.families.penalties import GradientPenalty
+from genfam.families.priors import Couplings, Vamp
+from genfam.families.solvers import Solver
+from genfam.families.vae import VAE
+from genfam.networks.base import Network
+from genfam.networks.convolutional import Convolutional
+from genfam.networks.dit import DiT
+from genfam.networks.embeddings import Fourier
+from genfam.networks.patch_transformer import PatchTransformer
+from genfam.networks.perceptron import Perceptron
+from genfam.networks.planes import Planes
+from genfam.networks.scalar_transformer import ScalarTransformer
+from genfam.networks.unet import UNet
+from genfam.running.rehearsal import rehearsal
+from genfam.types import Batch, Event, Likelihood
 
-FAMILIES = Path(__file__).parent.parent / "conf" / "family"
 POINTS, COLOURS, GREY = Event((2,)), Event((3, 4, 4), 256), Event((1, 4, 4), 17)
-CELLS: list[tuple[str, Event, dict[str, Any]]] = [
-    *[(name, POINTS, {}) for name in ("gan", "vae", "autoregressive", "flow_matching", "gaussian")],
-    ("gan", COLOURS, {"body": "conv", "depth": 1, "penalty": "wgan_gp", "packing": 2, "latent_bits": 2}),
-    ("gan", COLOURS, {"body": "conv", "depth": 1, "planes": True, "latent": 12, "packing": 2}),
-    ("vae", COLOURS, {"body": "conv", "planes": True}),
-    ("gan", GREY, {"spectral_norm": True}),
-    ("gan", POINTS, {"latent_bits": 3, "balanced_bits": True, "frequencies": 2, "packing": 2}),
-    ("vae", COLOURS, {"body": "conv", "pseudo_inputs": 4}),
-    ("vae", GREY, {"coupling_layers": 1, "coupling_width": 4}),
-    ("autoregressive", COLOURS, {"body": "patches", "patch": [2, 2], "depth": 1, "inner": 4}),
-    ("autoregressive", GREY, {"body": "pixelcnn", "depth": 2}),
-    ("autoregressive", GREY, {"depth": 1, "dropout": 0.1}),
-    ("flow_matching", COLOURS, {"body": "dit", "patch": 2, "depth": 1, "times": "logit_normal"}),
-    ("flow_matching", COLOURS, {"body": "unet", "patch": 2, "depth": 1, "solver": "rk4"}),
-    ("flow_matching", POINTS, {"frequencies": 2, "prediction": "data"}),
-    ("flow_matching", POINTS, {"clusters": 3}),
-    ("flow_matching", COLOURS, {"body": "dit", "patch": 2, "depth": 1, "clusters": 3, "guidance": 1.5}),
+MLP, FOURIER, CONV = Perceptron(depth=1), Perceptron(depth=1, features=Fourier(2, 1.0)), Convolutional(blocks=1)
+ONE_STEP = {"solver": Solver(steps=1)}
+CELLS: list[tuple[type[Family], Event, Network, dict[str, Any]]] = [
+    (GAN, POINTS, MLP, {}),
+    (GAN, POINTS, FOURIER, {"latent": Latent(2, bits=3), "packing": 2}),
+    (GAN, COLOURS, CONV, {"latent": Latent(4, bits=2), "penalty": GradientPenalty("wgan_gp"), "packing": 2}),
+    (GAN, COLOURS, Planes(CONV), {"packing": 2, "classes": 3}),
+    (VAE, POINTS, Perceptron(depth=1, latent_features=Fourier(2, 1.0)), {}),
+    (VAE, COLOURS, Planes(CONV), {}),
+    (VAE, COLOURS, CONV, {"prior": partial(Vamp, pseudo_inputs=4)}),
+    (VAE, GREY, MLP, {"prior": partial(Couplings, layers=1, width=4), "classes": 3}),
+    (Autoregressive, POINTS, ScalarTransformer(depth=1), {}),
+    (Autoregressive, GREY, ScalarTransformer(depth=1, dropout=0.1), {"classes": 3}),
+    (Autoregressive, COLOURS, PatchTransformer(depth=1, patch=(2, 2), inner=4), {"classes": 3}),
+    (Autoregressive, COLOURS, Planes(PatchTransformer(depth=1, patch=(2, 2), inner=4, mixtures=2)), {}),
+    (FlowMatching, POINTS, MLP, ONE_STEP),
+    (FlowMatching, POINTS, FOURIER, {"prediction": "data", "classes": 3, **ONE_STEP}),
+    (FlowMatching, COLOURS, DiT(depth=1), {"times": LogitNormal(), "classes": 3, **ONE_STEP}),
+    (FlowMatching, COLOURS, UNet(depth=1, patch=2), {"solver": Solver("rk4", 1)}),
+    (Gaussian, POINTS, MLP, {}),
 ]
 
 
@@ -43,21 +66,30 @@ def events(event: Event, n: int, device: str) -> Tensor:
     return torch.zeros(n, *event.shape, dtype=kind, device=device)
 
 
-@pytest.mark.parametrize(("name", "event", "more"), CELLS)
+def make(kind: type[Family], event: Event, network: Network, classes: int = 0, **more: Any) -> Family:
+    """A family whose condition, where it has one, has a null label beside its `classes` values."""
+    if kind is Gaussian:
+        return Gaussian(event)
+    build: Callable[..., Family] = kind
+    family = build(event, 1000, network, Optimisation(), 8, classes=classes + (classes > 0), **more)
+    if classes:
+        family.condition = Slices(classes, dropout=0.1)
+    return family
+
+
+@pytest.mark.parametrize(("kind", "event", "network", "more"), CELLS)
 def test_families_mix_no_devices(
-    name: str, event: Event, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    kind: type[Family], event: Event, network: Network, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"genfam.families.{name}")
+    module = importlib.import_module(kind.__module__)
     if hasattr(module, "fit_width"):  # the search for a width takes seconds, and any width does
-        monkeypatch.setattr(module, "fit_width", lambda build, parameters, **_: 8)
+        monkeypatch.setattr(module, "fit_width", lambda build, parameters, multiples: 8)
+    monkeypatch.setattr(flow_density, "STEPS", 1)
     # The engine of backward passes asks CUDA's driver, so gradients are made up; they are where their tensors are.
     monkeypatch.setattr(torch.autograd, "grad", lambda out, x, *_, **__: (torch.zeros_like(x) + 0 * out.mean(),))
-    config = yaml.safe_load((FAMILIES / f"{name}.yaml").read_text()) | more
-    if name == "flow_matching":
-        config |= {"steps": 1, "likelihood_steps": 1}
     with rehearsal("cuda") as watch:
         with torch.device("cuda"):
-            family = build(config, event=event, parameters=1000)
+            family = make(kind, event, network, **more)
         assert family.device.type == "cuda"
 
         def backward(loss: Tensor) -> None:
@@ -65,20 +97,26 @@ def test_families_mix_no_devices(
             for weight in family.parameters():
                 weight.grad = torch.zeros_like(weight)
 
+        def batch(device: str) -> Batch:
+            values = torch.zeros(8, dtype=torch.int64, device=device) if family.condition.classes else None
+            return Batch(events(event, 8, device), values)
+
         if family.trains:
             family.total_updates = 100
             optimisers = family.configure_optimizers()
             family.train()
             for _ in range(2):
-                family.update(events(event, 8, "cuda"), optimisers, backward)
+                family.update(batch("cpu").to("cuda"), optimisers, backward)
             assert family.updates == 2 and watch.peak > 0
         family.eval()
+        if family.condition.classes and isinstance(family, FlowMatching):
+            family.choose_sampling(guidance=1.5)
         drawn = family.sample(3, generator=torch.Generator())
         assert drawn.shape == (3, *event.shape) and drawn.device.type == "cuda"
         if family.likelihood_kind is not Likelihood.NONE:
             scored = family.log_prob(events(event, 3, "cpu"))  # events come from anywhere
             assert scored.shape == (3,) and scored.device.type == "cuda"
-        family.diagnostics(events(event, 8, "cuda"))
+        family.diagnostics(batch("cuda"))
 
 
 def test_a_rehearsal_refuses_what_a_gpu_would_refuse() -> None:

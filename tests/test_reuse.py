@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 import launcher_tasks
-from genfam import cli, commands, run_folder
-from genfam.records import Store, load_published, publishable, without_paths
-from genfam.reuse import reuse
-from genfam.serialisation import record_to_json, write_atomically
+from genfam.commands import cli, scripts
+from genfam.files import write_atomically
+from genfam.records.paths import without_paths
+from genfam.records.publication import publishable
+from genfam.records.reuse import reuse
+from genfam.records.run import Run
+from genfam.records.serialisation import record_to_json
+from genfam.records.store import Store, load_published
+from genfam.running.experiment import begun
 from genfam.types import Outcome, Record
 
 TINY = ["source=die", "family=oracle", "budget=smoke", "logger=none", "curve.samples=50", "evaluation.samples=200",
@@ -30,12 +35,11 @@ def publish_lines(tmp_path: Path, *records: Record) -> Path:
 
 
 def published_runs(configure, tmp_path: Path, seeds: list[int]) -> list[Record]:
-    """Records that no run here could have made: they name another version of the code."""
+    """Records that no run here could have made: they name another digest of the code."""
     found = []
     for seed in seeds:
-        config = configure("source=die", "family=oracle", "budget=smoke", f"seed={seed}", "reuse_published=true")
-        record = run_folder.failed_record(config, "")
-        found.append(replace(record, outcome=Outcome.OK, code_version="elsewhere"))
+        run = configure("source=die", "family=oracle", "budget=smoke", f"seed={seed}", "reuse_published=true")
+        found.append(replace(begun(run, Outcome.OK), digest="elsewhere"))
     publish_lines(tmp_path, *found)
     return found
 
@@ -51,7 +55,7 @@ def test_published_runs_are_not_run_again_and_the_others_are(
     assert "3 runs, 2 reused from what is published" in shown
     assert "2 of 3 runs reused from what is published" in shown
     stored = {record.seed: record for record in Store(tmp_path / "outputs/single").load()}
-    assert [stored[seed].code_version == "elsewhere" for seed in (0, 4, 5)] == [True, True, False]
+    assert [stored[seed].digest == "elsewhere" for seed in (0, 4, 5)] == [True, True, False]
     assert stored[0] == publishable(there[0])
     started = sorted(path.parent.name for path in tmp_path.glob("outputs/single/*/started.txt"))
     assert started == [stored[5].run_id]
@@ -64,25 +68,11 @@ def test_published_runs_are_not_run_again_and_the_others_are(
 
 def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) -> None:
     (record,) = published_runs(configure, tmp_path, [0])
-    config = record.config | {"reuse_published": False}
-    assert run_folder.run_id(config) == record.run_id, "the key is no part of a run's identity"
-    assert reuse(config) is None
+    run = Run.of(record.config | {"reuse_published": False})
+    assert run.id == record.run_id, "the key is no part of a run's identity"
+    assert reuse(run) is None
     assert not (tmp_path / "outputs").exists()
-    assert reuse(record.config) is not None
-
-
-@pytest.mark.parametrize(
-    ("family", "key", "usual"),
-    [("flow_matching", "clusters", 0), ("flow_matching", "guidance", 1.0), ("vae", "local_latents", 0)],
-)
-def test_a_key_that_came_later_changes_no_id_at_its_usual_value(configure, family: str, key: str, usual: float) -> None:
-    config = configure(f"family={family}")
-    without = config | {"family": {name: value for name, value in config["family"].items() if name != key}}
-    assert config["family"][key] == usual
-    assert run_folder.run_id(without) == run_folder.run_id(config)
-    assert run_folder.run_id(config | {"family": config["family"] | {key: 3}}) != run_folder.run_id(config)
-    others = [c | {"family": c["family"] | {"_target_": "toys.Flow"}} for c in (config, without)]
-    assert run_folder.run_id(others[0]) != run_folder.run_id(others[1]), "what it means elsewhere is not ours to say"
+    assert reuse(Run.of(record.config)) is not None
 
 
 def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_does_not_count(
@@ -91,24 +81,22 @@ def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_doe
     (record,) = published_runs(configure, tmp_path, [0])
     store = Store(tmp_path / "outputs/single")
     store.write(replace(record, outcome=Outcome.FAILED))
-    assert reuse(record.config) is not None
+    assert reuse(Run.of(record.config)) is not None
     assert [stored.outcome for stored in store.load()] == [Outcome.OK]
     publish_lines(tmp_path, replace(record, outcome=Outcome.INTERRUPTED))
-    assert reuse(record.config) is None
+    assert reuse(Run.of(record.config)) is None
 
 
 def test_shortened_paths_do_not_matter_and_another_configuration_is_refused(configure, tmp_path: Path) -> None:
-    (record,) = published_runs(configure, tmp_path, [0])
-    config = record.config | {"family": record.config["family"] | {"weights": "/srv/models/w.safetensors"}}
-    moved = replace(record, config=config, run_id=run_folder.run_id(config))
-    path = publish_lines(tmp_path, moved)
+    run = configure("source=image_folder", "family=oracle", "source.folder=/srv/my/images", "reuse_published=true")
+    path = publish_lines(tmp_path, begun(run, Outcome.OK))
     assert "/srv" not in path.read_text()
-    found = reuse(config)
-    assert found is not None and found.config == without_paths(config)
-    edited = config | {"evaluation": {"samples": 7}}
-    publish_lines(tmp_path, replace(moved, config=edited))
-    with pytest.raises(ValueError, match=r"records\.jsonl, run .*: they differ in evaluation|differ in evaluation\)"):
-        reuse(config)
+    found = reuse(run)
+    assert found is not None and found.config == without_paths(run.config)
+    record = begun(run, Outcome.OK)
+    publish_lines(tmp_path, replace(record, config=record.config | {"evaluation": {"samples": 7}}))
+    with pytest.raises(ValueError, match=r"records\.jsonl, run .*: expected the configuration .* differ in samples\)"):
+        reuse(run)
 
 
 def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
@@ -118,9 +106,9 @@ def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
     assert cli.main([*TINY, "seed=0", *places]) == 0
     store = tmp_path / "outputs/single"
     places_of = ["--suite", "single", "--output_dir", str(tmp_path / "outputs"), "--results_dir", str(results)]
-    assert commands.publish(places_of) == 0, capsys.readouterr().err
+    assert scripts.publish(places_of) == 0, capsys.readouterr().err
     (first,) = load_published(results / "single")
-    write_atomically(results / "single/records.jsonl", record_to_json(replace(first, code_version="elsewhere")) + "\n")
+    write_atomically(results / "single/records.jsonl", record_to_json(replace(first, digest="elsewhere")) + "\n")
     for path in store.rglob("*"):
         path.unlink() if path.is_file() else None
     capsys.readouterr()
@@ -128,14 +116,14 @@ def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
     assert "1 of 1 runs reused from what is published" in capsys.readouterr().out
     pictures = {path.name for path in (results / "single/figures").iterdir()}
     assert "modes_die.png" in pictures
-    assert commands.publish(places_of) == 0, capsys.readouterr().err
+    assert scripts.publish(places_of) == 0, capsys.readouterr().err
     assert {path.name for path in (results / "single/figures").iterdir()} == pictures, "they cannot be made again"
     assert cli.main([*TINY, "seed=1", *places, "reuse_published=true"]) == 0
     assert "runs reused" not in capsys.readouterr().out
 
-    assert commands.publish(places_of) == 1
-    assert "expected runs of one code version" in capsys.readouterr().err
-    assert commands.publish([*places_of, "--allow-mixed"]) == 0, capsys.readouterr().err
+    assert scripts.publish(places_of) == 1
+    assert "expected one numerics digest a family" in capsys.readouterr().err
+    assert scripts.publish([*places_of, "--allow-mixed"]) == 0, capsys.readouterr().err
     again = load_published(results / "single")
     assert [record.seed for record in again] == [0, 1]
-    assert again[0] == replace(first, code_version="elsewhere")
+    assert again[0] == replace(first, digest="elsewhere")

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from genfam import environment, experiment, run_folder, seeds
-from helpers import composed
+from genfam import seeds
+from genfam.records import environment
+from genfam.running.experiment import execute
 
 
 def test_draws_are_the_plain_ones_of_the_cpu() -> None:
@@ -14,7 +15,6 @@ def test_draws_are_the_plain_ones_of_the_cpu() -> None:
     assert torch.equal(seeds.normal((3, 4), "cpu", fresh()), torch.randn(3, 4, generator=fresh()))
     assert torch.equal(seeds.uniform((7,), "cpu", fresh()), torch.rand(7, generator=fresh()))
     assert torch.equal(seeds.integers(9, (7,), "cpu", fresh()), torch.randint(9, (7,), generator=fresh()))
-    assert torch.equal(seeds.balanced_integers(9, 7, "cpu", fresh()), torch.randperm(9, generator=fresh())[:7])
     weights = torch.tensor([[1.0, 2.0], [3.0, 1.0]])
     assert torch.equal(seeds.choices(weights, fresh()), torch.multinomial(weights, 1, generator=fresh()))
     torch.manual_seed(5)
@@ -41,17 +41,21 @@ def test_states_of_gpus_are_kept_and_put_back(monkeypatch: pytest.MonkeyPatch) -
     assert {name: int(kept) for name, kept in put.items()} == {"cuda:0": 1}  # there is no second GPU any more
 
 
-def test_the_device_is_chosen_and_asked_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_chosen_and_asked_for_in_vain(configure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert environment.device_for("auto") == environment.device_for("cpu") == "cpu"
     with pytest.raises(ValueError, match=r"device=cuda: torch .* finds no GPU; device=cpu or auto"):
         environment.device_for("cuda")
     with pytest.raises(ValueError, match="expected auto, cpu or cuda, got 'tpu'"):
         environment.device_for("tpu")
-    plain, auto = composed("source=die"), composed("source=die", "device=auto")
-    assert run_folder.run_id(auto) == run_folder.run_id(plain)
-    with pytest.raises(ValueError, match="device=cuda"):
-        experiment.run(composed("source=die", "device=cuda"))
+    plain, there = configure("source=die"), configure("source=die", "device=cuda")
+    assert configure("source=die", "device=auto").id == plain.id
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert environment.device_for("auto") == "cuda"
-    assert run_folder.run_id(auto) == run_folder.run_id(plain | {"device": "cuda"}) != run_folder.run_id(plain)
+    assert configure("source=die", "device=auto").id == there.id != plain.id
+
+
+def test_a_run_that_asks_for_a_gpu_in_vain_is_refused(configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device=cuda"):
+        execute(configure("source=die", "device=cuda"))

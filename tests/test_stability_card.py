@@ -1,6 +1,7 @@
 """The stability scorecard on suites made by hand: every entry with a planted positive and negative control."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,17 @@ import pytest
 from pages import ROOT
 from stability_controls import broken, make, matrix, yardsticks
 
-from genfam.records import as_tuned, to_frame
-from genfam.scorecard import scorecard
-from genfam.stability.traces import first_reached, oscillation, skill
-from genfam.stability_card import aggregate, final_skills, run_skills, share, spread_interval, stability_card
-from genfam.statistics import interquartile_mean, performance_profile, seed_spread, stratified_interquartile_mean
+from genfam.comparing.scorecard import scorecard
+from genfam.comparing.stability import aggregate, final_skills, run_skills, share, spread_interval, stability_card
+from genfam.comparing.statistics import (
+    interquartile_mean,
+    performance_profile,
+    seed_spread,
+    stratified_interquartile_mean,
+)
+from genfam.metrics.traces import first_reached, oscillation, skill
+from genfam.records.frame import to_frame
+from genfam.records.store import as_tuned
 from genfam.types import Outcome, Trace, TracePoint
 
 
@@ -67,6 +74,17 @@ def test_other_learning_rates_have_no_say_in_the_scorecard_and_the_other_entries
     assert float(card[(card["family"] == "a") & (card["metric"] == "fd_net")]["mean"].iloc[0]) == 2.0
     assert final_skills(records) == {"a": {"s": [0.8]}}
     assert run_skills(records) == [("s", "a", 1.0, 0.8), ("s", "a", 4.0, -4.0)]
+
+
+def test_a_family_under_a_condition_is_another_contestant():
+    told = [replace(make("a", seed, 9.0), condition="labels") for seed in range(3)]
+    records = yardsticks() + [make("a", seed, 2.0) for seed in range(3)] + told
+    assert final_skills(records) == {
+        "a": {"s": pytest.approx([0.8] * 3)}, "a (labels)": {"s": pytest.approx([0.1] * 3)}
+    }  # fmt: skip
+    assert entries(records, "a (labels)")["diverged"] == 0.0
+    card = scorecard(to_frame(records))
+    assert card[card["metric"] == "fd_net"]["family"].tolist() == ["a", "a (labels)", "gaussian", "oracle"]
 
 
 def test_the_source_may_name_its_judge():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genfam.statistics import (
+from genfam.comparing.statistics import (
     compare,
     holm,
     interquartile_mean,

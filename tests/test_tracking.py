@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from genfam import experiment, run_folder, training
-from genfam.serialisation import record_to_json
-from genfam.tracking import sketches, weights_and_biases
-from genfam.tracking.base import PictureFolder, flat
+from genfam.records.run import Run
+from genfam.records.serialisation import record_to_json
+from genfam.records.store import read_record
+from genfam.running import experiment, training
+from genfam.running.parts import make_source
+from genfam.running.tracking import sketches, weights_and_biases
+from genfam.running.tracking.base import PictureFolder, flat
 from genfam.types import Outcome
 from helpers import composed, read_wandb
 
@@ -53,10 +56,10 @@ def numbers(record) -> dict:
     return {key: value for key, value in plain.items() if key not in TIMES}
 
 
-def wandb_run(config, job: str = "") -> list[dict]:
+def wandb_run(run, job: str = "") -> list[dict]:
     """The one offline run of this configuration."""
-    name = run_folder.run_id(config) + job
-    (found,) = run_folder.run_directory(config).parent.glob(f"wandb/offline-run-*-{name}")
+    name = run.id + job
+    (found,) = run.directory.parent.glob(f"wandb/offline-run-*-{name}")
     return read_wandb(found)
 
 
@@ -88,12 +91,12 @@ def expected_rows(record) -> dict[int, dict[str, float]]:
     return {u: row | {"train_flops": u * each, "events_seen": u * batch} for u, row in rows.items()}
 
 
-def logged_rows(config) -> list[tuple[int, dict[str, float]]]:
+def logged_rows(run) -> list[tuple[int, dict[str, float]]]:
     """(update, numbers) in the order in which the configuration's tracker kept them, but for the final ones."""
-    directory = run_folder.run_directory(config)
-    if config["logger"] == "wandb":
-        rows = [(row["_step"], row) for row in history(wandb_run(config))]
-    elif config["logger"] == "csv":
+    directory = run.directory
+    if run.logger == "wandb":
+        rows = [(row["_step"], row) for row in history(wandb_run(run))]
+    elif run.logger == "csv":
         with (directory / "csv" / "metrics.csv").open() as file:
             rows = [(int(row["step"]), {k: float(v) for k, v in row.items() if v}) for row in csv.DictReader(file)]
     else:
@@ -111,8 +114,8 @@ def logged_rows(config) -> list[tuple[int, dict[str, float]]]:
     return [(step, row) for step, row in rows if "train_flops" in row]
 
 
-def check_rows(config, record) -> None:
-    rows = logged_rows(config)
+def check_rows(run, record) -> None:
+    rows = logged_rows(run)
     expected = expected_rows(record)
     assert [step for step, _ in rows] == sorted(expected), "each step once, none lost"
     for step, row in rows:
@@ -144,7 +147,7 @@ def untracked():
     """The record of TINY without a logger, made once."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        return experiment.run(composed(f"output_dir={folder}", *TINY))
+        return experiment.execute(Run.of(composed(f"output_dir={folder}", *TINY)))
 
 
 @pytest.mark.parametrize("logger", ["wandb", "csv", "tensorboard"])
@@ -152,52 +155,52 @@ def untracked():
 def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_without_a_logger(
     configure, monkeypatch, untracked, logger, end
 ):
-    config = configure(f"logger={logger}", *TINY)
-    assert run_folder.run_id(config) == untracked.run_id
+    run = configure(f"logger={logger}", *TINY)
+    assert run.id == untracked.run_id
     monkeypatch.setattr(training, "Conductor", Eager)
     if end == signal.SIGINT:
-        assert experiment.run(config, progress=stop_with(end)).outcome is Outcome.INTERRUPTED
+        assert experiment.execute(run, progress=stop_with(end)).outcome is Outcome.INTERRUPTED
     else:
         import wandb
 
         wandb.teardown()  # its service is not shared with a fork
         child = os.fork()
         if child == 0:
-            experiment.run(config, progress=stop_with(end))
+            experiment.execute(run, progress=stop_with(end))
             os._exit(1)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert not (run_folder.run_directory(config) / "record.json").exists()
+        assert read_record(run.directory).outcome is Outcome.RUNNING
         if logger == "csv":  # it had told more than the checkpoint knows
-            state = torch.load(run_folder.run_directory(config) / "checkpoint.pt", weights_only=True)
-            assert logged_rows(config)[-1][0] > state["family"]["updates"]
+            state = torch.load(run.directory / "checkpoint.pt", weights_only=True)
+            assert logged_rows(run)[-1][0] > state["family"]["updates"]
     monkeypatch.undo()
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    record = experiment.run(config)
+    record = experiment.execute(run)
     assert record.outcome is Outcome.OK, record.reason
     assert numbers(record) == numbers(untracked)
-    check_rows(config, record)
-    assert not (run_folder.run_directory(config) / "pictures").exists()
+    check_rows(run, record)
+    assert not (run.directory / "pictures").exists()
     if logger == "wandb":
-        entries = wandb_run(config)
+        entries = wandb_run(run)
         shown = [row["_step"] for row in history(entries) if "pictures/samples.path" in row]
         assert shown == [step for step, row in expected_rows(record).items() if "curve/fd_identity" in row]
         assert [entry["exit"]["exit_code"] for entry in entries if entry["type"] == "exit"] == [0]
 
 
 def test_what_was_logged_is_what_the_record_says(configure):
-    config = configure("logger=wandb", "seed=3", "wandb.artifacts=true", "wandb.tags=[mine]", *TINY)
-    record = experiment.run(config)
+    run = configure("logger=wandb", "seed=3", "wandb.artifacts=true", "wandb.tags=[mine]", *TINY)
+    record = experiment.execute(run)
     assert record.outcome is Outcome.OK, record.reason
-    check_rows(config, record)
-    entries = wandb_run(config)
-    (run,) = [entry["run"] for entry in entries if entry["type"] == "run"][:1]
-    assert (run["run_id"], run["job_type"], run["run_group"]) == (record.run_id, "train", "single-gan")
+    check_rows(run, record)
+    entries = wandb_run(run)
+    (told,) = [entry["run"] for entry in entries if entry["type"] == "run"][:1]
+    assert (told["run_id"], told["job_type"], told["run_group"]) == (record.run_id, "train", "single-gan")
     last = [entry["run"] for entry in entries if entry["type"] == "run"][-1]
     assert last["tags"][:2] == ["ring", "ok"] and last["tags"][-1] == "mine"
     told = merged(entries, "config")
     assert (told["family"], told["source"], told["seed"], told["budget/train_flops"]) == ("gan", "ring", 3, 3e9)
     assert not any(isinstance(value, dict) for key, value in told.items() if key != "_wandb")
-    assert str(config["output_dir"]) not in json.dumps(told)
+    assert str(run.output_dir) not in json.dumps(told)
     summary = merged(entries, "summary")
     for m in record.metrics:
         if m.estimate is not None:
@@ -217,20 +220,20 @@ def test_what_was_logged_is_what_the_record_says(configure):
 
 
 def test_each_run_is_its_own_finished_run_and_an_evaluation_another(configure):
-    configs = [configure("logger=wandb", f"seed={seed}", *YARDSTICK) for seed in (0, 1)]
-    records = [experiment.run(config) for config in configs]  # in one process: the second must not go on in the first
+    runs = [configure("logger=wandb", f"seed={seed}", *YARDSTICK) for seed in (0, 1)]
+    records = [experiment.execute(run) for run in runs]  # in one process: the second must not go on in the first
     import wandb
 
     assert wandb.run is None
-    for config, record in zip(configs, records, strict=True):
+    for run, record in zip(runs, records, strict=True):
         assert record.outcome is Outcome.OK, record.reason
-        entries = wandb_run(config)
+        entries = wandb_run(run)
         assert [entry["exit"]["exit_code"] for entry in entries if entry["type"] == "exit"] == [0]
         (row,) = (row for row in history(entries) if row["_step"] == 0)
         assert {f"curve/{p.metric}": p.value for p in record.curve}.items() <= row.items()
         assert not any(entry["type"] == "artifact" for entry in entries), "on request only"
-    again = experiment.evaluate(run_folder.run_directory(configs[0]))
-    entries = wandb_run(configs[0], "-evaluate")
+    again = experiment.measure_again(runs[0].directory)
+    entries = wandb_run(runs[0], "-evaluate")
     assert next(entry["run"]["job_type"] for entry in entries if entry["type"] == "run") == "evaluate"
     summary = merged(entries, "summary")
     assert summary["total_variation"] == next(m.estimate.value for m in again.metrics if m.name == "total_variation")
@@ -241,7 +244,7 @@ def test_offline_asks_nothing_of_a_network_even_with_a_key(configure, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        record = experiment.run(configure("logger=wandb", *YARDSTICK))
+        record = experiment.execute(configure("logger=wandb", *YARDSTICK))
         assert record.outcome is Outcome.OK, record.reason
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -255,25 +258,25 @@ def test_online_without_a_network_goes_on_offline(configure, monkeypatch, capsys
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed}")
     monkeypatch.setattr(weights_and_biases, "CONNECT_SECONDS", 2.0)
-    config = configure("logger=wandb", "wandb.mode=online", *YARDSTICK)
-    record = experiment.run(config)
+    run = configure("logger=wandb", "wandb.mode=online", *YARDSTICK)
+    record = experiment.execute(run)
     assert record.outcome is Outcome.OK, record.reason
     assert "wandb cannot be reached" in capsys.readouterr().out
-    assert not list(run_folder.run_directory(config).parent.glob("wandb/run-*")), "nothing of the failed attempt stays"
-    assert merged(wandb_run(config), "summary")["outcome"] == "ok"
+    assert not list(run.directory.parent.glob("wandb/run-*")), "nothing of the failed attempt stays"
+    assert merged(wandb_run(run), "summary")["outcome"] == "ok"
 
 
 @pytest.mark.usefixtures("fresh_wandb")
 def test_online_without_an_account_says_what_to_do(configure):
     with pytest.raises(ValueError, match=r"wandb\.mode=online: expected an account .* got none"):
-        experiment.run(configure("logger=wandb", "wandb.mode=online", *YARDSTICK))
+        experiment.execute(configure("logger=wandb", "wandb.mode=online", *YARDSTICK))
 
 
 def test_online_a_resumed_run_sends_only_what_the_server_has_not(monkeypatch, tmp_path):
     """The server's last step comes back with a resumed run; a fake run stands in for it here."""
     sent = []
 
-    class Run:
+    class Server:
         step = 20
 
         def define_metric(self, *arguments, **keywords):
@@ -282,27 +285,17 @@ def test_online_a_resumed_run_sends_only_what_the_server_has_not(monkeypatch, tm
         def log(self, row, step, commit):
             sent.append(step)
 
-    monkeypatch.setattr(weights_and_biases, "open_run", lambda *arguments, **keywords: Run())
-    config = {"wandb": {"tags": [], "group": "g"}, "family": {"name": "f"}, "source": {"name": "s"}, "seed": 0}
-    tracker = weights_and_biases.WandbTracker(config, "id", tmp_path / "run", "train")
+    monkeypatch.setattr(weights_and_biases, "open_run", lambda *arguments, **keywords: Server())
+    tracker = weights_and_biases.WandbTracker(Run.of(composed()), tmp_path / "run", "train")
     for step in (10, 19, 20, 30):
         tracker.log(step, {"train_flops": float(step)})
     assert sent == [20, 30]
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("wandb.mode=of", r"wandb\.mode: expected one of .*offline.* got 'of'"),
-        ("+x=1", r"logger: expected .* got 'cvs'"),
-    ],
-)
-def test_an_unknown_mode_or_logger_names_the_known_ones(configure, override, message):
-    config = configure("logger=wandb", *YARDSTICK, override)
-    if "cvs" in message:
-        config["logger"] = "cvs"
-    with pytest.raises(ValueError, match=message):
-        experiment.run(config)
+@pytest.mark.parametrize("wrong", [{"logger": "cvs"}, {"wandb": {"mode": "of"}}])
+def test_an_unknown_mode_or_logger_names_the_known_ones(wrong):
+    with pytest.raises(ValueError, match=r"(logger|wandb\.mode): expected .*got '(of|cvs)'"):
+        Run.of(composed(*YARDSTICK) | wrong)
 
 
 def test_a_flat_configuration_has_one_key_per_choice_and_no_paths():
@@ -355,7 +348,7 @@ def test_bars_are_as_high_as_their_share():
 
 
 def test_drawing_does_not_touch_the_random_state(configure):
-    source = experiment.make_source(configure("source=digits", *CHEAP))
+    source = make_source(configure("source=digits", *CHEAP))
     state = torch.random.get_rng_state()
     found = sketches.Sketcher(source, None)(source.train[:70])
     assert set(found) == {"samples"} and torch.equal(state, torch.random.get_rng_state())

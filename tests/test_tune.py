@@ -15,12 +15,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from genfam import commands, tune
 from genfam.build import configuration_folder
-from genfam.cli import RunFailed
-from genfam.records import Store
-from genfam.run_folder import failed_record
-from genfam.types import Estimate, Measurement, Outcome, Record
+from genfam.commands import scripts, tune
+from genfam.commands.cli import RunFailed
+from genfam.records.run import Run
+from genfam.records.store import Store
+from genfam.running.experiment import begun
+from genfam.types import Estimate, Kind, Measurement, Outcome, Record
 from helpers import composed
 
 CONF = configuration_folder()
@@ -50,8 +51,8 @@ def test_every_space_names_only_keys_of_the_family_and_values_that_compose(path:
 
 
 def test_every_contestant_has_a_space() -> None:
-    roles = {path.stem: yaml.safe_load(path.read_text())["role"] for path in (CONF / "family").glob("*.yaml")}
-    assert tune.families_with_a_space() == sorted(name for name, role in roles.items() if role == "contestant")
+    families = {path.stem: yaml.safe_load(path.read_text()) for path in (CONF / "family").glob("*.yaml")}
+    assert tune.families_with_a_space() == sorted(name for name, node in families.items() if "role" not in node)
 
 
 @pytest.mark.parametrize("given", [{"low": 1}, {"choices": 3}, [1, 2], {"low": 1, "high": 2, "lgo": True}, 5])
@@ -76,11 +77,11 @@ def parabola(settings: dict[str, Any], value: float | None = None) -> Record:
     """A run whose quality is best at a learning rate of 10⁻³."""
     rate = settings["family"]["optimisation"]["learning_rate"]
     value = 1.0 - abs(math.log10(rate) + 3) if value is None else value
-    protocol = "ring|n=10|ref=validation:10000"
-    coverage = Measurement("coverage", "1", True, Estimate(value, 0.01, 10), protocol)
-    distance = Measurement("fd_identity", "1", False, Estimate(-value, 0.01, 10), protocol)
-    record = failed_record(settings, "")
-    return replace(record, outcome=Outcome.OK, metrics=[coverage, distance], train_flops=5.0, code_version="v")
+    protocol = {"source": "ring", "n": "10", "ref": "validation:10000"}
+    coverage = Measurement("coverage", "1", True, Estimate(value, 0.01, 10), protocol, Kind.COVERAGE)
+    distance = Measurement("fd_identity", "1", False, Estimate(-value, 0.01, 10), protocol, Kind.HEADLINE)
+    record = begun(Run.of(settings), Outcome.OK)
+    return replace(record, metrics=[coverage, distance], train_flops=5.0, code_version="v")
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def folder(tmp_path: Path) -> Path:
     conf = tmp_path / "conf"
     (conf / "tune").mkdir(parents=True)
     (conf / "tune/gan.yaml").write_text(
-        "optimisation.learning_rate: {low: 1.0e-5, high: 0.1, log: true}\nlatent: {choices: [2, null]}\n"
+        "optimisation.learning_rate: {low: 1.0e-5, high: 0.1, log: true}\nlatent.normals: {choices: [2, 3]}\n"
     )
     return conf
 
@@ -125,7 +126,7 @@ def test_a_study_keeps_every_trial_and_finds_what_is_better(
     assert [trial.number for trial in trials] == list(range(10))
     assert [len(jobs) for _, jobs in asked] == [4, 4, 2]
     assert asked[0][1][0] == [], "trial 0 has the present defaults"
-    assert all({o.partition("=")[0] for o in job} == {"family.optimisation.learning_rate", "family.latent"}
+    assert all({o.partition("=")[0] for o in job} == {"family.optimisation.learning_rate", "family.latent.normals"}
                for number, (_, jobs) in enumerate(asked) for job in jobs[number == 0 :])  # fmt: skip
     for common, _ in asked:
         assert {"+suite=tune", "family=gan", "source=ring", "seed=1000"} <= set(common)
@@ -135,7 +136,7 @@ def test_a_study_keeps_every_trial_and_finds_what_is_better(
     assert all("ref=validation" in trial.fingerprint for trial in trials)
     assert tune.load_trials(one.file) == trials
     lines = [json.loads(line) for line in one.file.read_text().splitlines()]
-    assert lines[3]["overrides"].keys() == {"optimisation.learning_rate", "latent"}
+    assert lines[3]["overrides"].keys() == {"optimisation.learning_rate", "latent.normals"}
     assert tune.best(trials).value == max(trial.value for trial in trials)
     assert "gan on ring: 10/10 trials, best coverage" in capsys.readouterr().out
 
@@ -181,9 +182,9 @@ def test_runs_that_diverge_or_fail_are_kept_and_never_chosen(
 def test_the_best_is_written_with_where_it_comes_from_and_the_rest_is_kept(folder: Path, tmp_path: Path) -> None:
     tuned = folder / "tuned/ring/gan.yaml"
     tuned.parent.mkdir(parents=True)
-    tuned.write_text("# @package family\nlatent: 5\nevent_scale: 2.5\noptimisation: {ema: 0.5}\n")
+    tuned.write_text("# @package family\nbatch_size: 5\npacking: 2\noptimisation: {ema: 0.5}\n")
     base = parabola(composed("family=gan", "source=ring"), 0.5)
-    values = [(0.5, {}), (0.9, {"latent": 2, "optimisation.learning_rate": 0.002}), (0.7, {"latent": 3})]
+    values = [(0.5, {}), (0.9, {"batch_size": 2, "optimisation.learning_rate": 0.002}), (0.7, {"batch_size": 3})]
     trials = [
         tune.judged(study(tmp_path), number, own, parabola(base.config, value))
         for number, (value, own) in enumerate(values)
@@ -195,7 +196,7 @@ def test_the_best_is_written_with_where_it_comes_from_and_the_rest_is_kept(folde
     assert "Trial 1 of 3 by genfam-tune: coverage 0.9 on the validation split (defaults before: 0.5)" in text
     assert "Command: genfam-tune source=ring data_dir=<path>/x" in text
     assert yaml.safe_load(text) == {
-        "latent": 2, "event_scale": 2.5, "optimisation": {"ema": 0.5, "learning_rate": 0.002},
+        "batch_size": 2, "packing": 2, "optimisation": {"ema": 0.5, "learning_rate": 0.002},
     }  # fmt: skip
     assert tune.write_tuned(study(tmp_path), [replace(trials[0], value=0.95), *trials[1:]], "c", folder) is None
     assert tuned.read_text() == text
@@ -205,8 +206,7 @@ def test_a_run_that_ended_well_without_its_judge_is_an_error(tmp_path: Path) -> 
     record = parabola(composed("family=gan", "source=ring"))
     with pytest.raises(ValueError, match=r"a number for coverage to judge the trial by, got \['fd_identity'\]"):
         tune.judged(study(tmp_path), 0, {}, replace(record, metrics=record.metrics[1:]))
-    record.config["judge"] = None
-    assert tune.judged(study(tmp_path), 0, {}, record).metric == "fd_identity"
+    assert tune.judged(study(tmp_path), 0, {}, replace(record, judge=None)).metric == "fd_identity"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_real_trials_are_runs_of_the_store_and_are_not_repeated(
     command = ["family=vae", "source=die", "trials=2", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r",
                "budget.scale=0.001", "budget.parameters=1000", "curve.points=2", "curve.samples=50", "trace.points=2",
                "trace.samples=20", "evaluation.samples=100", "metric=[frechet]", "publish=true"]  # fmt: skip
-    assert commands.tune(command) == 0, capfd.readouterr().err
+    assert scripts.tune(command) == 0, capfd.readouterr().err
     shown = capfd.readouterr().out
     assert "vae on die: 2/2 trials, best fd_identity" in shown
     records = Store(tmp_path / "o/tune").load()
@@ -234,6 +234,6 @@ def test_real_trials_are_runs_of_the_store_and_are_not_repeated(
     assert {record.config["split"] for record in records} == {"validation"}
     values = {record.run_id: m.estimate.value for record in records for m in record.metrics if m.estimate}
     assert {trial.run_id: trial.value for trial in trials} == values
-    assert commands.tune(command) == 0
+    assert scripts.tune(command) == 0
     assert "2 runs, 2 of them finished before: skipped" in capfd.readouterr().out
     assert tune.load_trials(tmp_path / "r/tune/die-vae.jsonl") == trials

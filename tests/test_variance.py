@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genfam.variance import COLUMNS, variance_components
+from genfam.comparing.variance import COLUMNS, variance_components
 
 
 def frame(values, errors, **same) -> pd.DataFrame:

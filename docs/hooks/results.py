@@ -1,7 +1,7 @@
 """What pages say of results: written when the site is built, from results/*/*.csv, never typed in.
 
-A page holds `<!-- results: NAME -->`; NAME is one of `BLOCKS`. A source that several suites have speaks from the one
-that was published last. Rankings and sentences are those of the report (`genfam.report.answer`).
+A page holds `<!-- results: NAME -->`; NAME is one of `BLOCKS`. Of the suites that have a source, the one with the
+largest training budget there speaks for it. Rankings and sentences are those of the report (`genfam.report.answer`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from mkdocs.exceptions import PluginError
 
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.markdown import escape
 from genfam.report.tables import KIND_MARKS, cell, headline, together
-from genfam.scorecard import is_headline
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from readme_results import FULL_SIZE, SUITES  # noqa: E402  # the suites that the README shows
-
+COMPARED = {"family", "source", "condition", "seed"}  # what a suite varies that compares families, and nothing else
 KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
 COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
 _MARKER = re.compile(r"^<!-- results: ([a-z_]+) -->$", re.M)
@@ -50,12 +47,25 @@ class Suite:
         """Families that compete: only their lost runs are counted."""
         return sorted(self.stability.loc[self.stability["entry"] == "diverged", "family"].unique())
 
+    def flops(self, source: str) -> float:
+        """Training FLOPs of a contestant's run on a source, the mean over families."""
+        own = self.card[(self.card["source"] == source) & (self.card["metric"] == "train_flops")]
+        return float(own.loc[own["family"].isin(self.contestants), "mean"].mean())
+
+
+def compares_families(suite: str) -> bool:
+    """Whether a suite varies families, sources and seeds alone: one that sweeps a setting answers another question."""
+    path = ROOT / "conf" / "suite" / f"{suite}.yaml"
+    if not path.exists():
+        return True
+    return set(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]) <= COMPARED
+
 
 @cache
 def suites(results: Path = ROOT / "results") -> tuple[Suite, ...]:
-    """Those that the README shows, as far as they are published; the one that was published first comes first."""
+    """All published suites that compare families; the one that was published first comes first."""
     names = ("scorecard", "stability", "metric_trial", "comparisons", "aggregate")
-    there = [results / name for name in (*FULL_SIZE, SUITES[0]) if (results / name / "scorecard.csv").exists()]
+    there = [path.parent for path in results.glob("*/provenance.json") if compares_families(path.parent.name)]
     found = [
         Suite(
             folder.name,
@@ -68,9 +78,13 @@ def suites(results: Path = ROOT / "results") -> tuple[Suite, ...]:
 
 
 @cache
-def newest(results: Path = ROOT / "results") -> dict[str, Suite]:
+def speakers(results: Path = ROOT / "results") -> dict[str, Suite]:
     """Source -> the suite that speaks for it; known worlds before images, each in alphabetical order."""
-    owners = {source: suite for suite in suites(results) for source in suite.card["source"].unique()}
+    owners: dict[str, Suite] = {}
+    for suite in suites(results):
+        for source in suite.card["source"].unique():
+            if source not in owners or suite.flops(source) >= owners[source].flops(source):
+                owners[source] = suite
     return dict(sorted(owners.items(), key=lambda item: (list(KINDS).index(kind(item[0])), item[0])))
 
 
@@ -92,7 +106,7 @@ def _yaml(source: str) -> str:
 
 def answers(results: Path = ROOT / "results") -> Iterator[tuple[str, Suite, Answer]]:
     """(source, the suite that speaks for it, the answer)."""
-    for source, suite in newest(results).items():
+    for source, suite in speakers(results).items():
         yield source, suite, answer(source, suite.card, suite.stability, suite.trial, suite.contestants)
 
 
@@ -102,12 +116,11 @@ def by_source() -> str:
     for source, suite, found in answers():
         own = suite.card[suite.card["source"] == source]
         runs = own.loc[own["family"].isin(suite.contestants), "n_runs"]
-        spent = own.loc[(own["metric"] == "train_flops") & own["family"].isin(suite.contestants), "mean"].mean()
         lines = [f"- **{v.aspect.capitalize()}**{_metric(v.metric)}: {escape(sentence(v))}" for v in found.verdicts]
         warning = [f'!!! warning ""\n\n    {escape(found.warning)}'] if found.warning else []
-        said = ["\n".join(lines), *warning, table(source, suite), *_pictures(source, suite)]
-        spent_here = f"Up to {runs.max()} seeds of {power(spent)} FLOPs, `results/{suite.name}`."
-        parts += [f"### {escape(source)}", f"{escape(description(source))} {spent_here}", *said]
+        answered = ["\n".join(lines), *warning, table(source, suite), *_pictures(source, suite)]
+        spent_here = f"Up to {runs.max()} seeds of {power(suite.flops(source))} FLOPs, `results/{suite.name}`."
+        parts += [f"### {escape(source)}", f"{escape(description(source))} {spent_here}", *answered]
     return "\n\n".join(parts)
 
 
@@ -131,9 +144,8 @@ def table(source: str, suite: Suite) -> str:
 
     def shown(family: str, metric: str) -> str:
         row = rows.get((family, metric))
-        mark = ""
-        if row is not None and metric == "nll_nats":
-            mark = next((m for k, m in KIND_MARKS.items() if f"|kind={k}|" in str(row["fingerprint"])), "")
+        protocol = set() if row is None else set(str(row["fingerprint"]).split("|"))
+        mark = next((mark for likelihood, mark in KIND_MARKS.items() if f"likelihood={likelihood}" in protocol), "")
         made = cell(row, mark)
         text = escape(made.text.removesuffix(" ± 0"))
         return f"**{text}**" if made.best else text
@@ -163,7 +175,7 @@ def leads(key: str) -> Counts:
         for verdict in found.verdicts if kind(source) == key else ():
             if not verdict.best or (verdict.aspect == "distance" and found.warning):
                 continue
-            for family in _asked(suite, source, verdict.metric):
+            for family in _measured(suite, source, verdict.metric):
                 entry = counts.setdefault((family, verdict.aspect), [0, 0, 0])
                 entry[2] += 1
                 if family in verdict.best:
@@ -188,16 +200,16 @@ def tally() -> str:
 
 def pictures() -> str:
     """Who leads on images, the most often leading first."""
-    counts, told = leads("images"), []
+    counts, parts = leads("images"), []
     for aspect in ("distance", "coverage"):
         own = {family: counts[family, about] for family, about in counts if about == aspect}
         order = sorted(own, key=lambda family: (-own[family][0] - own[family][1], family))
-        told.append(f"{aspect}: " + ", ".join(f"{family} {_led(own[family])}" for family in order))
-    return f"Led on images, alone or tied; {'; '.join(told)}."
+        parts.append(f"{aspect}: " + ", ".join(f"{family} {_led(own[family])}" for family in order))
+    return f"Led on images, alone or tied; {'; '.join(parts)}."
 
 
-def _asked(suite: Suite, source: str, metric: str) -> list[str]:
-    """Contestants that have a number; all of them where the question has no metric (stability)."""
+def _measured(suite: Suite, source: str, metric: str) -> list[str]:
+    """Contestants that have a number; all of them where the aspect has no metric (stability)."""
     own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == metric) & (suite.card["n_ok"] > 0)]
     return [family for family in suite.contestants if not metric or family in set(own["family"])]
 
@@ -206,57 +218,59 @@ def _led(counts: list[int] | None) -> str:
     """`2 (1 alone) of 5`."""
     if counts is None:
         return "–"
-    alone, shared, asked = counts
-    return f"{alone + shared} of {asked}" + (f" ({alone} alone)" if alone else "")
+    alone, shared, measured = counts
+    return f"{alone + shared} of {measured}" + (f" ({alone} alone)" if alone else "")
 
 
 def separated() -> str:
     """How many pairs of contestants the headline tells apart with the seeds that there are."""
-    told = asked = 0
-    for source, suite in newest().items():
-        own = suite.pairs[(suite.pairs["source"] == source) & suite.pairs["metric"].map(is_headline)]
-        asked, told = asked + len(own), told + int((own["better"].fillna("") != "").sum())
+    apart = pairs = 0
+    for source, suite in speakers().items():
+        own = suite.pairs[(suite.pairs["source"] == source) & (suite.pairs["metric"] == headline(suite.card, source))]
+        pairs, apart = pairs + len(own), apart + int((own["better"].fillna("") != "").sum())
     return (
-        f"Of {asked} pairs of families on {len(newest())} sources, the Fréchet distance tells {told} apart with the "
-        f"seeds that were run; {asked - told} stay tied."
+        f"Of {pairs} pairs of families on {len(speakers())} sources, the Fréchet distance tells {apart} apart with the "
+        f"seeds that were run; {pairs - apart} stay tied."
     )
 
 
 def losses() -> str:
     """How many runs of which family were lost."""
     lost: dict[str, list[float]] = {}
-    for source, suite in newest().items():
+    for source, suite in speakers().items():
         own = suite.stability[(suite.stability["source"] == source) & (suite.stability["entry"] == "diverged")]
         for row in own.to_dict("records"):
             entry = lost.setdefault(str(row["family"]), [0.0, 0.0])
             entry[0], entry[1] = entry[0] + row["value"] * row["n"], entry[1] + row["n"]
-    told = ", ".join(f"{family} {a:.0f} of {n:.0f}" for family, (a, n) in sorted(lost.items()))
-    return f"Runs that diverged or ended worse than the fitted Gaussian: {told}."
+    shares = ", ".join(f"{family} {a:.0f} of {n:.0f}" for family, (a, n) in sorted(lost.items()))
+    return f"Runs that diverged or ended worse than the fitted Gaussian: {shares}."
 
 
 def calls() -> str:
     """Network calls per sample, by family."""
     found: dict[str, list[float]] = {}
-    for source, suite in newest().items():
+    for source, suite in speakers().items():
         own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == "evaluations_per_sample")]
         for row in own[own["family"].isin(suite.contestants)].to_dict("records"):
             found.setdefault(str(row["family"]), []).append(row["mean"])
     spans = {family: sorted({min(values), max(values)}) for family, values in sorted(found.items())}
-    told = ", ".join(f"{family} {' to '.join(f'{value:,.0f}' for value in span)}" for family, span in spans.items())
-    return f"Network calls per sample over these sources: {told}."
+    listed = ", ".join(f"{family} {' to '.join(f'{value:,.0f}' for value in span)}" for family, span in spans.items())
+    return f"Network calls per sample over these sources: {listed}."
 
 
 def overall() -> str:
-    """Every suite's skill over all its sources, with its picture."""
+    """Every suite's skill over all its sources, with its picture; without yardsticks a suite has no skill."""
     parts = []
-    for suite in reversed(suites()):
+    for suite in (each for each in reversed(suites()) if len(each.aggregate)):
         origin = suite.provenance
         lines = "\n".join(f"- {escape(line)}" for line in together(suite.aggregate))
+        picture = f"results/{suite.name}/figures/headline.png"
+        title = f"{suite.name}: Fréchet distance relative to the oracle's"
         parts += [
             f"**{suite.name}** ({sum(origin['runs'].values())} runs on {'; '.join(origin['devices'])}, "
             f"{origin['date'][:10]}, code `{', '.join(origin['code_versions'])}`):",
             lines,
-            f"![{suite.name}: Fréchet distance relative to the oracle's](../results/{suite.name}/figures/headline.png)",
+            *([f"![{title}](../{picture})"] if (ROOT / picture).exists() else []),
         ]
     return "\n\n".join(parts)
 

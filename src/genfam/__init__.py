@@ -13,5 +13,5 @@ def __getattr__(name: str) -> object:
     """`genfam.load_run` without importing torch for those who only want the version."""
     if name == "load_run":
         # by name: an import here would make every floor depend on the upper ones
-        return importlib.import_module("genfam.saved").load_run
+        return importlib.import_module("genfam.running.saved").load_run
     raise AttributeError(f"module 'genfam' has no attribute {name!r}")

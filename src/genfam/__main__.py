@@ -2,6 +2,6 @@
 
 import sys
 
-from genfam.cli import main
+from genfam.commands.cli import main
 
 sys.exit(main())

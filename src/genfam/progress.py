@@ -52,6 +52,9 @@ def shown(label: str = "", *, quiet: bool = False) -> Iterator[Progress]:
 
 
 def headline(reason: str) -> str:
-    """The line of a record's reason that says most: the last one of a traceback, else the first."""
+    """The line of a record's reason that says most: the error below a traceback, else the first."""
     lines = reason.strip().split("\n")
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    if not lines[0].startswith("Traceback"):
+        return lines[0]
+    frames = [index for index, line in enumerate(lines) if line.startswith("  File ")]
+    return next((line for line in lines[max(frames, default=0) + 1 :] if line and line[0] != " "), lines[-1])

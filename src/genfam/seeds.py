@@ -52,12 +52,6 @@ def integers(high: int, shape: Sequence[int], device: Device, generator: Generat
     return torch.randint(high, tuple(shape), generator=generator, device=_home(generator)).to(device)
 
 
-def balanced_integers(high: int, n: int, device: Device, generator: Generator | None = None) -> Tensor:
-    """(n,) int64 from 0 to high − 1 on `device`: each alone equally likely, all of them equally often up to one."""
-    rounds = [torch.randperm(high, generator=generator, device=_home(generator)) for _ in range(-(-n // high))]
-    return torch.cat(rounds)[:n].to(device)
-
-
 def choices(weights: Tensor, generator: Generator) -> Tensor:
     """(B, K) weights -> (B, 1) int64: one index per row, with probability proportional to its weight."""
     return torch.multinomial(weights.to(generator.device), 1, generator=generator).to(weights.device)
@@ -66,7 +60,7 @@ def choices(weights: Tensor, generator: Generator) -> Tensor:
 def random_state() -> dict[str, Tensor]:
     """The state of torch's global generators by device: the CPU's, and those of GPUs in use (dropout's)."""
     states = {"cpu": torch.random.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch does not type it
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
     return states
 

@@ -1,20 +1,28 @@
 """The suite's words as plain data: no torch modules, no I/O.
 
-Everything above this floor speaks in these types. Numbers never travel bare: a value comes as an
-`Estimate` with its standard error and sample count, inside a `Measurement` that carries its name, unit,
-direction and protocol fingerprint.
+Everything above this floor speaks in these types. Numbers never travel bare: a value comes as an `Estimate` with its
+standard error and sample count, inside a `Measurement` that carries its name, kind, unit, direction and protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from torch import Generator, Tensor
+import pydantic.dataclasses
 
-RECORD_SCHEMA = 2
+if TYPE_CHECKING:  # torch takes seconds to import, and what only reads records does not need it
+    import torch
+    from torch import Generator, Tensor
+
+RECORD_SCHEMA = 3
+_STORED = pydantic.ConfigDict(ser_json_inf_nan="strings", extra="forbid")
+
+T = TypeVar("T")
+Part = Callable[..., T]
+"""What makes a T once its sizes are known: its class, or its class with some settings filled in (functools.partial)."""
 
 
 class Likelihood(StrEnum):
@@ -23,12 +31,14 @@ class Likelihood(StrEnum):
     EXACT = "exact"
     LOWER_BOUND = "lower_bound"
     ESTIMATE = "estimate"
+    UNNORMALISED = "unnormalised"
     NONE = "none"
 
 
 class Outcome(StrEnum):
-    """How a run ended. `OK` and `DIVERGED` are results; the other two are run again."""
+    """How a run ended. `OK` and `DIVERGED` are results; the others are run again."""
 
+    RUNNING = "running"
     OK = "ok"
     DIVERGED = "diverged"
     FAILED = "failed"
@@ -38,6 +48,27 @@ class Outcome(StrEnum):
     def finished(self) -> bool:
         """Whether the run needs no repetition."""
         return self in (Outcome.OK, Outcome.DIVERGED)
+
+
+class Kind(StrEnum):
+    """What a number is for."""
+
+    HEADLINE = "headline"  # the distance by which families are ordered
+    DISTANCE = "distance"
+    FIDELITY = "fidelity"
+    COVERAGE = "coverage"
+    DIVERGENCE = "divergence"  # the truth, where p_data is known
+    LIKELIHOOD = "likelihood"
+    COPYING = "copying"
+    STABILITY = "stability"
+    SPREAD = "spread"  # of another number over training seeds
+    COST = "cost"
+    OTHER = "other"
+
+    @property
+    def of_quality(self) -> bool:
+        """Whether it says how good samples or a density are."""
+        return self not in (Kind.STABILITY, Kind.SPREAD, Kind.COST)
 
 
 class Status(StrEnum):
@@ -83,7 +114,27 @@ class Event:
         return "counting" if self.is_discrete else "volume"
 
 
-@dataclass(frozen=True)
+@dataclass
+class Batch:
+    """Training events, and what they are conditioned on.
+
+    Attributes:
+        event: (B, *event).
+        condition: (B,) int64; None without a condition.
+    """
+
+    event: Tensor
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return Batch(self.event.to(device), None if self.condition is None else self.condition.to(device))
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STORED)
 class Estimate:
     """A number with its standard error (None where it has none, as a count of parameters) and sample size.
 
@@ -98,7 +149,7 @@ class Estimate:
     draw_stderr: float | None = None
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STORED)
 class Measurement:
     """One metric's verdict on one run.
 
@@ -107,7 +158,8 @@ class Measurement:
         unit: e.g. `nats`; `1` for a pure number.
         higher_is_better: direction, or None where neither is.
         estimate: the number; None exactly when status is NOT_APPLICABLE.
-        fingerprint: the protocol: measurements with different fingerprints cannot share a table.
+        protocol: how it was measured: measurements with different protocols cannot share a table.
+        kind: what it is for.
         reason: why the metric does not apply.
     """
 
@@ -115,7 +167,8 @@ class Measurement:
     unit: str
     higher_is_better: bool | None
     estimate: Estimate | None
-    fingerprint: str
+    protocol: dict[str, str]
+    kind: Kind = Kind.OTHER
     status: Status = Status.OK
     reason: str = ""
 
@@ -126,21 +179,32 @@ class Measurement:
             )
 
     @classmethod
-    def not_applicable(cls, name: str, reason: str, unit: str = "1") -> Measurement:
+    def not_applicable(cls, name: str, reason: str, unit: str = "1", kind: Kind = Kind.OTHER) -> Measurement:
         """The honest alternative to a sentinel number."""
-        return cls(name, unit, None, None, "", Status.NOT_APPLICABLE, reason)
+        return cls(name, unit, None, None, {}, kind, Status.NOT_APPLICABLE, reason)
+
+    @property
+    def fingerprint(self) -> str:
+        """The protocol as one text."""
+        return fingerprint(self.protocol)
 
 
-@dataclass(frozen=True)
+def fingerprint(protocol: dict[str, str]) -> str:
+    """A protocol as one text, whatever the order in which its parts were named."""
+    return "|".join(f"{key}={value}" for key, value in sorted(protocol.items()))
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STORED)
 class CurvePoint:
     """A metric measured in the middle of training."""
 
     train_flops: float
     metric: str
     value: float
+    kind: Kind = Kind.OTHER
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STORED)
 class TracePoint:
     """The players at one moment of training: the live networks, not their average, which would hide a cycle.
 
@@ -161,7 +225,7 @@ class TracePoint:
     gradient_norms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=_STORED)
 class Trace:
     """A run's trace, and what the same number of fresh real events shows in it.
 
@@ -177,9 +241,17 @@ class Trace:
     points: tuple[TracePoint, ...] = ()
 
 
-@dataclass
+@pydantic.dataclasses.dataclass(config=_STORED)
 class Record:
-    """What one run says: the unit of storage, publication and statistics (schema in docs/architecture.md)."""
+    """What one run says: the unit of storage, publication and statistics (docs/architecture.md).
+
+    Attributes:
+        role: of the family in a table: `contestant`, `floor` or `oracle`.
+        config: the run's settings (`genfam.records.run.Run`).
+        digest: of the source files and package versions that can change the run's numbers.
+        code_version: package version and commit, for people.
+        marks: what a reader must know beside the numbers, e.g. that nothing was trained.
+    """
 
     run_id: str
     outcome: Outcome
@@ -193,8 +265,14 @@ class Record:
     package_versions: dict[str, str]
     device: str
     threads: int
-    likelihood: str = Likelihood.NONE.value
+    role: str = "contestant"
+    condition: str = "nothing"
+    digest: str = ""
+    learning_rate_factor: float = 1.0
+    judge: str | None = None
+    likelihood: Likelihood = Likelihood.NONE
     measure: str = ""
+    marks: list[str] = field(default_factory=list)
     events_seen: int = 0
     updates: int = 0
     train_flops: float = 0.0
@@ -210,6 +288,11 @@ class Record:
     stability: dict[str, float] = field(default_factory=dict)
     metrics: list[Measurement] = field(default_factory=list)
     schema: int = RECORD_SCHEMA
+
+    @property
+    def contestant(self) -> str:
+        """How a table names what competes: the family, with its condition where there is one."""
+        return self.family if self.condition == "nothing" else f"{self.family} ({self.condition})"
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -293,6 +376,3 @@ class Model(Protocol):
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) nats."""
         ...
-
-
-Config = Mapping[str, Any]

@@ -7,7 +7,7 @@ import torch
 
 from genfam.families.codec import Codec, noise_width
 from genfam.seeds import derived_generator
-from genfam.sources.known import grid
+from genfam.sources.known import Grid
 from genfam.types import Event
 
 
@@ -22,7 +22,7 @@ def test_every_level_comes_back_whatever_the_noise(levels):
 
 
 def test_points_come_back_and_have_unit_scale():
-    source = grid()
+    source = Grid()
     codec = Codec(source.event)
     codec.fit(source)
     z = codec.encode(source.test)

@@ -1,205 +1,168 @@
-"""Guidance by clusters: where it goes in closed form, what it costs, and that no likelihood knows of it."""
+"""Guidance: where it leads in closed form, what it costs, and that no likelihood knows of it."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genfam.families.base import Optimisation
-from genfam.families.flow_matching import UNTOLD, FlowMatching
-from genfam.networks.velocity import CODE, DenseBlock, VelocityUNet
+from families.toys import Slices, train
+from genfam.families.base import NothingToChoose, Optimisation
+from genfam.families.flow_matching import FlowMatching
+from genfam.families.gaussian import Gaussian
+from genfam.families.guidance import guided
+from genfam.families.paths import PREDICTIONS
+from genfam.families.solvers import Solver
+from genfam.networks.base import Network
+from genfam.networks.dit import DiT
+from genfam.networks.perceptron import Perceptron
+from genfam.networks.unet import UNet
 from genfam.seeds import derived_generator
 from genfam.types import Event
-from stand_ins import look_at
 
 CENTRES = torch.tensor([[-2.0, 0.0], [1.0, 1.0], [1.0, -3.0]])
-EVERYWHERE = torch.tensor([[0.3, -0.5]])  # what is told of no cluster
+EVERYWHERE = torch.tensor([[0.3, -0.5]])  # where the null label lies
 SPREAD = 0.4
 
 
 class Towards(nn.Module):
-    """Of N(c_k, s²), or of N(c, s²) where no cluster is told, in closed form: the velocity, or the predicted data."""
+    """Of N(c_k, s²), or of N(c, s²) given the null label, in closed form: the velocity, or the predicted data."""
 
-    def __init__(self, prediction: str) -> None:
+    def __init__(self, prediction: str = "velocity", centres: Tensor | None = None) -> None:
         super().__init__()
         self.prediction, self.told = prediction, list[Tensor]()
+        self.centres = torch.cat([CENTRES, EVERYWHERE]) if centres is None else centres
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """(B, 2), (B,), (B,) -> (B, 2)."""
-        self.told.append(label)
-        t, centre = t[:, None], torch.cat([CENTRES, EVERYWHERE])[label]
+        self.told.append(condition)
+        t, centre = t[:, None], self.centres[condition]
         variance = (1 - t) ** 2 + (t * SPREAD) ** 2
         velocity = centre + (x - t * centre) * (t * SPREAD**2 - (1 - t)) / variance
         return velocity if self.prediction == "velocity" else x + (1 - t) * velocity
 
 
-def make(guidance: float, **settings: Any) -> FlowMatching:
+def make(dropout: float = 0.1, prediction: str = "velocity", **solver: Any) -> FlowMatching:
     torch.manual_seed(0)
-    settings = {"depth": 1, "clusters": 3} | settings
-    return FlowMatching(Event((2,)), 3000, Optimisation(ema=0.0), 64, guidance=guidance, **settings).eval()
+    settings: dict[str, Any] = {"prediction": prediction, "solver": Solver(**solver)}
+    family = FlowMatching(
+        Event((2,)), 3000, Perceptron(depth=1), Optimisation(ema=0.0), 64, classes=3 + (dropout > 0), **settings
+    )
+    family.condition = Slices(3, dropout)
+    family.model = Towards(prediction)
+    return family.eval()
+
+
+def test_guidance_is_a_straight_line_from_the_weak_one_through_the_strong_one() -> None:
+    x, t = torch.randn(4, 2, generator=derived_generator(0, "x")), torch.rand(4)
+    strong, weak = (lambda x, t: 2 * x + t[:, None]), (lambda x, t: x.square())
+    assert guided(strong, weak, 1.0) is strong
+    for weight in (0.0, 1.5, 3.0):
+        expected = weak(x, t) + weight * (strong(x, t) - weak(x, t))
+        assert torch.equal(guided(strong, weak, weight)(x, t), expected)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.5, 3.0])
 @pytest.mark.parametrize("prediction", ["velocity", "data"])
-def test_a_guided_flow_ends_beyond_its_cluster(prediction: str, guidance: float) -> None:
-    """Both velocities are affine in their centres, so the guided one is that of N(c + guidance (c_k − c), s²).
+@pytest.mark.parametrize("away_from", ["null label", "weaker model"])
+def test_a_guided_flow_ends_beyond_its_centre(prediction: str, guidance: float, away_from: str) -> None:
+    """Both velocities are affine in their centres, so the guided one is that of N(w + guidance (c_k − w), s²).
 
-    4,000 points a cluster: means and spreads within four standard errors.
+    4,000 points a centre: means and spreads within four standard errors, a false alarm in 1e-3.
     """
-    family = make(guidance, prediction=prediction, solver="midpoint", steps=100)
-    family.model = Towards(prediction)
+    family, weak = make(prediction=prediction, method="midpoint", steps=50), EVERYWHERE.expand(3, 2)
+    if away_from == "weaker model":
+        weaker, weak = make(dropout=0.0, prediction=prediction), 0.5 * CENTRES + 0.2
+        weaker.model = Towards(prediction, weak)
+        family.guide_by(weaker)
     x = torch.randn(12_000, 2, generator=derived_generator(0, "noise"))
-    label = torch.arange(3).repeat_interleave(4000)
-    end = family.transport(x, label, guidance=guidance)
-    means = EVERYWHERE + guidance * (CENTRES - EVERYWHERE)
+    values = torch.arange(3).repeat_interleave(4000)
+    end = family.transport(x, values, guidance)
     for k in range(3):
-        own = end[label == k]
+        own, mean = end[values == k], weak[k] + guidance * (CENTRES[k] - weak[k])
         if prediction == "velocity":  # the last step of the other goes to a prediction: a mean, with little spread
             assert torch.allclose(own.std(dim=0), torch.full((2,), SPREAD), atol=4 * SPREAD / (2 * 4000) ** 0.5 + 2e-3)
-        assert torch.allclose(own.mean(dim=0), means[k], atol=4 * SPREAD / 4000**0.5 + 2e-3)
+        assert torch.allclose(own.mean(dim=0), mean, atol=4 * SPREAD / 4000**0.5 + 2e-3)
 
 
 @pytest.mark.parametrize(("prediction", "calls"), [("velocity", 14), ("data", 13)])
 def test_guidance_asks_the_network_twice(prediction: str, calls: int) -> None:
+    family = make(prediction=prediction, steps=7)
     for guidance, times in ((1.0, 1), (2.0, 2)):
-        family = make(guidance, prediction=prediction, steps=7)
-        family.model = Towards(prediction)
-        family.sample(4, generator=derived_generator(0, "calls"))
+        family.choose_sampling(guidance=guidance)
+        family.model.told.clear()
+        family.sample(4, generator=derived_generator(0, "calls"), condition=1)
         assert len(family.model.told) == family.evaluations_per_sample == times * calls
-        family.choose_sampling(1)
-        assert family.evaluations_per_sample == times * (2 if prediction == "velocity" else 1)
+        assert {int(values[0]) for values in family.model.told} == ({1} if times == 1 else {1, 3})
 
 
-@pytest.mark.parametrize("prediction", ["velocity", "data"])
-def test_what_an_adaptive_solver_asked_is_counted_and_a_likelihood_leaves_it(prediction: str) -> None:
-    x = torch.randint(3, (300, 2), generator=derived_generator(0, "x"), dtype=torch.uint8)
-    settings: dict[str, Any] = {"prediction": prediction, "solver": "dopri5", "clusters": 3, "depth": 1}
-    family = FlowMatching(Event((2,), 3), 3000, Optimisation(ema=0.0), 64, guidance=2.0, **settings).eval()
-    look_at(family, x)
-    family.model = Towards(prediction)
-    family.sample(4, generator=derived_generator(0, "calls"))
-    asked = family.evaluations_per_sample
-    assert len(family.model.told) == asked > 20
-    family.log_prob(x[:5])
-    assert family.evaluations_per_sample == asked
-
-
-@pytest.mark.parametrize("body", ["mlp", "unet", "dit"])
-@pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
-def test_a_guided_network_of_each_body_learns_samples_and_guides_by_its_average(body: str, prediction: str) -> None:
+@pytest.mark.parametrize("network", [Perceptron(depth=1), UNet(depth=1), DiT(depth=1)], ids=["mlp", "unet", "dit"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_each_network_learns_with_hidden_values_and_is_guided_by_its_average(network: Network, prediction: str) -> None:
     event, g = Event((1, 4, 4), 256), derived_generator(0, "x")
-    settings: dict[str, Any] = {"body": body, "depth": 1, "clusters": 3, "loss_in": "velocity"}
-    family = FlowMatching(event, 9000, Optimisation(ema=0.5), 64, guidance=2.0, prediction=prediction, **settings)
     x = torch.randint(256, (300, 1, 4, 4), generator=g, dtype=torch.uint8)
-    look_at(family, x)
-    family.total_updates = 6
-    optimisers = family.configure_optimizers()
-    for _ in range(4):
-        family.update(x[:64], optimisers, lambda loss: loss.backward())
-    state, label, t = torch.randn(3, 1, 4, 4, generator=g), torch.arange(3), torch.tensor(0.4)
+    condition = Slices(3, dropout=0.1)
+    source: Any = SimpleNamespace(train=x)
+    condition.fit(source)
+    torch.manual_seed(0)
+    family = FlowMatching(event, 9000, network, Optimisation(ema=0.5), 64, prediction, classes=condition.codes)
+    family.condition = condition
+    train(family, x, 4, condition.of(x))
+    state, values, t = torch.randn(3, 1, 4, 4, generator=g), torch.arange(3), torch.full((3,), 0.4)
     net = family.sampler
     assert net is family.average.module
-    told, untold = (net(state, t.expand(3), label) for label in (label, torch.full((3,), 3)))
+    told, untold = (net(state, t, seen) for seen in (values, torch.full((3,), 3)))
     assert not torch.allclose(told, untold)
-    assert torch.allclose(family.predict(t, state, label, guidance=2.0), 2 * told - untold, atol=1e-6)
+    assert torch.allclose(family.predictor(values, 2.0)(state, t), 2 * told - untold, atol=1e-6)
+    family.choose_sampling(guidance=2.0)
     assert family.sample(5, generator=g).shape == (5, 1, 4, 4)
 
 
-def test_told_nothing_a_network_can_go_without_its_bottleneck() -> None:
-    event, g = Event((1, 8, 8), 256), derived_generator(0, "x")
-    settings: dict[str, Any] = {"body": "unet", "depth": 2, "clusters": 3, "bottleneck": 8, "patch": 2}
-    torch.manual_seed(0)
-    family = FlowMatching(
-        event, 18_000, Optimisation(ema=0.0), 64, guidance=2.0, untold_bottleneck=False, **settings
-    ).eval()
-    net = family.model
-    assert isinstance(net, VelocityUNet)
-    for parameter in net.parameters():  # blocks begin as the identity
-        torch.nn.init.normal_(parameter, std=0.2, generator=g)
-    state, label, t = torch.randn(4, 1, 8, 8, generator=g), torch.arange(4), torch.full((4,), 0.4)
-    whole = net(state, t, label)
-    (dense,) = (block for block in net.below if isinstance(block, DenseBlock))
-    with torch.no_grad():
-        dense.exit.weight.zero_()
-        dense.exit.bias.zero_()
-    without = net(state, t, label)
-    assert torch.equal(whole[3], without[3]) and not torch.isclose(whole[:3], without[:3]).all(dim=(1, 2, 3)).any()
-    net(state, t, label)[3].sum().backward()
-    assert dense.enter.weight.grad is not None and not dense.enter.weight.grad.any()
-
-
-@pytest.mark.parametrize("changes", [{"body": "mlp"}, {"bottleneck": 0}, {"guidance": 1.0}])
-def test_a_network_without_a_bottleneck_cannot_go_without_it(changes: dict[str, Any]) -> None:
-    settings = {"body": "unet", "bottleneck": 8, "clusters": 3, "guidance": 2.0, "depth": 1} | changes
-    with pytest.raises(ValueError, match="untold_bottleneck=false: expected body=unet with a bottleneck, and guidance"):
-        FlowMatching(Event((1, 8, 8), 256), 20_000, Optimisation(), 64, untold_bottleneck=False, **settings)
-
-
 def test_samples_are_guided_and_likelihoods_are_not() -> None:
-    plain, guided = make(1.0), make(2.0)
-    x = torch.randn(200, 2, generator=derived_generator(0, "x"))
-    for family in (plain, guided):
-        look_at(family, x)
-        family.model = Towards("velocity")
-    assert torch.equal(plain.log_prob(x), guided.log_prob(x))
-    assert guided.likelihood_method == "own cluster of 3, without guidance"
-    one, two = (f.sample(200, generator=derived_generator(0, "samples")) for f in (plain, guided))
-    assert not torch.allclose(one, two, atol=0.1)
-    assert torch.equal(one, guided.draw(200, derived_generator(0, "samples"), 1.0))
+    family, x = make(), torch.randn(50, 2, generator=derived_generator(0, "x"))
+    plain = family.sample(200, generator=derived_generator(0, "samples")), family.log_prob(x)
+    family.choose_sampling(guidance=2.0)
+    led = family.sample(200, generator=derived_generator(0, "samples")), family.log_prob(x)
+    assert torch.equal(plain[1], led[1])
+    assert not torch.allclose(plain[0], led[0], atol=0.1)
 
 
 def test_the_bound_on_levels_is_that_of_the_unguided_flow() -> None:
     """Its spread is fitted to the model's own samples: to unguided ones."""
 
     class Flat(nn.Module):
-        def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-            return (0.2 * label.float() - 0.3).view(-1, 1, 1, 1).expand_as(x)
+        def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+            return (0.2 * condition.float() - 0.3).view(-1, 1).expand_as(x)
 
-    def bound(guidance: float) -> Tensor:
-        settings: dict[str, Any] = {"body": "unet", "depth": 1, "prediction": "data", "clusters": 3}
-        event = Event((1, 4, 4), 256)
-        family = FlowMatching(event, 3300, Optimisation(ema=0.0), 64, guidance=guidance, **settings).eval()
-        look_at(family, x)
-        family.model = Flat()
-        return family.log_prob(x[:50])
-
-    x = torch.randint(256, (300, 1, 4, 4), generator=derived_generator(0, "x"), dtype=torch.uint8)
-    assert torch.equal(bound(1.0), bound(2.0))
+    family = FlowMatching(Event((2,), 256), 3000, Perceptron(depth=1), Optimisation(ema=0.0), 64, "data", classes=4)
+    family.condition, family.model = Slices(3, dropout=0.1), Flat()
+    x = torch.randint(256, (50, 2), generator=derived_generator(0, "x"), dtype=torch.uint8)
+    plain = family.eval().log_prob(x)
+    family.choose_sampling(guidance=2.0)
+    assert torch.equal(plain, family.log_prob(x))
 
 
-@pytest.mark.parametrize("guidance", [1.0, 1.5])
-def test_training_hides_a_tenth_of_the_clusters(guidance: float) -> None:
-    """20,000 events: four standard errors, an alarm in 1e-4 or less; none is hidden where sampling is not guided."""
-    family = make(guidance)
-    x = CENTRES.repeat_interleave(200, dim=0) + 0.1 * torch.randn(600, 2, generator=derived_generator(0, "x"))
-    look_at(family, x)
-    torch.manual_seed(0)
-    events = x[torch.randint(600, (20_000,))]
-    (known,), (told,) = family.label(events), family.told(events)
-    hidden = told != known
-    assert torch.all(told[hidden] == 3)
-    expected = UNTOLD if guidance > 1 else 0.0
-    assert float(hidden.float().mean()) == pytest.approx(expected, abs=4 * (UNTOLD * (1 - UNTOLD) / 20_000) ** 0.5)
-    codes = family.model.label.codes.weight
-    assert codes.shape == (3 + (guidance > 1), CODE)
-    assert family.clusters is not None
-    assert torch.equal(codes[:3], family.clusters.codes(CODE))
-    assert not codes[3:].any(), "where nothing is told it begins with the average of all codes"
+def test_guidance_needs_something_to_lead_away_from() -> None:
+    family = make(dropout=0.0)
+    with pytest.raises(ValueError, match=r"guidance: expected a model .* condition.dropout above 0, or a weaker run"):
+        family.choose_sampling(guidance=1.5)
+    family.guide_by(make(dropout=0.0))
+    family.choose_sampling(guidance=1.5)
+    for impossible in (0.5, float("nan")):
+        with pytest.raises(ValueError, match=r"guidance: expected 1 \(none\) or more"):
+            make().choose_sampling(guidance=impossible)
 
 
-def test_the_loss_tells_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    family = make(1.5)
-    network = Towards("velocity")
-    monkeypatch.setattr(family.model, "forward", network.forward)
-    look_at(family, torch.randn(300, 2))
-    family.loss(torch.randn(2000, 2), "model")
-    assert 100 < int((network.told[0] == 3).sum()) < 300
-
-
-@pytest.mark.parametrize(("guidance", "clusters"), [(0.5, 3), (1.2, 0), (float("nan"), 3)])
-def test_guidance_needs_clusters_and_does_not_lead_away(guidance: float, clusters: int) -> None:
-    with pytest.raises(ValueError, match=rf"guidance: expected 1 .* got {guidance} and clusters={clusters}"):
-        make(guidance, clusters=clusters)
+def test_a_weaker_model_is_of_the_same_event_and_prediction_and_no_part_of_the_stronger_one() -> None:
+    family = make()
+    before = set(family.state_dict())
+    family.guide_by(make())
+    assert set(family.state_dict()) == before
+    for other in (make(prediction="data"), Gaussian(Event((2,)))):
+        with pytest.raises(ValueError, match=r"guide: expected flow matching of .* that predicts the velocity"):
+            family.guide_by(other)
+    with pytest.raises(NothingToChoose, match="Gaussian has no guidance"):
+        Gaussian(Event((2,))).guide_by(family)

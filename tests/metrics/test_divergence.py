@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genfam.metrics.divergence import Divergence, state_counts, total_variation_stderr
-from genfam.types import Estimate, Event, Likelihood, Status
+from genfam.types import Estimate, Event, Kind, Likelihood, Status
 
 P = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 Q = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -81,6 +81,7 @@ def test_exact_table(evaluate, by_name):
     assert found["total_variation"].estimate.value == pytest.approx(TV, rel=1e-6)
     assert found["kl_divergence"].estimate.value == pytest.approx(KL, rel=1e-6)
     assert found["total_variation"].estimate.stderr == found["kl_divergence"].estimate.stderr == 0.0
+    assert {m.kind for m in found.values()} == {Kind.DIVERGENCE}
 
 
 def test_table_from_samples_is_the_same_quantity(evaluate, by_name):
@@ -227,7 +228,7 @@ def test_states_too_many_to_list_are_compared_by_log_prob(evaluate, by_name):
     found = by_name(Divergence(), evaluate(EMPTY, reference, data=Huge(), model=exact(Q)))
     assert found["total_variation"].estimate.value == pytest.approx(TV, rel=1e-6)
     assert found["kl_divergence"].estimate.value == pytest.approx(float((P * (P / Q).log()).sum()), rel=1e-6)
-    assert "kl=data||model" in found["kl_divergence"].fingerprint
+    assert found["kl_divergence"].protocol["kl"] == "data||model"
 
 
 def test_unknown_truth(evaluate):

@@ -12,15 +12,13 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from genfam.experiment import make_extractor
 from genfam.metrics import extractors, inception, pretrained
 from genfam.metrics.classifier_networks import flipped, shifted
 from genfam.metrics.extractors import Classifier, Identity
-from genfam.metrics.frechet import Frechet, distance_name
+from genfam.metrics.frechet import Frechet
 from genfam.metrics.modes import Modes
-from genfam.saved import make_source
+from genfam.running.parts import make_extractor, make_source
 from genfam.types import Event
-from helpers import composed
 from stand_ins import write_inception
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -188,7 +186,7 @@ def test_inception_is_torch_fidelitys(tmp_path, monkeypatch):
     assert features.shape == (3, 2048)
     assert float(features.std()) > 0
     torch.testing.assert_close(features, theirs(rescaled)[0].double(), rtol=1e-4, atol=1e-5)
-    assert distance_name(ours) == "fid"
+    assert ours.distance_name == "fid"
     assert "levels=17" in ours.fingerprint
     with pytest.raises(ValueError, match="uint8"):
         ours.features(x.float())
@@ -232,7 +230,7 @@ def test_dinov2_is_torch_fidelitys_with_its_own_name(monkeypatch):
     # White is (1 − mean) / std of ImageNet's channels.
     expected = [(1 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
     assert features.shape == (3, 6) and features[0, :3].tolist() == pytest.approx(expected, rel=1e-4)
-    assert distance_name(ours) == "fd_dinov2" and "levels=17" in ours.fingerprint
+    assert ours.distance_name == "fd_dinov2" and "levels=17" in ours.fingerprint
 
 
 def test_the_residual_classifier_knows_digits_and_states_its_recipe(tmp_path):
@@ -263,6 +261,6 @@ def test_flips_mirror_half_of_the_images():
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason="the real sets lie beside the project's checkout only")
 @pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.993), ("fashion_mnist", 0.92)])
-def test_the_classifiers_of_the_real_sets_know_them_as_well_as_promised(dataset, least, tmp_path):
-    config = composed(f"source={dataset}", f"data_dir={REAL}", f"output_dir={tmp_path}")
-    assert make_extractor(config, make_source(config)).test_accuracy >= least
+def test_the_classifiers_of_the_real_sets_know_them_as_well_as_promised(dataset, least, configure):
+    run = configure(f"source={dataset}", f"data_dir={REAL}")
+    assert make_extractor(run, make_source(run)).test_accuracy >= least

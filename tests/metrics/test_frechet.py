@@ -11,7 +11,7 @@ import torch
 
 from genfam.metrics.extractors import Identity
 from genfam.metrics.frechet import Frechet, FrechetToTraining, Moments, draw_error, frechet, frechet_distance
-from genfam.types import Event, Status
+from genfam.types import Event, Kind, Status
 
 
 def test_moments_are_mean_and_covariance(normal):
@@ -119,6 +119,7 @@ def test_named_fid_only_where_the_extractor_says_so(normal, evaluate):
     assert plain.estimate == renamed.estimate
     assert plain.estimate.n == 50
     assert plain.higher_is_better is False
+    assert plain.kind is renamed.kind is Kind.HEADLINE
 
 
 def test_non_finite_samples_are_refused_with_their_number(normal, evaluate):
@@ -134,6 +135,7 @@ def test_the_training_split_is_a_reference_of_its_own(normal, evaluate):
     data = SimpleNamespace(name="toy", event=Event((2,)), train=train)
     evaluation = evaluate(x, test, data=data)
     (found,) = FrechetToTraining(block=40).measure(evaluation)  # in three blocks
-    assert found.name == "train_fd_identity" and "|n=60|ref=train:95|" in found.fingerprint
+    assert found.name == "train_fd_identity" and found.kind is Kind.DISTANCE
+    assert found.protocol["samples"] == "60" and found.protocol["reference"] == "train:95"
     assert found.estimate.value == pytest.approx(frechet(x, train)[0])
     assert found.estimate.value > 10 * Frechet().measure(evaluation)[0].estimate.value  # three units each way: 18

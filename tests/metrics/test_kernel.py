@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from genfam.metrics.kernel import Kernel, kernel_distance, squared_mmd
+from genfam.types import Kind
 
 
 def test_the_definition_by_loops(normal):
@@ -64,11 +65,11 @@ def test_subset_size_out_of_range(normal):
         kernel_distance(normal(30, 2), normal(20, 2), 5, 20, torch.Generator())
 
 
-def test_seeded_and_its_protocol_in_the_fingerprint(normal, evaluate):
+def test_seeded_and_says_its_protocol(normal, evaluate):
     x, y = normal(200, 2, 1), normal(80, 2, 2)
     (first,), (again,) = (Kernel().measure(evaluate(x, y)) for _ in range(2))
     (other,) = Kernel().measure(evaluate(x, y, seed=1))
     assert first == again
     assert other.estimate.value != first.estimate.value
-    assert first.name == "kd_identity"
-    assert "subsets=50x40" in first.fingerprint
+    assert first.name == "kd_identity" and first.kind is Kind.DISTANCE
+    assert first.protocol["subsets"] == "50x40"

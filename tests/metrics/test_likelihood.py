@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genfam.metrics.likelihood import NegativeLogLikelihood
-from genfam.types import Event, Likelihood, Status
+from genfam.types import Event, Kind, Likelihood, Status
 
 
 def model(event, kind=Likelihood.NONE, log_prob=None, sample=None):
@@ -32,8 +32,10 @@ def test_entropy_of_a_gaussian(evaluate, by_name, normal):
     # Var(½|z|²) = 3/2 for three dimensions.
     assert nll.stderr == pytest.approx(math.sqrt(1.5 / 5000), rel=0.05)
     assert nll.n == 5000
-    assert "kind=exact" in found["nll_nats"].fingerprint
-    assert "measure=volume" in found["nll_nats"].fingerprint
+    protocol = found["nll_nats"].protocol
+    assert protocol["likelihood"] == "exact" and protocol["measure"] == "volume" and "by" not in protocol
+    assert "samples" not in protocol and "extractor" not in protocol, "neither enters the number"
+    assert {m.kind for m in found.values()} == {Kind.LIKELIHOOD}
     assert found["bits_per_dim"].status is Status.NOT_APPLICABLE
     assert "units" in found["bits_per_dim"].reason
 
@@ -47,12 +49,13 @@ def test_uniform_code_takes_log2_levels_bits(evaluate, by_name):
     )
     assert found["bits_per_dim"].estimate.value == pytest.approx(4.0, rel=1e-6)
     assert found["nll_nats"].estimate.value == pytest.approx(16 * math.log(2), rel=1e-6)
-    assert all("kind=lower_bound|measure=counting" in m.fingerprint for m in found.values())
+    assert {m.protocol["likelihood"] for m in found.values()} == {"lower_bound"}
+    assert {m.protocol["measure"] for m in found.values()} == {"counting"}
     judged.likelihood_method = "64 importance samples"  # another bound, which shares no table with this one
     (nll, _) = NegativeLogLikelihood().measure(
         evaluate(x, x, data=SimpleNamespace(name="toy", event=event), model=judged)
     )
-    assert "kind=lower_bound|by=64 importance samples|measure=counting" in nll.fingerprint
+    assert nll.protocol == found["nll_nats"].protocol | {"by": "64 importance samples"}
 
 
 def test_only_the_first_events_in_chunks(evaluate, by_name, normal):
@@ -83,8 +86,10 @@ def test_random_estimates_are_reproducible_and_leave_no_trace(evaluate, by_name,
 def test_no_likelihood_or_a_broken_one(evaluate, normal):
     x = normal(20, 1).float()
     none = NegativeLogLikelihood().measure(evaluate(x, x))
+    energy = model(Event((1,)), Likelihood.UNNORMALISED, lambda x: -x[:, 0])
+    none += NegativeLogLikelihood().measure(evaluate(x, x, model=energy))
     broken = model(Event((1,)), Likelihood.EXACT, lambda x: torch.where(x[:, 0] > 0, 0.0, -math.inf))
     infinite = NegativeLogLikelihood().measure(evaluate(x, x, model=broken))
     assert all(m.status is Status.NOT_APPLICABLE and "no likelihood" in m.reason for m in none)
     assert all(m.status is Status.NOT_APPLICABLE and "not finite" in m.reason for m in infinite)
-    assert [m.unit for m in none] == ["nats", "bits/dim"]
+    assert [m.unit for m in none] == ["nats", "bits/dim"] * 2

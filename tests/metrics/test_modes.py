@@ -12,7 +12,7 @@ from torch import Tensor
 from genfam.metrics.base import Extractor
 from genfam.metrics.estimators import plug_in_kl
 from genfam.metrics.modes import Modes, covered, mode_counts
-from genfam.types import Event, KnownModes, Status
+from genfam.types import Event, Kind, KnownModes, Status
 
 
 @dataclass
@@ -56,6 +56,7 @@ def test_planted_collapse(evaluate, by_name):
     assert found["mode_reverse_kl"].estimate.value == pytest.approx(expected)
     assert found["mode_reverse_kl"].estimate.n == 80
     assert [m.unit for m in found.values()] == ["modes", "1", "nats"]
+    assert [m.kind for m in found.values()] == [Kind.COVERAGE, Kind.FIDELITY, Kind.COVERAGE]
 
 
 def test_collapse_onto_one_of_k_equal_modes_is_log_k(evaluate, by_name):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genfam.metrics.neighbours import NearestNeighbours, neighbours
-from genfam.types import Status
+from genfam.types import Kind, Status
 
 
 def averages(found):
@@ -69,7 +69,8 @@ def test_measurements(normal, evaluate, by_name):
     found = by_name(NearestNeighbours(), evaluate(normal(100, 2, 1), normal(80, 2, 2)))
     assert list(found) == ["precision", "recall", "density", "coverage"]
     assert [found[name].estimate.n for name in found] == [100, 80, 100, 80]
-    assert all(m.higher_is_better and m.estimate.stderr > 0 and "k=5" in m.fingerprint for m in found.values())
+    assert all(m.higher_is_better and m.estimate.stderr > 0 and m.protocol["k"] == "5" for m in found.values())
+    assert [m.kind for m in found.values()] == [Kind.FIDELITY, Kind.COVERAGE] * 2
 
 
 def test_certainty_is_never_claimed(normal, evaluate, by_name):

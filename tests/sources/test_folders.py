@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from genfam.metrics.extractors import Classifier
-from genfam.metrics.own_images import own_images
+from genfam.metrics.own_images import OwnImages
 from genfam.sources.folders import ImageFolder
 from genfam.sources.validation import ValidationSplit
 
@@ -39,16 +39,17 @@ def test_folders_are_classes_and_a_classifier_learns_them(classes: Path) -> None
     train, labels, test, test_labels = found.classifier_images()
     assert len(train) + len(test) == 200 and len(labels) == len(train) and len(test) >= 10
     assert torch.equal(train[:, 0, 0, 0] == 255, labels == 1) and torch.equal(test[:, 0, 0, 0] == 255, test_labels == 1)
-    extractor = own_images(found, classes / ".cache", looks=2000)
-    assert isinstance(extractor, Classifier) and extractor.n_classes == 2 and extractor.name == "own_cnn"
-    assert extractor.test_accuracy == 1.0
+    extractor = OwnImages(found, classes / ".cache", looks=2000)
+    assert isinstance(extractor.chosen, Classifier) and extractor.chosen.test_accuracy == 1.0
+    assert extractor.n_classes == 2 and extractor.name == "own_cnn" and extractor.distance_name == "fd_own_cnn"
+    assert torch.equal(extractor.classify(test), test_labels)
     assert source(classes).classes == ("blue", "red")  # what lies in hidden folders is none of them
 
 
 def test_a_validation_split_has_the_same_classes(classes: Path) -> None:
     validation = ValidationSplit(source(classes))
-    seen = own_images(validation, classes / ".cache", looks=400)
-    assert seen.fingerprint == own_images(source(classes), classes / ".cache", looks=400).fingerprint  # the same ruler
+    seen = OwnImages(validation, classes / ".cache", looks=400)
+    assert seen.fingerprint == OwnImages(source(classes), classes / ".cache", looks=400).fingerprint  # the same ruler
 
 
 def test_a_validation_split_of_a_folder_that_is_not_there_yet_can_be_made(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_without_classes_and_without_a_network_the_error_says_what_else_there_is
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(FileNotFoundError, match=r"no network.*weights_path.*folder per class.*extractor=identity"):
-        own_images(source(tmp_path), tmp_path)
+        OwnImages(source(tmp_path), tmp_path)
 
 
 def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:

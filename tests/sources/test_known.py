@@ -7,11 +7,11 @@ import torch
 from scipy import stats
 
 from genfam.seeds import derived_generator
-from genfam.sources.known import Die, TinyImages, grid, ring
+from genfam.sources.known import Die, Grid, Ring, TinyImages
 from genfam.types import Enumerable, KnownDensity, KnownModes
 
 ENUMERABLE = [Die(), Die(20, weights=range(1, 21)), TinyImages(levels=4), TinyImages(levels=3, sigma=0.3)]
-PLANAR = [ring(), grid(), ring(modes=3, sigma=0.1)]
+PLANAR = [Ring(), Grid(), Ring(modes=3, sigma=0.1)]
 
 
 @pytest.mark.parametrize("source", ENUMERABLE, ids=lambda s: f"{s.name}{s.event.levels}")
@@ -48,7 +48,7 @@ def test_planar_densities_integrate_to_one(source):
 
 
 def test_entropy_of_separated_modes_is_closed_form():
-    source = grid()
+    source = Grid()
     closed = math.log(25) + math.log(2 * math.pi * math.e * source.sigma**2)
     found = source.entropy()
     assert found.stderr is not None
@@ -57,7 +57,7 @@ def test_entropy_of_separated_modes_is_closed_form():
 
 def test_oracle_quality_is_the_rayleigh_share():
     """P(‖x − μ‖ ≤ 3σ) = 1 − exp(−9/2) = 98.89 % in the plane (ANCHORS)."""
-    for source in (ring(), grid()):
+    for source in (Ring(), Grid()):
         n = 100_000
         good = (source.assign(source.sample(n, generator=derived_generator(1, source.name))) >= 0).double().mean()
         share = 1 - math.exp(-4.5)
@@ -65,7 +65,7 @@ def test_oracle_quality_is_the_rayleigh_share():
 
 
 def test_assign_knows_its_modes_and_what_is_off_them():
-    source = grid()
+    source = Grid()
     assert source.assign(source.modes().float()).tolist() == list(range(25))
     assert source.assign(torch.tensor([[1.0, 1.0], [100.0, 0.0]])).tolist() == [-1, -1]
     tiny = TinyImages(levels=4)
@@ -83,7 +83,7 @@ def test_tiny_images_at_256_levels_normalise_per_pixel_and_match_the_coarse_entr
 
 
 def test_splits_are_fixed_and_differ():
-    one, two = grid(), grid()
+    one, two = Grid(), Grid()
     assert torch.equal(one.test, two.test)
     assert not torch.equal(one.train[: len(one.test)], one.test)
 
@@ -94,7 +94,7 @@ def test_splits_are_fixed_and_differ():
         (lambda: Die(faces=1), "faces: expected 2 to 256, got 1"),
         (lambda: Die(faces=3, weights=[1, 2]), "expected 3 non-negative numbers"),
         (lambda: TinyImages(levels=1), "levels"),
-        (lambda: ring(sigma=0), "sigma"),
+        (lambda: Ring(sigma=0), "sigma"),
     ],
 )
 def test_wrong_worlds_are_refused(make, message):

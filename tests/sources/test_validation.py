@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from genfam import experiment, run_folder
-from genfam.records import to_frame
-from genfam.saved import make_source
-from genfam.scorecard import check_fingerprints
+from genfam.comparing.scorecard import check_fingerprints
+from genfam.records.frame import to_frame
+from genfam.records.run import Run
+from genfam.running.experiment import execute
+from genfam.running.parts import make_source
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.sources.images import Digits, StackedDigits
-from genfam.sources.known import Die, grid
+from genfam.sources.known import Die, Grid
 from genfam.sources.validation import ValidationSplit, seen_through
 from genfam.sources.view import View
 from genfam.types import Enumerable, Event, KnownDensity, KnownModes, Outcome
@@ -57,7 +58,7 @@ def test_parts_are_disjoint_cover_the_training_split_and_leave_the_test_split_al
 
 
 def test_a_known_source_gives_a_second_draw_and_keeps_what_it_knows() -> None:
-    source = grid()
+    source = Grid()
     split = ValidationSplit(source)
     assert split.train is source.train
     assert split.test.shape == source.test.shape
@@ -93,30 +94,29 @@ def test_a_whole_run_never_looks_at_the_test_split_and_says_so(
     module.Forbidden = Forbidden
     monkeypatch.setitem(sys.modules, "forbidden_source", module)
     monkeypatch.setattr(Forbidden, "__module__", "forbidden_source")
-    config = configure("source=ring", f"family={family}", "plugins=[forbidden_source]", *TINY)
-    if family == "vae":
-        config["family"]["batch_size"] = 32
-    config["source"] = {"_target_": "forbidden_source.Forbidden", "name": "forbidden"}
-    looked = experiment.run(config)
+    batch = ["family.batch_size=32"] if family == "vae" else []
+    run = configure("source=ring", f"family={family}", "plugins=[forbidden_source]", *batch, *TINY)
+    config = run.config | {"source": {"_target_": "forbidden_source.Forbidden", "name": "forbidden"}}
+    looked = execute(Run.of(config))
     assert looked.outcome is Outcome.FAILED and "AssertionError" in looked.reason, "the guard bites"
-    record = experiment.run(config | {"split": "validation"})
+    record = execute(Run.of(config | {"split": "validation"}))
     assert record.outcome is Outcome.OK, record.reason
     assert record.run_id != looked.run_id
-    assert {m.fingerprint.split("|")[2] for m in record.metrics if m.fingerprint} == {"ref=validation:10"}
+    assert {m.protocol["reference"] for m in record.metrics if m.estimate} == {"validation:10"}
 
 
 def test_validation_and_test_numbers_cannot_share_a_table(configure) -> None:
-    config = configure("source=die", "family=oracle", *TINY)
-    records = [experiment.run(config), experiment.run(config | {"split": "validation", "seed": 1})]
+    settings = ["source=die", "family=oracle", *TINY]
+    records = [execute(configure(*settings)), execute(configure(*settings, "split=validation", "seed=1"))]
     assert [record.outcome for record in records] == [Outcome.OK, Outcome.OK]
-    with pytest.raises(ValueError, match=r"expected one fingerprint.*ref=(test|validation)"):
+    with pytest.raises(ValueError, match=r"expected one fingerprint.*reference=(test|validation)"):
         check_fingerprints(to_frame(records))
 
 
 def test_runs_keep_the_ids_that_they_had_before_there_was_a_split(configure) -> None:
-    config = configure("source=die", "family=oracle")
-    before = {key: value for key, value in config.items() if key != "split"}
-    assert config["split"] == "test"
-    assert run_folder.run_id(config) == run_folder.run_id(before)
+    run = configure("source=die", "family=oracle")
+    before = Run.of({key: value for key, value in run.config.items() if key != "split"})
+    assert run.split == "test" and "split" not in run.identity
+    assert before.id == run.id
     assert make_source(before).split == "test"
-    assert run_folder.run_id(config | {"split": "validation"}) != run_folder.run_id(before)
+    assert configure("source=die", "family=oracle", "split=validation").id != run.id

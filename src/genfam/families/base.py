@@ -1,8 +1,8 @@
 """The family contract and the one optimisation loop for all families.
 
-A family is one file beside this one: it names its players, gives each a loss, and samples. Everything else is
-here: the loop over players (manual optimisation), learning-rate schedule, exponential moving average of the
-player that samples, gradient norms, non-finite detection, and the counters of events and FLOPs.
+A family is one file beside this one: it names its players, gives each a loss, and draws. Everything else is here: the
+loop over players (manual optimisation), the learning-rate schedule, the average of the sampling player's weights,
+gradient norms, divergence detection, the counters, the condition, and what a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from lightning import LightningModule
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genfam.types import Data, Event, Likelihood
+from genfam.conditions.base import Condition
+from genfam.conditions.nothing import Nothing
+from genfam.types import Batch, Data, Event, Likelihood
+
+SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
+MIXED_UP_TO = 16  # values of a condition up to which the mixture's density is summed over all of them
 
 
 class Diverged(Exception):
@@ -68,32 +73,28 @@ class Optimisation:
         return self.final + (1.0 - self.final) * shapes[self.decay]
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a family draws, as far as that may be chosen after training.
-
-    Attributes:
-        solver: what takes the steps.
-        steps: how many; None where the solver chooses them itself.
-    """
-
-    solver: str
-    steps: int | None
-
-
 class Family(LightningModule, ABC):
     """A way of modelling p_data.
 
-    A subclass builds its players' networks in `__init__`, hands them to `register_players`, and implements
-    `loss` and `sample` (and `log_prob` if it declares a likelihood).
+    A subclass builds its players' networks in `__init__`, hands them to `register_players`, and implements `loss` and
+    `draw` (and `density` if it declares a likelihood). What it keeps beside weights it hands to `declare`.
+
+    Args:
+        event: what one data point is.
+        optimisation: of every player.
+        batch_size: events per update.
 
     Attributes:
         players: the optimised parts, in the order of their updates; the last one samples and is averaged.
-        likelihood: what `log_prob` returns on continuous events.
+        likelihood: what `density` returns on continuous events.
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
             likelihood into a lower bound (Theis et al. 2016).
-        prepared_in_weights: whether all that `prepare` finds is in `state_dict`: saved runs need no data then.
+        trains: whether there is anything to optimise.
+        needs_data: whether a saved one draws from the source, so that the data must be there.
+        samples_only: whether its table of a small discrete world is counted from samples though it has a density.
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).
+        condition: what events are conditioned on. It is set by whoever builds the family, before `prepare`.
+        sampling: knobs that may be chosen after training, as they are now; empty where a family draws in one way only.
         updates, total_updates: how far training is.
         learning_rate_factor: on every player's learning rate, to see how much hangs on it.
         in_bfloat16: whether training's matrix products are in bfloat16 (autocast); sampling stays in float32.
@@ -103,7 +104,8 @@ class Family(LightningModule, ABC):
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
     trains: ClassVar[bool] = True
-    prepared_in_weights: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = False
+    samples_only: ClassVar[bool] = False
     flop_period: int = 1
 
     def __init__(self, event: Event, optimisation: Optimisation, batch_size: int) -> None:
@@ -112,6 +114,9 @@ class Family(LightningModule, ABC):
         self.event = event
         self.optimisation = optimisation
         self.batch_size = batch_size
+        self.condition: Condition = Nothing()
+        self.sampling: dict[str, Any] = {}
+        self._of_training_only: set[str] = set()
         self._live = False
         self.learning_rate_factor = 1.0
         self.in_bfloat16 = False
@@ -124,28 +129,36 @@ class Family(LightningModule, ABC):
     # ---- what a family says -------------------------------------------------------------------------
 
     @abstractmethod
-    def loss(self, x: Tensor, player: str) -> Tensor:
-        """(B, *event) on the family's device, player -> scalar to be minimised by that player."""
+    def loss(self, batch: Batch, player: str) -> Tensor:
+        """A batch of B events on the family's device, player -> scalar to be minimised by that player."""
 
     @abstractmethod
-    def sample(self, n: int, *, generator: Generator) -> Tensor:
-        """-> (n, *event) events as the source gives them (levels as uint8, points as float32); no grad.
+    def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
+        """-> (n, *event) events as the source gives them (levels as uint8, points as float32), in one pass.
 
-        Random numbers come from the generator, which lives on the CPU (`genfam.seeds.normal` and its neighbours).
+        Args:
+            n: how many.
+            condition: (n,) int64 on the family's device; None without one.
+            generator: on the CPU; random numbers come from it (`genfam.seeds.normal` and its neighbours).
         """
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(B, *event) on any device -> (B,) nats per the event's measure; refuses unless a likelihood is declared."""
-        raise NotImplementedError(
-            f"{type(self).__name__} declares likelihood = {self.likelihood.value}: it has no log_prob"
-        )
+    def density(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """(B, *event), (B,) int64 on the family's device -> (B,) nats of p(x | condition), per the event's measure."""
+        raise NotImplementedError
 
-    def diagnostics(self, x: Tensor) -> dict[str, float]:
-        """What the players show of themselves on real events (B, *event), on their device: a GAN `critic_accuracy`."""
+    def diagnostics(self, batch: Batch) -> dict[str, float]:
+        """What the players show of themselves on real events, on their device: a GAN `critic_accuracy`."""
         return {}
 
     def prepare(self, data: Data) -> None:
         """Look once at the training split before the first update, on the CPU (standardisation, closed-form fits)."""
+
+    def check_sampling(self, sampling: dict[str, Any]) -> None:
+        """Raise ValueError, naming the knob, where one of `sampling` has a value that cannot be."""
+
+    def guide_by(self, weaker: Family) -> None:
+        """Let guidance lead away from a weaker model. Raises NothingToChoose where a family has no guidance."""
+        raise NothingToChoose(f"{type(self).__name__} has no guidance")
 
     @property
     def evaluations_per_sample(self) -> float:
@@ -153,32 +166,135 @@ class Family(LightningModule, ABC):
         return 1.0
 
     @property
-    def sampling(self) -> Sampling | None:
-        """What `choose_sampling` may change; None where a trained family draws in one way only."""
-        return None
-
-    def choose_sampling(self, steps: int, solver: str | None = None) -> None:
-        """Draw in this many steps from now on: other samples at another cost from the same weights.
-
-        Args:
-            steps: of the solver.
-            solver: one that takes a fixed number of steps; None: the one that the family has.
-
-        Raises:
-            NothingToChoose: the family draws in one way only.
-            ValueError: it has a choice, but not this one.
-        """
-        raise NothingToChoose(
-            f"{type(self).__name__} has no steps of sampling to choose: one sample takes it "
-            f"{self.evaluations_per_sample:g} network evaluations"
-        )
-
-    @property
     def sampling_network(self) -> nn.Module:
         """What a sample passes through: its parameters are what the budget's parameters count."""
         network = getattr(self, self.players[-1])
         assert isinstance(network, nn.Module)
         return network
+
+    @property
+    def drawn_at_once(self) -> int:
+        """Events that `draw` is asked for in one pass: bounded memory."""
+        return max(1, SCALARS_AT_ONCE // self.event.dimensions)
+
+    @property
+    def scored_at_once(self) -> int | None:
+        """Events that `density` is handed in one pass; None: all of them, it bounds its memory itself."""
+        return None
+
+    # ---- drawing and scoring ------------------------------------------------------------------------
+
+    @final
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: Generator, condition: int | Tensor | None = None) -> Tensor:
+        """-> (n, *event) events as the source gives them; no grad.
+
+        Args:
+            n: how many.
+            generator: on the CPU.
+            condition: one value for all, or (n,) int64; None draws it by its shares.
+
+        Raises:
+            ValueError: a condition that the family was not trained with.
+        """
+        wanted = self._checked(condition, n)
+        kind = torch.uint8 if self.event.is_discrete else torch.float32
+        parts = [torch.zeros((0, *self.event.shape), dtype=kind, device=self.device)]
+        with self._evaluating():
+            for start in range(0, n, self.drawn_at_once):
+                size = min(self.drawn_at_once, n - start)
+                values = None if wanted is None else wanted[start : start + size]
+                if values is None and self.condition.classes:
+                    values = self.condition.draw(size, generator).to(self.device)
+                parts.append(self.draw(size, values, generator))
+        return torch.cat([part.to(kind) for part in parts[1:]] or parts)
+
+    @final
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, condition: int | Tensor | None = None) -> Tensor:
+        """(B, *event) on any device -> (B,) nats per the event's measure.
+
+        With a condition, of p(x | c). Without one of Σ_c p(c) p(x | c), summed over up to `MIXED_UP_TO` values; of
+        more, the event's own term alone, which bounds the sum from below.
+
+        Raises:
+            NotImplementedError: the family declares no likelihood.
+            ValueError: a condition that the family was not trained with.
+        """
+        if self.likelihood_kind is Likelihood.NONE:
+            raise NotImplementedError(
+                f"{type(self).__name__} declares likelihood = {self.likelihood.value}: it has no log_prob"
+            )
+        x = x.to(self.device)
+        wanted = self._checked(condition, len(x))
+        if not len(x):
+            return torch.zeros(0, device=self.device)
+        size = self.scored_at_once or len(x)
+        with self._evaluating():
+            parts = [
+                self._mixture(x[start : start + size], None if wanted is None else wanted[start : start + size])
+                for start in range(0, len(x), size)
+            ]
+        return torch.cat(parts)
+
+    def _mixture(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """(B, *event), (B,) values asked for -> (B,) nats."""
+        own = self.condition
+        if condition is not None or not own.classes:
+            return self.density(x, condition)
+        if self._sums_over_all:
+            every = [torch.full((len(x),), value, device=x.device) for value in range(own.classes)]
+            return torch.logsumexp(torch.stack([self.density(x, c) + own.log_prob(c) for c in every]), dim=0)
+        condition = own.of(x)
+        return self.density(x, condition) + own.log_prob(condition)
+
+    @property
+    def _sums_over_all(self) -> bool:
+        return self.condition.classes <= MIXED_UP_TO
+
+    def _checked(self, condition: int | Tensor | None, n: int) -> Tensor | None:
+        """One value or (n,) -> (n,) on the family's device, checked."""
+        if condition is None:
+            return None
+        classes = self.condition.classes
+        values = torch.as_tensor(condition, dtype=torch.int64).to(self.device).expand(n)
+        if not classes:
+            raise ValueError(f"condition: expected none (the model is unconditional), got {condition}")
+        if len(values) and not (int(values.min()) >= 0 and int(values.max()) < classes):
+            raise ValueError(f"condition: expected 0 to {classes - 1}, got {condition}")
+        return values
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Without dropout, and afterwards as before."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+    @final
+    def choose_sampling(self, **knobs: Any) -> None:
+        """Draw by these knobs from now on: other samples, at another cost, from the same weights.
+
+        Raises:
+            NothingToChoose: the family draws in one way only.
+            ValueError: no such knob, or a value that cannot be.
+        """
+        if not self.sampling:
+            raise NothingToChoose(
+                f"{type(self).__name__} has no sampling knobs: one sample takes it {self.evaluations_per_sample:g} "
+                "network evaluations"
+            )
+        unknown = sorted(knobs.keys() - self.sampling.keys())
+        if unknown:
+            raise ValueError(
+                f"{unknown[0]}: expected one of {type(self).__name__}'s sampling knobs, {', '.join(self.sampling)}"
+            )
+        chosen = self.sampling | knobs
+        self.check_sampling(chosen)
+        self.sampling = chosen
 
     # ---- what all share -----------------------------------------------------------------------------
 
@@ -200,6 +316,32 @@ class Family(LightningModule, ABC):
         self.average = AveragedModel(networks[self.players[-1]])
         self.average.requires_grad_(False)
 
+    def declare(self, name: str, value: Tensor, *, sampling: bool) -> None:
+        """Keep a tensor beside the weights under `self.<name>`: checkpoints hold it.
+
+        Args:
+            name: of the attribute.
+            value: as it is at first; a later one may have another size.
+            sampling: whether drawing or scoring needs it, so that saved and published weights hold it too. What only
+                training needs (a replay buffer) they leave out.
+        """
+        self.register_buffer(name, value)
+        if not sampling:
+            self._of_training_only.add(name)
+
+    @property
+    def of_training_only(self) -> frozenset[str]:
+        """Names in the state dict that neither drawing nor scoring needs."""
+        return frozenset(self._of_training_only)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        """As torch's, but what was declared may have grown since."""
+        for name, value in self._buffers.items():
+            there = state_dict.get(prefix + name)
+            if value is not None and there is not None and there.shape != value.shape:
+                setattr(self, name, torch.zeros_like(there, device=value.device))
+        super()._load_from_state_dict(state_dict, prefix, *more)
+
     def _update_average(self) -> None:
         """Torch's multi-tensor average with this run's decay.
 
@@ -212,7 +354,7 @@ class Family(LightningModule, ABC):
             return
         decay = 1.0 - 1.0 / (1.0 + self.optimisation.ema * self.total_updates)
         averaged, current = list(self.average.module.parameters()), list(network.parameters())
-        get_ema_multi_avg_fn(decay)(averaged, current, None)  # type: ignore[no-untyped-call]  # torch's is untyped
+        get_ema_multi_avg_fn(decay)(averaged, current, None)
         self.average.n_averaged += 1
 
     @property
@@ -224,7 +366,7 @@ class Family(LightningModule, ABC):
 
     @contextmanager
     def without_average(self) -> Iterator[None]:
-        """Within, `sample` and `log_prob` pass through the live network: an average hides what training does."""
+        """Within, drawing and scoring pass through the live network: an average hides what training does."""
         self._live = True
         try:
             yield
@@ -233,14 +375,21 @@ class Family(LightningModule, ABC):
 
     @property
     def likelihood_kind(self) -> Likelihood:
-        """`likelihood` on this event: dequantisation makes an exact density a bound."""
-        if self.dequantises and self.event.is_discrete and self.likelihood is Likelihood.EXACT:
+        """`likelihood` on this event: dequantisation, or one term of a mixture, makes an exact density a bound."""
+        dequantised = self.dequantises and self.event.is_discrete
+        if self.likelihood is Likelihood.EXACT and (dequantised or not self._sums_over_all):
             return Likelihood.LOWER_BOUND
         return self.likelihood
 
     @property
     def likelihood_method(self) -> str:
         """By what a bound or an estimate comes about, where that changes it (`64 importance samples`); else nothing."""
+        term = "" if self._sums_over_all else f"own term of {self.condition.classes}"
+        return ", ".join(filter(None, (self.density_method, term)))
+
+    @property
+    def density_method(self) -> str:
+        """The same of `density` alone."""
         return ""
 
     @property
@@ -280,16 +429,20 @@ class Family(LightningModule, ABC):
             for player in self.players
         ]
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning's own would copy the container by reflection, which takes longer than a small update."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update: every player's optimiser steps once."""
         optimisers = self.optimizers(use_pl_optimizer=True)
         self.update(batch, optimisers if isinstance(optimisers, list) else [optimisers], self.manual_backward)
 
-    def update(self, x: Tensor, optimisers: Iterable[Any], backward: Callable[[Tensor], None]) -> None:
+    def update(self, batch: Batch, optimisers: Iterable[Any], backward: Callable[[Tensor], None]) -> None:
         """The one optimisation loop.
 
         Args:
-            x: (B, *event) training events.
+            batch: training events.
             optimisers: one per player, in order.
             backward: called with each loss.
 
@@ -297,6 +450,7 @@ class Family(LightningModule, ABC):
             Diverged: a loss or a gradient norm is not finite.
         """
         factor = self.optimisation.factor(self.progress)
+        batch = Batch(batch.event, self.condition.dropped(batch.condition))
         by_player = dict(zip(self.players, optimisers, strict=True))
         # from the optimisers: going through all modules takes as long as a layer does
         owned = {name: [p for group in one.param_groups for p in group["params"]] for name, one in by_player.items()}
@@ -306,7 +460,7 @@ class Family(LightningModule, ABC):
             for parameter in others:
                 parameter.requires_grad_(False)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-                loss = self.loss(x, player)
+                loss = self.loss(batch, player)
             optimiser.zero_grad(set_to_none=True)
             backward(loss)
             for parameter in others:

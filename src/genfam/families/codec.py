@@ -53,10 +53,6 @@ class Codec(nn.Module):
         u = uniform(x.shape, x.device, generator)
         return 2.0 * (x.float() + 0.5 + noise_width(self.event.levels) * (u - 0.5)) / self.event.levels - 1.0
 
-    def encode_quietly(self, x: Tensor) -> Tensor:
-        """(B, *event) -> (B, *event) float32: `encode` with the noise at its mean."""
-        return self.encode(x) if self.event.levels is None else self.centre(x, self.event.levels)
-
     @staticmethod
     def centre(x: Tensor, levels: int) -> Tensor:
         """(…) levels -> the middles of their cells in [−1, 1]: `encode` without its noise."""

@@ -7,22 +7,46 @@ References:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 
-def couple(x0: Tensor, x1: Tensor) -> Tensor:
-    """(B, *shape) noise, (B, *shape) data -> the noise in the order that pairs them at least squared cost.
+class Coupling(ABC):
+    """A joint distribution of noise and data."""
 
-    Exact optimal transport within the batch.
+    @abstractmethod
+    def __call__(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """(B, *shape) independent noise, (B, *shape) data -> the noise in the order in which it is paired."""
+
+
+class Independent(Coupling):
+    """As they come."""
+
+    def __call__(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """-> (B, *shape)."""
+        return x0
+
+
+class OptimalTransport(Coupling):
+    """At least squared cost within the batch, exactly (POT, extra `ot`).
+
+    Its work on the CPU is no matrix multiplication, and so is not in the counted FLOPs.
 
     Raises:
         ImportError: POT is not installed.
     """
-    try:
-        import ot
-    except ImportError as error:
-        raise ImportError("coupling=optimal_transport needs POT: pip install 'genfam[ot]'") from error
-    cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().cpu().numpy()
-    plan = ot.emd(ot.unif(len(x1)), ot.unif(len(x0)), cost)
-    return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]
+
+    def __init__(self) -> None:
+        try:
+            import ot
+        except ImportError as error:
+            raise ImportError("coupling: OptimalTransport needs POT: pip install 'genfam[ot]'") from error
+        self.ot = ot
+
+    def __call__(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """-> (B, *shape)."""
+        cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().cpu().numpy()
+        plan = self.ot.emd(self.ot.unif(len(x1)), self.ot.unif(len(x0)), cost)
+        return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]

@@ -18,15 +18,21 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from genfam.networks.observation import LogisticMixture
+from genfam.seeds import normal
 from genfam.types import Event
 
-NOISY_END = 0.6  # t: the tightest of 0.5 to 0.8 on training images of MNIST (docs/experiments.md)
+NOISY_END = 0.6  # t: the tightest of 0.5 to 0.8 on training images of MNIST (docs/ablations/likelihood.md)
 FIRST_SCALES = (0.002, 0.01, 0.05, 0.2)  # of the spread's components, in units of the range [−1, 1]
 FITTED_ON = 256  # the model's own samples
 STEPS = 60
+
+
+def noisy(data: Tensor, generator: Generator) -> Tensor:
+    """(B, *shape) data -> (B, *shape) draws of q(z | x) = N(t x, (1 − t)² I) at t = `NOISY_END`."""
+    return NOISY_END * data + (1 - NOISY_END) * normal(data.shape, data.device, generator)
 
 
 def entropy(dimensions: int, t: float) -> float:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from genfam.families.base import Family, Optimisation
-from genfam.types import Data, Event, KnownDensity, Likelihood
+from genfam.types import Batch, Data, Event, KnownDensity, Likelihood
 
 
 class Oracle(Family):
-    """Draws from the source itself; where p_data is known, its log-likelihood is the truth."""
+    """Draws from the source itself; where p_data is known, its log-likelihood is the truth.
+
+    With a condition, real training events that have its value.
+
+    Args:
+        event: of the source.
+        classes: values of the condition; 0 = none.
+    """
 
     players: ClassVar[tuple[str, ...]] = ()
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     trains: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = True
     samples_only: ClassVar[bool] = True  # it stands for what N samples can say, also where its table is known
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, classes: int = 0) -> None:
         super().__init__(event, Optimisation(), batch_size=1)
         self.data: Data | None = None
         self.nothing = nn.Module()
@@ -35,14 +44,15 @@ class Oracle(Family):
 
     @property
     def likelihood_kind(self) -> Likelihood:
-        """Exact where p_data is known."""
-        return Likelihood.EXACT if isinstance(self.data, KnownDensity) else Likelihood.NONE
+        """Exact where p_data is known and unconditional."""
+        known = isinstance(self.data, KnownDensity) and not self.condition.classes
+        return Likelihood.EXACT if known else Likelihood.NONE
 
     def prepare(self, data: Data) -> None:
         """Remember where real data come from."""
         self.data = data
 
-    def loss(self, x: Tensor, player: str) -> Tensor:
+    def loss(self, batch: Batch, player: str) -> Tensor:
         """There is nothing to minimise.
 
         Raises:
@@ -50,14 +60,30 @@ class Oracle(Family):
         """
         raise NotImplementedError("the oracle has no players and no loss")
 
-    def sample(self, n: int, *, generator: Generator) -> Tensor:
+    @property
+    def drawn_at_once(self) -> int:
+        """All: a source draws without repetition as long as its events last."""
+        return 2**62
+
+    def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event) fresh real data."""
         if self.data is None:
             raise ValueError("expected prepare(data) before sample: the oracle draws from a source")
-        return self.data.sample(n, generator=generator)
+        if condition is None:
+            return self.data.sample(n, generator=generator)
+        of_training = self.condition.of_training
+        assert of_training is not None
+        chosen = torch.empty(n, dtype=torch.int64)
+        for value in condition.unique().tolist():
+            rows = (condition == value).nonzero()[:, 0]
+            own = (of_training == value).nonzero()[:, 0]
+            if not len(own):
+                raise ValueError(f"condition: expected a value that training events have, got {value}")
+            rounds = [torch.randperm(len(own), generator=generator) for _ in range(-(-len(rows) // len(own)))]
+            chosen[rows] = own[torch.cat(rounds)[: len(rows)]]
+        return self.data.train[chosen]
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(B, *event) -> (B,) nats, the truth; refuses where p_data is not known."""
-        if not isinstance(self.data, KnownDensity):
-            return super().log_prob(x)
+    def density(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """(B, *event) -> (B,) nats, the truth."""
+        assert isinstance(self.data, KnownDensity)
         return self.data.log_prob(x.cpu()).float()

@@ -27,6 +27,11 @@ class Extractor(ABC):
     name: str
     n_classes: int = 0
 
+    @property
+    def distance_name(self) -> str:
+        """Of a Fréchet distance in these features; FID is kept for Inception-v3's."""
+        return f"fd_{self.name}"
+
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) -> (N, d) float64 on the CPU."""
@@ -99,12 +104,20 @@ class Evaluation:
         """A fresh seeded generator: each metric's draws are its own."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + purpose) % 2**63)
 
-    @property
-    def fingerprint(self) -> str:
-        """Sample count, reference split and feature space."""
+    def protocol(self, *, samples: bool = True, features: bool = True, **more: object) -> dict[str, str]:
+        """How something was measured: source and reference split, then what matters for it.
+
+        Args:
+            samples: whether the number of samples does.
+            features: whether the feature space does.
+            more: settings of the metric.
+        """
         split = getattr(self.data, "split", "test")
-        reference = f"ref={split}:{len(self.reference)}"
-        return f"{self.data.name}|n={len(self.samples)}|{reference}|{self.extractor.fingerprint}"
+        found = {"source": self.data.name}
+        found |= {"samples": str(len(self.samples))} if samples else {}
+        found |= {"reference": f"{split}:{len(self.reference)}"}
+        found |= {"extractor": self.extractor.fingerprint} if features else {}
+        return found | {key: str(value) for key, value in more.items()}
 
 
 class Metric(ABC):

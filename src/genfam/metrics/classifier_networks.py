@@ -141,7 +141,7 @@ def train_classifier(
             logits = network(flipped(images) if flip else images)
             loss = F.cross_entropy(logits, y[batch], label_smoothing=0.1)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+            loss.backward()
             optimiser.step()
             schedule.step()
     network.eval()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import mean, plug_in_kl
-from genfam.types import Enumerable, Estimate, KnownDensity, Likelihood, Measurement
+from genfam.types import Enumerable, Estimate, Kind, KnownDensity, Likelihood, Measurement
 
 NAMES = {"total_variation": "1", "kl_divergence": "nats"}
 # How far a model's table in float32 may be from summing to one.
@@ -129,9 +129,8 @@ class Divergence(Metric):
 
     def _tables(self, evaluation: Evaluation, support: Tensor, p: Tensor) -> list[Measurement]:
         model = evaluation.model
-        fingerprint = (
-            f"{evaluation.fingerprint}|states={len(p)}|table_samples={self.table_samples(len(p))}|kl=model||data"
-        )
+        sizes = {"states": len(p), "table_samples": self.table_samples(len(p)), "kl": "model||data"}
+        protocol = evaluation.protocol(samples=False, features=False, **sizes)
         samples_only = bool(getattr(model, "samples_only", False))
         if model.likelihood_kind is Likelihood.EXACT and not samples_only:
             q = torch.cat(
@@ -151,11 +150,12 @@ class Divergence(Metric):
             variation = Estimate(total_variation(q, p), total_variation_stderr(counts, n, p), n)
             off = 1.0 - float(q.sum())
             divergence = (*plug_in_kl(counts, p), n) if counts.any() else (math.inf, 0.0, n)
-        first = Measurement("total_variation", "1", False, variation, fingerprint)
+        first = Measurement("total_variation", "1", False, variation, protocol, Kind.DIVERGENCE)
         if off > SUM_TOLERANCE * 1e-3 or not math.isfinite(divergence[0]):
             reason = "infinite: the model gives mass to states that p_data does not have"
-            return [first, Measurement.not_applicable("kl_divergence", reason, "nats")]
-        return [first, Measurement("kl_divergence", "nats", False, Estimate(*divergence), fingerprint)]
+            return [first, Measurement.not_applicable("kl_divergence", reason, "nats", Kind.DIVERGENCE)]
+        second = Measurement("kl_divergence", "nats", False, Estimate(*divergence), protocol, Kind.DIVERGENCE)
+        return [first, second]
 
     def _count(self, evaluation: Evaluation, support: Tensor) -> tuple[int, Tensor]:
         """Number of samples and how often each state occurs: fresh samples where the model offers them."""
@@ -181,21 +181,22 @@ class Divergence(Metric):
         log_p = data.log_prob(x).double().cpu()
         log_q = evaluation.reference_log_prob(self.likelihood_events, self.chunk)
         ratio = log_q - log_p
-        fingerprint = f"{evaluation.fingerprint}|events={self.likelihood_events}|kl=data||model|measure="
-        fingerprint += evaluation.data.event.measure
+        about: dict[str, object] = {"events": self.likelihood_events, "kl": "data||model"}
         if method := evaluation.model.likelihood_method:  # a bound, or of another flow than the samples come from
-            fingerprint += f"|by={method}"
+            about["by"] = method
+        protocol = evaluation.protocol(samples=False, features=False, **about)
         bad = int(ratio.isnan().sum())
         if bad:
             return refuse(f"the model's log_prob is not a number on {bad} of {len(x)} reference events")
         # (1 − q/p)₊ = 1 − exp(min(log q/p, 0)): it cannot overflow.
         variation = mean(-torch.expm1(ratio.clamp_max(0.0)))
-        measurements = [Measurement("total_variation", "1", False, variation, fingerprint)]
+        measurements = [Measurement("total_variation", "1", False, variation, protocol, Kind.DIVERGENCE)]
         bad = int((~ratio.isfinite()).sum())
         if bad:
             reason = f"infinite: the model's log_prob is not finite on {bad} of {len(x)} reference events"
-            return [*measurements, Measurement.not_applicable("kl_divergence", reason, "nats")]
-        return [*measurements, Measurement("kl_divergence", "nats", False, mean(-ratio), fingerprint)]
+            return [*measurements, Measurement.not_applicable("kl_divergence", reason, "nats", Kind.DIVERGENCE)]
+        second = Measurement("kl_divergence", "nats", False, mean(-ratio), protocol, Kind.DIVERGENCE)
+        return [*measurements, second]
 
 
 def states(data: object) -> tuple[Tensor, Tensor] | None:
@@ -212,4 +213,4 @@ def states(data: object) -> tuple[Tensor, Tensor] | None:
 
 def refuse(reason: str) -> list[Measurement]:
     """Both measurements as not applicable."""
-    return [Measurement.not_applicable(name, reason, unit) for name, unit in NAMES.items()]
+    return [Measurement.not_applicable(name, reason, unit, Kind.DIVERGENCE) for name, unit in NAMES.items()]

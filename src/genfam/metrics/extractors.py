@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from genfam.files import checked_name
 from genfam.metrics.base import Extractor, blocks
 from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, train_classifier
 from genfam.types import Event
@@ -42,7 +43,7 @@ class Identity(Extractor):
     @property
     def fingerprint(self) -> str:
         """The name says it all."""
-        return f"{self.name}|flattened event"
+        return f"{self.name}, flattened event"
 
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) -> (N, D) float64."""
@@ -123,7 +124,7 @@ class Classifier(Extractor):
             raise ValueError(
                 f"extractor {name}: expected discrete events (k·{channels}, {height}, {breadth}), got {data.event}"
             )
-        self.name = name
+        self.name = checked_name(name, "extractor.name")
         self.images_per_event = shape[0] // channels
         self.classes = int(images[1].max()) + 1
         self.n_classes = self.classes**self.images_per_event
@@ -228,7 +229,7 @@ class Classifier(Extractor):
 def classifier_fingerprint(name: str, recipe: str, state: Mapping[str, Tensor]) -> str:
     """Name, hash of data and hyperparameters, hash of the weights."""
     digest = hashlib.sha256(b"".join(state[key].cpu().numpy().tobytes() for key in sorted(state)))
-    return f"{name}|recipe={recipe}|weights={digest.hexdigest()[:12]}"
+    return f"{name}, recipe={recipe}, weights={digest.hexdigest()[:12]}"
 
 
 def stored_accuracies(cache_dir: str | Path) -> dict[str, float]:

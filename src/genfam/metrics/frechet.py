@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genfam.metrics.base import Evaluation, Extractor, Metric, blocks
+from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import jackknife, refusal, split
-from genfam.types import Estimate, Measurement
+from genfam.types import Estimate, Kind, Measurement
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,6 @@ def _error(x: Tensor, y: Tensor, groups: int, *, reference_too: bool) -> float |
     return jackknife(lambda g: _between(rest(x, all_x, g), rest(y, all_y, g) if reference_too else all_y), groups)
 
 
-def distance_name(extractor: Extractor) -> str:
-    """`fd_<extractor>`, unless the extractor has a name of its own for it (FID is kept for Inception-v3 features)."""
-    return str(getattr(extractor, "distance_name", f"fd_{extractor.name}"))
-
-
 class Frechet(Metric):
     """`fd_<extractor>`: lower is better; its oracle value is not zero but the bias of finite samples."""
 
@@ -132,14 +127,14 @@ class Frechet(Metric):
 
     def measure(self, evaluation: Evaluation) -> list[Measurement]:
         """One measurement; not applicable where features are not finite."""
-        name = distance_name(evaluation.extractor)
+        name = evaluation.extractor.distance_name
         reason = refusal(evaluation)
         if reason:
-            return [Measurement.not_applicable(name, reason)]
+            return [Measurement.not_applicable(name, reason, kind=Kind.HEADLINE)]
         x, y = evaluation.sample_features, evaluation.reference_features
         value, stderr = frechet(x, y, self.groups)
         estimate = Estimate(value, stderr, len(evaluation.samples), draw_error(x, y, self.groups))
-        return [Measurement(name, "1", False, estimate, f"{evaluation.fingerprint}|frechet")]
+        return [Measurement(name, "1", False, estimate, evaluation.protocol(), Kind.HEADLINE)]
 
 
 class FrechetToTraining(Metric):
@@ -155,15 +150,14 @@ class FrechetToTraining(Metric):
 
     def measure(self, evaluation: Evaluation) -> list[Measurement]:
         """One measurement; not applicable where features are not finite."""
-        name = f"train_{distance_name(evaluation.extractor)}"
+        name = f"train_{evaluation.extractor.distance_name}"
         reason = refusal(evaluation)
         if reason:
-            return [Measurement.not_applicable(name, reason)]
+            return [Measurement.not_applicable(name, reason, kind=Kind.DISTANCE)]
         train, features = evaluation.data.train, evaluation.extractor.features
         y = torch.cat([features(train[rows]) for rows in blocks(len(train), self.block)])
         x = evaluation.sample_features
         value, stderr = frechet(x, y, self.groups)
         estimate = Estimate(value, stderr, len(x), draw_error(x, y, self.groups))
-        source, drawn = evaluation.data.name, len(x)
-        fingerprint = f"{source}|n={drawn}|ref=train:{len(train)}|{evaluation.extractor.fingerprint}|frechet"
-        return [Measurement(name, "1", False, estimate, fingerprint)]
+        protocol = evaluation.protocol() | {"reference": f"train:{len(train)}"}
+        return [Measurement(name, "1", False, estimate, protocol, Kind.DISTANCE)]

@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import jackknife, refusal, split
-from genfam.metrics.frechet import Moments, distance_name, frechet_distance
-from genfam.types import Estimate, Measurement
+from genfam.metrics.frechet import Moments, frechet_distance
+from genfam.types import Estimate, Kind, Measurement
 
 NAME = "fd_infinity"
 
@@ -88,14 +88,14 @@ class FrechetInfinity(Metric):
         """
         reason = refusal(evaluation, at_least=10 * self.groups)
         if reason:
-            return [Measurement.not_applicable(NAME, reason)]
+            return [Measurement.not_applicable(NAME, reason, kind=Kind.DISTANCE)]
         x, y = evaluation.sample_features, evaluation.reference_features
         fewest, d = min(len(x), len(y)) // 2, x.shape[1]
         if fewest < 2 * d:
             reason = (
                 f"expected at least {4 * d} events for {d} features, got {min(len(x), len(y))}: the bias is not linear"
             )
-            return [Measurement.not_applicable(NAME, reason)]
+            return [Measurement.not_applicable(NAME, reason, kind=Kind.DISTANCE)]
 
         def estimate(a: Tensor, b: Tensor) -> float:
             return frechet_infinity(a, b, evaluation.generator(5), self.points, self.repeats)
@@ -107,6 +107,6 @@ class FrechetInfinity(Metric):
             return estimate(x[kept[0]], y[kept[1]])
 
         stderr = jackknife(without, self.groups) if x.shape[1] <= self.jackknife_up_to else None
-        of = f"{distance_name(evaluation.extractor)}|points={self.points}|repeats={self.repeats}"
         found = Estimate(estimate(x, y), stderr, len(x))
-        return [Measurement(NAME, "1", False, found, f"{evaluation.fingerprint}|frechet_infinity|{of}")]
+        protocol = evaluation.protocol(points=self.points, repeats=self.repeats)
+        return [Measurement(NAME, "1", False, found, protocol, Kind.DISTANCE)]

@@ -27,8 +27,8 @@ URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights
 class Inception(ImageNetwork):
     """2048 pooled Inception-v3 features of 8-bit images; grey images are repeated to three channels."""
 
+    resize = "layer=2048, resize=tf1 bilinear 299"
     distance_name = "fid"
-    resize = "layer=2048|resize=tf1 bilinear 299"
 
     def __init__(
         self,

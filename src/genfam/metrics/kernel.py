@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import refusal
-from genfam.types import Estimate, Measurement
+from genfam.types import Estimate, Kind, Measurement
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -79,9 +79,9 @@ class Kernel(Metric):
         name = f"kd_{evaluation.extractor.name}"
         reason = refusal(evaluation, at_least=4)
         if reason:
-            return [Measurement.not_applicable(name, reason)]
+            return [Measurement.not_applicable(name, reason, kind=Kind.DISTANCE)]
         x, y = evaluation.sample_features, evaluation.reference_features
         size = min(self.subset_size, min(len(x), len(y)) // 2)
         value, stderr = kernel_distance(x, y, self.subsets, size, evaluation.generator(1))
-        fingerprint = f"{evaluation.fingerprint}|mmd2 unbiased|kernel=(xy/d+1)^3|subsets={self.subsets}x{size}"
-        return [Measurement(name, "1", False, Estimate(value, stderr, len(x)), fingerprint)]
+        protocol = evaluation.protocol(kernel="(xy/d+1)^3, unbiased", subsets=f"{self.subsets}x{size}")
+        return [Measurement(name, "1", False, Estimate(value, stderr, len(x)), protocol, Kind.DISTANCE)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import mean
-from genfam.types import Estimate, Likelihood, Measurement
+from genfam.types import Estimate, Kind, Likelihood, Measurement
 
 
 def negative_log_likelihood(log_prob: Tensor) -> Estimate:
@@ -26,6 +26,14 @@ def bits_per_dimension(nll: Estimate, dimensions: int) -> Estimate:
     """Nats per event -> bits per dimension: divide by D ln 2."""
     scale = 1.0 / (dimensions * math.log(2.0))
     return Estimate(nll.value * scale, None if nll.stderr is None else nll.stderr * scale, nll.n)
+
+
+def likelihood_protocol(evaluation: Evaluation, events: int) -> dict[str, str]:
+    """Of what a model's log-likelihood is, on how many reference events; no samples and no features enter it."""
+    model = evaluation.model
+    about = {"likelihood": model.likelihood_kind.value, "measure": evaluation.data.event.measure, "events": events}
+    about |= {"by": model.likelihood_method} if model.likelihood_method else {}
+    return evaluation.protocol(samples=False, features=False, **about)
 
 
 class NegativeLogLikelihood(Metric):
@@ -40,8 +48,8 @@ class NegativeLogLikelihood(Metric):
 
     def measure(self, evaluation: Evaluation) -> list[Measurement]:
         """Two measurements; not applicable without a likelihood, bits not for densities."""
-        event, kind = evaluation.data.event, evaluation.model.likelihood_kind
-        if kind is Likelihood.NONE:
+        event = evaluation.data.event
+        if evaluation.model.likelihood_kind in (Likelihood.NONE, Likelihood.UNNORMALISED):
             reason = "the family declares no likelihood"
             return self._refuse(reason)
         x = evaluation.reference[: self.events]
@@ -50,19 +58,17 @@ class NegativeLogLikelihood(Metric):
         if bad:
             return self._refuse(f"the model's log_prob is not finite on {bad} of {len(x)} reference events")
         nll = negative_log_likelihood(log_prob)
-        method = evaluation.model.likelihood_method
-        kind_by = f"kind={kind.value}|by={method}" if method else f"kind={kind.value}"
-        fingerprint = f"{evaluation.fingerprint}|{kind_by}|measure={event.measure}|events={self.events}"
-        measurements = [Measurement("nll_nats", "nats", False, nll, fingerprint)]
+        protocol = likelihood_protocol(evaluation, self.events)
+        measurements = [Measurement("nll_nats", "nats", False, nll, protocol, Kind.LIKELIHOOD)]
         if event.is_discrete:
             bits = bits_per_dimension(nll, event.dimensions)
-            measurements.append(Measurement("bits_per_dim", "bits/dim", False, bits, fingerprint))
+            measurements.append(Measurement("bits_per_dim", "bits/dim", False, bits, protocol, Kind.LIKELIHOOD))
         else:
             reason = "bits per dimension of a density depend on its units"
-            measurements.append(Measurement.not_applicable("bits_per_dim", reason, "bits/dim"))
+            measurements.append(Measurement.not_applicable("bits_per_dim", reason, "bits/dim", Kind.LIKELIHOOD))
         return measurements
 
     @staticmethod
     def _refuse(reason: str) -> list[Measurement]:
         units = {"nll_nats": "nats", "bits_per_dim": "bits/dim"}
-        return [Measurement.not_applicable(name, reason, unit) for name, unit in units.items()]
+        return [Measurement.not_applicable(name, reason, unit, Kind.LIKELIHOOD) for name, unit in units.items()]

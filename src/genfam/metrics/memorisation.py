@@ -23,7 +23,7 @@ from torch import Tensor
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import refusal, share
 from genfam.metrics.neighbours import squared_distances, squared_radii
-from genfam.types import Estimate, Measurement
+from genfam.types import Estimate, Kind, Measurement
 
 NAMES = ("data_copying", "authenticity")
 
@@ -124,15 +124,17 @@ class Memorisation(Metric):
         if reason is None and size < 2 * self.cells:
             reason = f"expected at least {2 * self.cells} training events, got {size}"
         if reason:
-            return [Measurement.not_applicable(name, reason) for name in NAMES]
+            return [Measurement.not_applicable(name, reason, kind=Kind.COPYING) for name in NAMES]
         train = evaluation.extractor.features(evaluation.data.train[:])  # a view becomes a tensor
         generated, held_out = evaluation.sample_features, evaluation.reference_features
         seed = evaluation.generator(4).initial_seed() % 2**31
         copying, stderr = data_copying(train, held_out, generated, self.cells, self.least_share, seed)
-        fingerprint = f"{evaluation.fingerprint}|train={size}"
-        found = [Measurement("authenticity", "1", None, share(authentic(train, generated)), fingerprint)]
-        if not math.isnan(copying):
-            estimate = Estimate(copying, stderr, len(generated))
-            cells = f"{fingerprint}|cells={self.cells}|least={self.least_share}"
-            return [Measurement("data_copying", "1", None, estimate, cells), *found]
-        return [Measurement.not_applicable("data_copying", "no cell holds enough samples and held-out events"), *found]
+        protocol = evaluation.protocol(train=size)
+        found = share(authentic(train, generated))
+        second = Measurement("authenticity", "1", None, found, protocol, Kind.COPYING)
+        if math.isnan(copying):
+            reason = "no cell holds enough samples and held-out events"
+            return [Measurement.not_applicable("data_copying", reason, kind=Kind.COPYING), second]
+        cells = protocol | {"cells": str(self.cells), "least": str(self.least_share)}
+        estimate = Estimate(copying, stderr, len(generated))
+        return [Measurement("data_copying", "1", None, estimate, cells, Kind.COPYING), second]

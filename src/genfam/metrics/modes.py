@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import plug_in_kl, share
-from genfam.types import Estimate, KnownModes, Measurement
+from genfam.types import Estimate, Kind, KnownModes, Measurement
 
 NAMES = {"modes_covered": "modes", "high_quality_share": "1", "mode_reverse_kl": "nats"}
 
@@ -76,24 +76,32 @@ class Modes(Metric):
         if isinstance(data, KnownModes):
             masses = data.mode_masses.double().cpu()
             assigned = data.assign(evaluation.samples).cpu()
-            fingerprint = f"{evaluation.fingerprint}|modes=known:{len(masses)}"
-            quality = Measurement("high_quality_share", "1", True, share(assigned >= 0), fingerprint)
+            protocol = evaluation.protocol(features=False, modes=f"known:{len(masses)}")
+            quality = Measurement("high_quality_share", "1", True, share(assigned >= 0), protocol, Kind.FIDELITY)
         elif extractor.n_classes > 0:
             bad = int((~torch.isfinite(evaluation.samples.double().flatten(1)).all(dim=1)).sum())
             if bad:
                 reason = f"{bad} of {len(evaluation.samples)} samples are not finite"
-                return [Measurement.not_applicable(name, reason, unit) for name, unit in NAMES.items()]
+                return self._refuse(reason)
             masses = self._class_masses(evaluation)
             assigned = extractor.classify(evaluation.samples).cpu()
-            fingerprint = f"{evaluation.fingerprint}|modes=classes:{len(masses)}"
+            protocol = evaluation.protocol(modes=f"classes:{len(masses)}")
             reason = "the modes are classes, and a classifier gives every sample one: none is off every mode"
-            quality = Measurement.not_applicable("high_quality_share", reason)
+            quality = Measurement.not_applicable("high_quality_share", reason, kind=Kind.FIDELITY)
         else:
             reason = f"{data.name} has no known modes and extractor {extractor.name} has no classes"
-            return [Measurement.not_applicable(name, reason, unit) for name, unit in NAMES.items()]
+            return self._refuse(reason)
         counts = mode_counts(assigned, len(masses))
-        reached = Measurement("modes_covered", "modes", True, covered(counts, len(assigned)), fingerprint)
-        return [reached, quality, self._reverse_kl(counts, masses, fingerprint)]
+        reached = covered(counts, len(assigned))
+        first = Measurement("modes_covered", "modes", True, reached, protocol, Kind.COVERAGE)
+        return [first, quality, self._reverse_kl(counts, masses, protocol)]
+
+    @staticmethod
+    def _refuse(reason: str) -> list[Measurement]:
+        return [
+            Measurement.not_applicable(name, reason, unit, Kind.FIDELITY if unit == "1" else Kind.COVERAGE)
+            for name, unit in NAMES.items()
+        ]
 
     @staticmethod
     def _class_masses(evaluation: Evaluation) -> Tensor:
@@ -109,13 +117,13 @@ class Modes(Metric):
         return masses
 
     @staticmethod
-    def _reverse_kl(counts: Tensor, masses: Tensor, fingerprint: str) -> Measurement:
+    def _reverse_kl(counts: Tensor, masses: Tensor, protocol: dict[str, str]) -> Measurement:
         name, unit = "mode_reverse_kl", NAMES["mode_reverse_kl"]
         if not counts.any():
-            return Measurement.not_applicable(name, "no sample lies on any mode", unit)
+            return Measurement.not_applicable(name, "no sample lies on any mode", unit, Kind.COVERAGE)
         impossible = int(((counts > 0) & (masses <= 0)).sum())
         if impossible:
             reason = f"infinite: samples lie on {impossible} modes to which p_data gives no mass"
-            return Measurement.not_applicable(name, reason, unit)
+            return Measurement.not_applicable(name, reason, unit, Kind.COVERAGE)
         value, stderr = plug_in_kl(counts, masses)
-        return Measurement(name, unit, False, Estimate(value, stderr, int(counts.sum())), fingerprint)
+        return Measurement(name, unit, False, Estimate(value, stderr, int(counts.sum())), protocol, Kind.COVERAGE)

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import mean, refusal, share
-from genfam.types import Measurement
+from genfam.types import Kind, Measurement
 
+KINDS = {
+    "precision": Kind.FIDELITY, "recall": Kind.COVERAGE, "density": Kind.FIDELITY, "coverage": Kind.COVERAGE,
+}  # fmt: skip
 # What matrix products leave of a distance that is truly equal, relative to the squared norms.
 ROUNDING = 1e-12
 
@@ -110,8 +113,7 @@ class NearestNeighbours(Metric):
         """Four measurements; not applicable where features are not finite or fewer than k + 1."""
         reason = refusal(evaluation, at_least=self.k + 1)
         if reason:
-            names = ("precision", "recall", "density", "coverage")
-            return [Measurement.not_applicable(name, reason) for name in names]
+            return [Measurement.not_applicable(name, reason, kind=kind) for name, kind in KINDS.items()]
         real, fake = evaluation.reference_features[: self.most], evaluation.sample_features[: self.most]
         found = neighbours(real, fake, self.k, self.block_size)
         estimates = {
@@ -120,5 +122,5 @@ class NearestNeighbours(Metric):
             "density": mean(found.density),
             "coverage": share(found.covered),
         }
-        fingerprint = f"{evaluation.fingerprint}|k={self.k}|most={self.most}"
-        return [Measurement(name, "1", True, estimate, fingerprint) for name, estimate in estimates.items()]
+        protocol = evaluation.protocol(k=self.k, most=self.most)
+        return [Measurement(name, "1", True, found, protocol, KINDS[name]) for name, found in estimates.items()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from genfam.metrics.base import Extractor
 from genfam.metrics.extractors import Classifier
 from genfam.metrics.inception import Inception
@@ -12,9 +14,7 @@ from genfam.metrics.inception import Inception
 MOST_EPOCHS = 30
 
 
-def own_images(
-    data: Any, cache_dir: str | Path, name: str = "own_cnn", looks: int = 30_000, weights_path: str | None = None
-) -> Extractor:
+class OwnImages(Extractor):
     """A small classifier of the source's own classes where it has some, else Inception.
 
     Args:
@@ -27,13 +27,45 @@ def own_images(
     Raises:
         FileNotFoundError: no classes, and Inception's weights cannot be had.
     """
-    if getattr(data, "classes", ()):
-        epochs = min(MOST_EPOCHS, max(1, looks // len(data.classifier_images()[0])))
-        return Classifier(name, data, cache_dir, epochs=epochs)
-    try:
-        return Inception("inception", data, weights_path=weights_path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. Without a download: images in a folder per class (then a classifier of the classes is trained "
-            "here), or extractor=identity with few pixels (source.size=8)"
-        ) from error
+
+    def __init__(
+        self,
+        data: Any,
+        cache_dir: str | Path,
+        name: str = "own_cnn",
+        looks: int = 30_000,
+        weights_path: str | None = None,
+    ) -> None:
+        self.chosen: Extractor = self._choose(data, cache_dir, name, looks, weights_path)
+        self.name, self.n_classes = self.chosen.name, self.chosen.n_classes
+
+    @staticmethod
+    def _choose(data: Any, cache_dir: str | Path, name: str, looks: int, weights_path: str | None) -> Extractor:
+        if getattr(data, "classes", ()):
+            epochs = min(MOST_EPOCHS, max(1, looks // len(data.classifier_images()[0])))
+            return Classifier(name, data, cache_dir, epochs=epochs)
+        try:
+            return Inception("inception", data, weights_path=weights_path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}. Without a download: images in a folder per class (then a classifier of the classes is "
+                "trained here), or extractor=identity with few pixels (source.size=8)"
+            ) from error
+
+    @property
+    def distance_name(self) -> str:
+        """Of the one that was chosen."""
+        return self.chosen.distance_name
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, *event) -> (N, d) float64."""
+        return self.chosen.features(x)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the one that was chosen."""
+        return self.chosen.fingerprint
+
+    def classify(self, x: Tensor) -> Tensor:
+        """(N, *event) -> (N,) int64 class."""
+        return self.chosen.classify(x)

@@ -55,7 +55,7 @@ class ImageNetwork(Extractor):
     def fingerprint(self) -> str:
         """Name, hash of the weights, resize and how levels become 8 bits."""
         levels = f"levels={self._levels}->256 rounded"
-        return f"{self.name}|weights={self.weights_hash}|{self.resize}|grey=repeated|{levels}"
+        return f"{self.name}, weights={self.weights_hash}, {self.resize}, grey=repeated, {levels}"
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import jackknife, split
-from genfam.types import Estimate, Measurement
+from genfam.types import Estimate, Kind, Measurement
 
 
 def directions(dimensions: int, count: int, generator: Generator) -> Tensor:
@@ -67,11 +67,11 @@ class SlicedWasserstein(Metric):
         name, unit = "sliced_wasserstein", "event units"
         if evaluation.data.event.is_discrete:
             reason = "levels of discrete events are compared by total variation and in features"
-            return [Measurement.not_applicable(name, reason, unit)]
+            return [Measurement.not_applicable(name, reason, unit, Kind.DISTANCE)]
         x, y = evaluation.samples.flatten(1).double(), evaluation.reference.flatten(1).double()
         bad = int((~torch.isfinite(x).all(dim=1)).sum())
         if bad:
-            return [Measurement.not_applicable(name, f"{bad} of {len(x)} samples are not finite", unit)]
+            return [Measurement.not_applicable(name, f"{bad} of {len(x)} samples are not finite", unit, Kind.DISTANCE)]
         w = directions(x.shape[1], self.projections, evaluation.generator(2))
         groups_x, groups_y = split(len(x), self.groups), split(len(y), self.groups)
 
@@ -84,5 +84,5 @@ class SlicedWasserstein(Metric):
         enough = min(len(x), len(y)) >= 2 * self.groups
         stderr = jackknife(without, self.groups) if enough else None
         estimate = Estimate(sliced_wasserstein(x, y, w, self.p), stderr, len(x))
-        fingerprint = f"{evaluation.fingerprint}|event itself|p={self.p}|projections={self.projections}"
-        return [Measurement(name, unit, False, estimate, fingerprint)]
+        protocol = evaluation.protocol(features=False, p=self.p, projections=self.projections)
+        return [Measurement(name, unit, False, estimate, protocol, Kind.DISTANCE)]

@@ -34,16 +34,16 @@ def softmax_draw(logits: Tensor, temperature: float, generator: Generator) -> Te
     return (uniform((len(logits), 1), logits.device, generator) >= passed).sum(dim=-1)
 
 
-class AutoregressiveBody(nn.Module, ABC):
-    """All conditionals of one event: p(x) = ∏ᵢ p(xᵢ | those before i in the body's order)."""
+class Conditionals(nn.Module, ABC):
+    """All conditionals of one event: p(x) = ∏ᵢ p(xᵢ | those before i in the module's order)."""
 
     @abstractmethod
-    def log_prob(self, values: Tensor, temperature: float) -> Tensor:
-        """(B, D) levels as int64 or standardised floats, in raster order -> (B, D) nats."""
+    def log_prob(self, values: Tensor, temperature: float, condition: Tensor | None = None) -> Tensor:
+        """(B, D) levels as int64 or standardised floats, in raster order, (B,) int64 -> (B, D) nats."""
 
     @abstractmethod
-    def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
-        """-> (n, D) values in raster order."""
+    def draw(self, n: int, temperature: float, generator: Generator, condition: Tensor | None = None) -> Tensor:
+        """-> (n, D) values in raster order, given (n,) int64."""
 
     @property
     @abstractmethod

@@ -9,13 +9,15 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genfam.networks.mlp import activation_named
-
-PLANE_FEATURES = 128  # what an encoder that channels share says of each
+from genfam.networks.base import Network, Shape
+from genfam.networks.embeddings import CODE, Codes
+from genfam.networks.perceptron import activation_named
 
 
 def halvings(height: int, width: int, smallest: int = 4) -> int:
@@ -71,6 +73,7 @@ class ImageDecoder(nn.Module):
             (Shi et al. 2016). Convolutions at full resolution cost most and hold fewest parameters.
         hidden: units of a fully connected layer between the input and the lowest resolution; 0 = none. It holds many
             parameters per FLOP.
+        classes: values of the condition, whose code stands beside the input; 0 = none.
     """
 
     def __init__(
@@ -83,10 +86,13 @@ class ImageDecoder(nn.Module):
         activation: str = "leaky_relu",
         patch: int = 1,
         hidden: int = 0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.activation = activation_named(activation)
         self.hidden = hidden
+        self.codes = Codes(classes, CODE) if classes else None
+        latent += CODE if classes else 0
         size = patched(size, patch)
         levels = halvings(*size)
         self.channels = [width * min(4, 2**level) for level in range(levels, -1, -1)]
@@ -101,12 +107,10 @@ class ImageDecoder(nn.Module):
         self.exit = nn.Conv2d(self.channels[-1], outputs * patch**2, 3, padding=1)
         self.spread = nn.PixelShuffle(patch)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, latent) -> (B, outputs, H, W)."""
-        return self.head(self.trunk(z))
-
-    def trunk(self, z: Tensor) -> Tensor:
-        """(B, latent) -> (B, width, H / patch, W / patch): all but the way out."""
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, latent), (B,) condition if there is one -> (B, outputs, H, W)."""
+        if self.codes is not None:
+            z = torch.cat([z, self.codes(condition)], dim=1)
         h = self.activation(self.first(z)) if self.hidden else z
         h = self.enter(h).unflatten(1, (self.channels[0], *self.bottom))
         for index, stage in enumerate(self.stages):
@@ -115,10 +119,6 @@ class ImageDecoder(nn.Module):
                 h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
                 h = block(h)
-        return h
-
-    def head(self, h: Tensor) -> Tensor:
-        """(B, width, H / patch, W / patch) -> (B, outputs, H, W)."""
         out: Tensor = self.spread(self.exit(self.activation(h)))
         return out
 
@@ -134,6 +134,7 @@ class ImageEncoder(nn.Module):
         blocks: residual blocks per resolution.
         patch: pixels per side that go into one position at first.
         hidden: units of a fully connected layer after the lowest resolution; 0 = none.
+        classes: values of the condition, whose code shifts every block; 0 = none.
     """
 
     def __init__(
@@ -146,17 +147,21 @@ class ImageEncoder(nn.Module):
         activation: str = "leaky_relu",
         patch: int = 1,
         hidden: int = 0,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.activation = activation_named(activation)
         self.hidden = hidden
+        self.codes = Codes(classes, CODE) if classes else None
+        code = CODE if classes else 0
         size = patched(size, patch)
         levels = halvings(*size)
         self.channels = [width * min(4, 2**level) for level in range(levels + 1)]
         self.gather = nn.PixelUnshuffle(patch)
         self.enter = nn.Conv2d(inputs * patch**2, width, 3, padding=1)
         self.stages = nn.ModuleList(
-            nn.ModuleList(ResidualBlock(channels, activation) for _ in range(blocks)) for channels in self.channels
+            nn.ModuleList(ResidualBlock(channels, activation, code) for _ in range(blocks))
+            for channels in self.channels
         )
         self.widen = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(self.channels, self.channels[1:], strict=False))
         flat = self.channels[-1] * (size[0] >> levels) * (size[1] >> levels)
@@ -164,72 +169,66 @@ class ImageEncoder(nn.Module):
             self.last = nn.Linear(flat, hidden)
         self.exit = nn.Linear(hidden or flat, outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs)."""
-        return self.see(x)[0]
-
-    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, inputs, H, W) -> (B, outputs), and (B, width, H / patch, W / patch) of the highest resolution."""
-        h = features = self.enter(self.gather(x))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W), (B,) condition if there is one -> (B, outputs)."""
+        code = self.codes(condition) if self.codes is not None else None
+        h = self.enter(self.gather(x))
         for index, stage in enumerate(self.stages):
             if index:
                 h = self.widen[index - 1](F.avg_pool2d(h, 2))
             for block in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
-                h = block(h)
-            if not index:
-                features = h
+                h = block(h, code)
         h = torch.flatten(self.activation(h), 1)
         out: Tensor = self.exit(self.activation(self.last(h)) if self.hidden else h)
-        return out, features
-
-
-class PlanesDecoder(nn.Module):
-    """Latent -> image: a linear layer gives every channel a code, and one decoder makes a channel of each.
-
-    Nothing keeps channels apart, as each code is of the whole latent; but what one has learned to draw, all can.
-
-    Args:
-        latent: size of the flat input.
-        planes: channels of the image.
-        code: size of each code. Where all together are as large as the latent, the layer's weights begin orthogonal, so
-            that channels are independent under a standard normal latent until they learn otherwise.
-        decoder: (B, code) -> (B, P, H, W): P outputs per pixel of one channel.
-    """
-
-    def __init__(self, latent: int, planes: int, code: int, decoder: nn.Module) -> None:
-        super().__init__()
-        self.planes = planes
-        self.codes = nn.Linear(latent, planes * code)
-        if planes * code == latent:
-            nn.init.orthogonal_(self.codes.weight)
-        self.decoder = decoder
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(B, latent) -> (B, P · planes, H, W), for each of the P outputs all planes."""
-        codes = self.codes(z).unflatten(1, (self.planes, -1)).flatten(0, 1)
-        out: Tensor = self.decoder(codes).unflatten(0, (-1, self.planes)).transpose(1, 2).flatten(1, 2)
         return out
 
 
-class PlanesEncoder(nn.Module):
-    """Image -> flat vector: one encoder for all channels, and a perceptron that joins what it says of them.
+class Convolutional(Network):
+    """Residual convolutions on patches of pixels, for images of at least 4 × 4.
 
     Args:
-        outputs: size of the flat output.
-        planes: channels of the image.
-        encoder: (B, 1, H, W) -> (B, PLANE_FEATURES); as many units has the perceptron.
-        activation: between its layers; it has to bend, or a critic would not see which channels come together.
+        blocks: residual blocks per resolution.
+        patch: pixels per side of what one position holds.
+        hidden: units of a fully connected layer at the lowest resolution; 0 = none.
+        activation: `silu`, `leaky_relu` (slope 0.2) or `gelu`.
     """
 
-    def __init__(self, outputs: int, planes: int, encoder: nn.Module, activation: str) -> None:
-        super().__init__()
-        self.activation = activation_named(activation)
-        self.encoder = encoder
-        self.join = nn.Linear(planes * PLANE_FEATURES, PLANE_FEATURES)
-        self.exit = nn.Linear(PLANE_FEATURES, outputs)
+    def __init__(self, blocks: int = 1, patch: int = 1, hidden: int = 0, activation: str = "silu") -> None:
+        self.blocks, self.patch, self.hidden, self.activation = blocks, patch, hidden, activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, planes, H, W) -> (B, outputs)."""
-        said = self.encoder(x.flatten(0, 1)[:, None]).unflatten(0, (len(x), -1)).flatten(1)
-        out: Tensor = self.exit(self.activation(self.join(self.activation(said))))
-        return out
+    def encoder(self, shape: Shape, outputs: int, width: int, classes: int = 0) -> nn.Module:
+        """See `Network.encoder`."""
+        channels, size = planes_and_size(shape)
+        settings = self.blocks, self.activation, self.patch, self.hidden, classes
+        return ImageEncoder(channels, outputs, size, width, *settings)
+
+    def decoder(self, inputs: int, shape: Shape, width: int, classes: int = 0) -> nn.Module:
+        """See `Network.decoder`."""
+        channels, size = planes_and_size(shape)
+        settings = self.blocks, self.activation, self.patch, self.hidden, classes
+        image = ImageDecoder(inputs, channels, size, width, *settings)
+        return image if len(shape) == 3 else Shaped(image, shape)
+
+
+def planes_and_size(shape: Shape) -> tuple[int, tuple[int, int]]:
+    """(…, C, H, W) -> number of planes, (H, W).
+
+    Raises:
+        ValueError: no images.
+    """
+    if len(shape) < 3 or min(shape[-2:]) < 4:
+        raise ValueError(f"network: expected images of at least 4 × 4 pixels for convolutions, got events of {shape}")
+    return math.prod(shape[:-2]), (shape[-2], shape[-1])
+
+
+class Shaped(nn.Module):
+    """A module whose output gets another shape: planes that are outputs of a channel, say."""
+
+    def __init__(self, body: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self.body, self.shape = body, shape
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        """-> (B, *shape)."""
+        out: Tensor = self.body(*inputs)
+        return out.view(-1, *self.shape)

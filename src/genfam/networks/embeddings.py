@@ -1,4 +1,4 @@
-"""Fixed features of positions and times.
+"""Fixed features of positions and times, and learnt codes of conditions.
 
 References:
     Tancik, M. et al. 2020. Fourier features let networks learn high frequency functions in low dimensional
@@ -8,9 +8,12 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+CODE = 32  # numbers that stand for one value of a condition
 
 
 class FourierFeatures(nn.Module):
@@ -35,6 +38,24 @@ class FourierFeatures(nn.Module):
         return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
 
+@dataclass(frozen=True)
+class Fourier:
+    """Fourier features as a network's setting.
+
+    Attributes:
+        count: of frequencies.
+        scale: their standard deviation, in cycles per unit of the input. Modes far tighter than their distance ask for
+            steep functions.
+    """
+
+    count: int
+    scale: float
+
+    def of(self, inputs: int) -> FourierFeatures:
+        """For that many inputs."""
+        return FourierFeatures(inputs, self.count, self.scale)
+
+
 class TimeFeatures(nn.Module):
     """t in [0, 1] -> sines and cosines at `count` frequencies spaced evenly in the logarithm, from ½ to `fastest`."""
 
@@ -49,3 +70,21 @@ class TimeFeatures(nn.Module):
         """(B,) -> (B, 2 count)."""
         angles = math.pi * t[:, None] * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class Codes(nn.Module):
+    """A learnt code for each value of a condition, and a layer that makes features of it.
+
+    Args:
+        classes: number of values.
+        features: size of what comes out.
+    """
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__()
+        self.codes, self.exit = nn.Embedding(classes, CODE), nn.Linear(CODE, features)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """(B,) int64 -> (B, features)."""
+        out: Tensor = self.exit(self.codes(condition))
+        return out

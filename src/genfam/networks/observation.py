@@ -184,37 +184,22 @@ class LogisticMixture(Observation):
 
 
 class Gaussian(Observation):
-    """Independent normal dimensions with a learned variance (σ-VAE, section 3).
-
-    Args:
-        event: continuous.
-        variance: `heteroscedastic` (one per event and dimension, given by the network), `per_dimension` (one per
-            dimension, learned, the same for all events) or `shared` (a single learned one).
+    """Independent normal dimensions, each with a mean and a variance that the network gives (σ-VAE, section 3).
 
     Raises:
-        ValueError: the event is discrete, or `variance` is none of the three.
+        ValueError: the event is discrete.
     """
 
-    def __init__(self, event: Event, variance: str = "heteroscedastic") -> None:
+    parameters_per_dimension = 2
+
+    def __init__(self, event: Event) -> None:
         super().__init__(event)
         if event.levels is not None:
             raise ValueError(f"Gaussian: expected a continuous event, got {event}")
-        shapes: dict[str, tuple[int, ...] | None] = {
-            "heteroscedastic": None,
-            "per_dimension": event.shape,
-            "shared": (),
-        }
-        if variance not in shapes:
-            raise ValueError(f"variance: expected one of {sorted(shapes)}, got {variance!r}")
-        shape = shapes[variance]
-        self.log_std = None if shape is None else nn.Parameter(torch.zeros(shape))
-        self.parameters_per_dimension = 2 if shape is None else 1
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, P, *event) -> mean and log standard deviation, (B, *event) each."""
-        mean = parameters[:, 0]
-        raw = parameters[:, 1] if self.log_std is None else self.log_std.expand_as(mean)
-        return mean, bounded_log_std(raw)
+        """(B, 2, *event) -> mean and log standard deviation, (B, *event) each."""
+        return parameters[:, 0], bounded_log_std(parameters[:, 1])
 
     def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
         """(B, *event), (B, P, *event) -> (B,) nats per volume."""
@@ -228,7 +213,7 @@ class Gaussian(Observation):
         return mean + torch.exp(log_std) * noise.to(mean)
 
 
-def observation_for(event: Event, *, variance: str = "heteroscedastic", mixtures: int = 5) -> Observation:
+def observation_for(event: Event, mixtures: int = 5) -> Observation:
     """The observation model that fits the event.
 
     Continuous events: `Gaussian`. Two levels: `Bernoulli`. At most 32: `Categorical`, which can be any distribution.
@@ -236,7 +221,7 @@ def observation_for(event: Event, *, variance: str = "heteroscedastic", mixtures
     cross-entropy on grey values: it is no normalised distribution of them.
     """
     if event.levels is None:
-        return Gaussian(event, variance)
+        return Gaussian(event)
     if event.levels == 2:
         return Bernoulli(event)
     return Categorical(event) if event.levels <= CATEGORICAL_LEVELS else LogisticMixture(event, mixtures)

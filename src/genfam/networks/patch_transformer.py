@@ -1,4 +1,4 @@
-"""Autoregressive body in two levels: a causal Transformer over patches, and a small network within each patch.
+"""All conditionals in two levels: a causal Transformer over patches, and a small network within each patch.
 
 A Transformer over pixels spends the same on every pixel of a stroke. Here it takes one step per patch, and what
 stands within the patch is left to a perceptron that is shared by all patches: for 4 × 4 patches a sixteenth of the
@@ -20,15 +20,18 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from genfam.networks.conditionals import AutoregressiveBody, softmax_draw, softmax_log_prob
+from genfam.networks.base import Network
+from genfam.networks.conditionals import Conditionals, softmax_draw, softmax_log_prob
+from genfam.networks.embeddings import Codes
 from genfam.networks.observation import LogisticMixture
+from genfam.networks.scalar_transformer import start_with
 from genfam.networks.transformer import AxisEmbedding, CausalTransformer
 from genfam.types import Event
 
 GREY_FREQUENCIES = 2  # sines and cosines that tell the levels of grey values apart
 
 
-class PatchTransformer(AutoregressiveBody):
+class PatchConditionals(Conditionals):
     """Transformer over the patches of an image, perceptron over the pixels of a patch.
 
     Args:
@@ -40,6 +43,7 @@ class PatchTransformer(AutoregressiveBody):
             levels the softmax costs a third of all FLOPs.
         planes: a patch holds the pixels of one channel, and one channel comes after the other; the same weights serve
             all of them. For channels that have little to do with each other.
+        classes: values of the condition; 0 = none.
 
     Raises:
         ValueError: the event is no discrete image, or the patches do not tile it.
@@ -59,10 +63,11 @@ class PatchTransformer(AutoregressiveBody):
         inner: int,
         mixtures: int = 0,
         planes: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         if not event.is_image or event.levels is None:
-            raise ValueError(f"body=patches: expected an image with discrete levels, got {event}")
+            raise ValueError(f"PatchTransformer: expected an image with discrete levels, got {event}")
         channels, height, breadth = event.shape
         if height % patch[0] or breadth % patch[1]:
             raise ValueError(f"patch: expected one that tiles {height} × {breadth}, got {patch[0]} × {patch[1]}")
@@ -91,6 +96,7 @@ class PatchTransformer(AutoregressiveBody):
         self.exit = nn.Linear(inner, self.outputs)
         self.bias = nn.Parameter(torch.zeros(self.pixels, self.outputs))
         nn.init.normal_(self.exit.weight, std=0.1 * inner**-0.5)
+        self.codes = Codes(classes, width) if classes else None
 
     def features(self, values: Tensor) -> Tensor:
         """(…) int64 levels -> (…, features): the level in [−1, 1], and sines and cosines of it for grey values."""
@@ -120,12 +126,12 @@ class PatchTransformer(AutoregressiveBody):
         out: Tensor = self.exit(h) + bias
         return out
 
-    def log_prob(self, values: Tensor, temperature: float) -> Tensor:
+    def log_prob(self, values: Tensor, temperature: float, condition: Tensor | None = None) -> Tensor:
         """(B, D) levels in raster order -> (B, D) nats, patch by patch."""
         patches = values[:, self.order]
         features = self.features(patches)
         flat = F.pad(features.flatten(2), (0, 0, 0, 1))
-        h = self.body(self.embed(flat, self.above) + self.positions())
+        h = self.body(start_with(self.codes, self.embed(flat, self.above) + self.positions(), condition))
         outputs = self.within(h, features)
         if self.logistics is None:
             return softmax_log_prob(outputs, patches, temperature).flatten(1)
@@ -141,7 +147,7 @@ class PatchTransformer(AutoregressiveBody):
         """The arrays within patches."""
         return 4 * self.tokens * self.pixels * max(self.inner, self.outputs)
 
-    def draw(self, n: int, temperature: float, generator: Generator) -> Tensor:
+    def draw(self, n: int, temperature: float, generator: Generator, condition: Tensor | None = None) -> Tensor:
         """-> (n, D): patch after patch, pixel after pixel."""
         device = self.order.device
         values = torch.zeros(n, self.tokens, self.pixels, dtype=torch.int64, device=device)
@@ -149,7 +155,8 @@ class PatchTransformer(AutoregressiveBody):
         features = torch.zeros(n, self.tokens + 1, self.pixels * count, device=device)
         positions, cache = self.positions(), self.body.cache(n, self.tokens)
         for token in range(self.tokens):
-            h = self.embed(features, self.above[token : token + 1])[:, 0] + positions[token]
+            h = self.embed(features, self.above[token : token + 1]) + positions[token]
+            h = (start_with(self.codes, h, condition) if token == 0 else h)[:, 0]
             context = self.context(self.body.step(h, cache)).view(n, self.pixels, self.inner)
             known = features[:, token].view(n, self.pixels, count)  # filled in place
             for pixel in range(self.pixels):
@@ -182,3 +189,39 @@ def neighbouring_patches(rows: int, columns: int, planes: int = 1) -> Tensor:
         inside = (row >= 1) & (column + shift >= 0) & (column + shift < columns)
         found.append(torch.where(inside, token - columns + shift, outside))
     return torch.stack(found, dim=1)
+
+
+class PatchTransformer(Network):
+    """A causal Transformer with a token per patch of an image, and a small network within each patch (MEGABYTE).
+
+    Args:
+        depth: blocks.
+        heads: attention heads per block.
+        dropout: on residual branches.
+        patch: (height, width) in pixels.
+        inner: width of the network within a patch.
+        mixtures: logistics per conditional; 0 = a softmax over the levels.
+    """
+
+    multiples = (8, 4, 2, 1)  # aligned rows multiply faster
+
+    def __init__(
+        self,
+        depth: int = 3,
+        heads: int = 4,
+        dropout: float = 0.0,
+        patch: tuple[int, int] = (4, 4),
+        inner: int = 64,
+        mixtures: int = 0,
+    ) -> None:
+        self.depth, self.heads, self.dropout = depth, heads, dropout
+        self.patch, self.inner, self.mixtures = (patch[0], patch[1]), inner, mixtures
+
+    def conditionals(self, event: Event, width: int, classes: int = 0) -> Conditionals:
+        """See `Network.conditionals`."""
+        return self.over_patches(event, width, classes)
+
+    def over_patches(self, event: Event, width: int, classes: int, *, planes: bool = False) -> PatchConditionals:
+        """With patches of all channels, or of one channel each (`planes`)."""
+        sizes = self.patch, self.inner, self.mixtures
+        return PatchConditionals(event, width, self.depth, self.heads, self.dropout, *sizes, planes, classes)

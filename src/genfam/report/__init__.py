@@ -12,23 +12,21 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from genfam import records as store_of_records
-from genfam import sampling_costs
-from genfam.records import Store, as_tuned, load_published, provenance, role_of, to_frame
-from genfam.report.cost_charts import costs_figure
-from genfam.report.costs import costs, yardsticks
+from genfam.comparing.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
+from genfam.files import refuse_links, write_atomically
+from genfam.records import publication
+from genfam.records.frame import to_frame
+from genfam.records.publication import provenance
+from genfam.records.store import Store, as_tuned, load_published
 from genfam.report.findings import findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
 from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
-from genfam.report.plots import curves_figure, headline_figure, trial_figure
-from genfam.report.stability_plots import cycles_figure, learning_rates_figure, profile_figure
+from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.terminal import print_agreement, print_summary
-from genfam.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
-from genfam.serialisation import write_atomically
-from genfam.stability_card import final_skills
+from genfam.running import sampling_costs
 from genfam.types import Outcome, Record
 
 __all__ = ["finish", "paper_tables", "publish", "write_report"]
@@ -45,7 +43,7 @@ def finish(
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
     Writes `report.html`, `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`,
-    `variance.csv`, `scorecard.md` and `figures/*` (PNG, the main ones SVG too). A suite with runs missing or failed
+    `variance.csv`, `scorecard.md` and `figures/*.png`. A suite with runs missing or failed
     is reported as far as it goes; an empty one is said to be empty. A folder of published records is printed, and
     left as it is: its page goes to `page_dir`.
 
@@ -107,16 +105,16 @@ def paper_tables(folder: str | Path, form: str, metrics: Sequence[str] = ()) -> 
 
 
 def publish(suite_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:
-    """Make the report anew with `command` in it and publish it (see `genfam.records.publish`).
+    """Make the report anew with `command` in it and publish it (see `genfam.records.store.publish`).
 
     Raises:
         ValueError: the store may not be published; nothing was written.
     """
     store = Store(suite_dir)
     records = store.current()
-    store_of_records.check_publishable(store, records, allow_mixed=allow_mixed)
+    publication.check_publishable(store, records, allow_mixed=allow_mixed)
     write_report(store.folder, records, command)
-    target = store_of_records.publish(suite_dir, results_dir, command, allow_mixed=allow_mixed)
+    target = publication.publish(suite_dir, results_dir, command, allow_mixed=allow_mixed)
     sampling_costs.publish(suite_dir, target)
     return target
 
@@ -125,24 +123,18 @@ def write_report(
     folder: Path, records: Sequence[Record], command: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, Any, list[Path]]:
     """Write the report's files; returns (scorecard, frame, summary, paths: CSV and Markdown first)."""
+    refuse_links(folder)
     found = findings(records)
     summary = found.summary(_facts(provenance(list(records), command)))
     families, tuned = looks(_roles(records)), as_tuned(records)
     drawn = _drawn(Store(folder), tuned, families)
     figures = _draw(folder, tuned, found.card, found.frame, drawn)
-    figures += _draw_costs(folder, tuned, found.card)
-    if profile_figure(final_skills(records), families, folder / "figures" / "profile.png"):
-        figures.append(Figure("profile.png", "Share of runs above a skill (performance profile)"))
-    if learning_rates_figure(records, families, folder / "figures" / "learning_rates.png"):
-        figures.append(Figure("learning_rates.png", "Skill at a quarter, once and four times the learning rate"))
-    if trial_figure(found.metric_trial, folder / "figures" / "metric_trial.png"):
-        figures.append(Figure("metric_trial.png", "Which metric orders runs as the exact divergence does"))
-    for old in [*(folder / "figures").glob("*.png"), *(folder / "figures").glob("*.svg")]:
-        if old.with_suffix(".png").name not in {figure.name for figure in figures}:
+    for old in (folder / "figures").glob("*.png"):
+        if old.name not in {figure.name for figure in figures}:
             old.unlink()
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(found.card))
-    for name in store_of_records.TABLES[1:]:
+    for name in publication.TABLES[1:]:
         write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
     write_atomically(markdown, render(summary, figures))
     write_page(folder / NAME, folder, records, found, summary, drawn)
@@ -183,24 +175,6 @@ def _draw(
             made.append(Figure(f"modes{end}", f"{source}: mass per mode, model against truth", source))
         if cycles_figure(runs, families, target / f"trace{end}", source):
             made.append(Figure(f"trace{end}", f"{source}: mode masses of the live players over training", source))
-        if curves_figure(runs, families, target / f"curves{end}", source):
-            made.append(Figure(f"curves{end}", f"{source}: learning curves", source))
-    return made
-
-
-def _draw_costs(folder: Path, records: Sequence[Record], card: pd.DataFrame) -> list[Figure]:
-    """A picture per source that was measured at other solver steps than the runs'."""
-    roles = _roles(records)
-    families = looks(roles)
-    contestants = [family for family in families if roles[family] == "contestant"]
-    rows = sampling_costs.of_suite(folder, records)
-    made = []
-    for source in sorted(set(rows["source"])):
-        found = costs(card, source, contestants, rows)
-        name = f"costs_{slug(source)}.png"
-        marks = yardsticks(card, source, found.metric, contestants)
-        if costs_figure(found, families, marks, folder / "figures" / name, source):
-            made.append(Figure(name, f"{source}: quality over sampling cost, the Pareto front dotted", source))
     return made
 
 
@@ -217,7 +191,7 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
     found: dict[str, Drawn] = {}
     shape: tuple[int, ...] | None = None
     for family in families:
-        own = sorted((r for r in runs if r.family == family and r.outcome is Outcome.OK), key=lambda r: r.seed)
+        own = sorted((r for r in runs if r.contestant == family and r.outcome is Outcome.OK), key=lambda r: r.seed)
         for record in own:
             drawn = load_drawn(store.directory(record.run_id) / "samples.npz", record.seed)
             if drawn is not None and (shape is None or drawn.samples.shape[1:] == shape):
@@ -228,7 +202,7 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
 
 
 def _roles(records: Sequence[Record]) -> dict[str, str]:
-    return {record.family: role_of(record) for record in records}
+    return {record.contestant: record.role for record in records}
 
 
 def _command_line() -> str:

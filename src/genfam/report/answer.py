@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from genfam.metrics.failures import FAILURES
 from genfam.report.tables import cell, headline
-from genfam.stability.failures import FAILURES
 
 TRUTH_METRICS = ("total_variation", "kl_divergence")
 COVERAGE_METRICS = ("coverage", "modes_covered", "recall")
@@ -55,9 +55,9 @@ def answer(
 
     Args:
         source: its name.
-        card: as `genfam.scorecard.scorecard` gives it.
-        stability: as `genfam.stability_card.stability_card` gives it.
-        trial: as `genfam.metric_trial.metric_trial` gives it.
+        card: as `genfam.comparing.scorecard.scorecard` gives it.
+        stability: as `genfam.comparing.stability.stability_card` gives it.
+        trial: as `genfam.comparing.metric_trial.metric_trial` gives it.
         contestants: families that compete.
     """
     own = card[card["source"] == source]

@@ -1,17 +1,15 @@
-"""Quality over sampling cost from the same numbers twice: for the page (Plotly), and as a picture (matplotlib)."""
+"""Quality over sampling cost, as a chart of the page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import plotly.graph_objects as go
-from matplotlib.figure import Figure
 
 from genfam.report.costs import Cost, Costs
 from genfam.report.interactive import FAINT, across, dash, family_key, finished, line, marker, plain
-from genfam.report.style import TRUTH, Look, label, save
+from genfam.report.style import TRUTH, Look
 
 X_TITLE = "network evaluations per sample"
 
@@ -71,50 +69,6 @@ def cost_chart(
     return finished(figure, 380)
 
 
-def costs_figure(
-    found: Costs, families: Mapping[str, Look], yardsticks: Mapping[str, float], path: Path, source: str
-) -> bool:
-    """As `cost_chart`, as a picture. False where nothing was measured at other solver steps than the run's."""
-    if not found.lines or not found.points:
-        return False
-    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
-    axis = figure.subplots()
-    low, reach, log = _scale(found, yardsticks)
-    for own in found.lines:
-        colour = families[own.family].colour
-        for points in own.seeds:
-            axis.plot(*line(points), color=colour, alpha=0.3, linewidth=0.8, marker=".", markersize=3)
-        x, y = [p.evaluations for p in own.points], [p.mean for p in own.points]
-        part = next((f" ({p.part})" for p in own.points if p.part), "")
-        name = f"{label(own.family)}, steps of {label(own.solver)}{part}"
-        axis.plot(x, y, color=colour, linewidth=1.0 if part else 2.0, label=name)
-    for point in found.points:
-        look = families[point.family]
-        if math.isfinite(point.high):
-            axis.vlines(point.evaluations, max(point.low, low) if log else point.low, point.high, colors=look.colour)
-        axis.plot(
-            [point.evaluations], [point.mean], color=look.colour, marker=look.marker, linestyle="none",
-            markersize=8 if point.as_run else 4, label=f"{label(point.family)}, as run" if point.as_run else None,
-            markerfacecolor="none" if point.part else look.colour,
-        )  # fmt: skip
-    axis.plot(
-        [p.evaluations for p in found.front], [p.mean for p in found.front], color=TRUTH, linestyle=":", linewidth=1.5,
-        label="Pareto front",
-    )  # fmt: skip
-    for family, value in yardsticks.items():
-        axis.axhline(value, color=families[family].colour, linewidth=1.0, linestyle="--", label=label(family), zorder=0)
-    axis.set_xscale("log")
-    axis.set_yscale("log" if log else "linear")
-    axis.set_xlim(*reach)
-    axis.set_xlabel(X_TITLE)
-    axis.set_ylabel(label(found.metric))
-    axis.set_title(f"{label(source)}: quality over sampling cost", fontsize=10)
-    axis.grid(alpha=0.25, which="major")
-    axis.legend(fontsize=7, frameon=False)
-    save(figure, path, vector=True)
-    return True
-
-
 def _scale(found: Costs, yardsticks: Mapping[str, float]) -> tuple[float, list[float], bool]:
     """Where intervals are cut off below, the ends of the horizontal axis, whether the vertical one is a logarithm."""
     seeds = [(x, y) for own in found.lines for points in own.seeds for x, y in points.items()]
@@ -126,6 +80,6 @@ def _scale(found: Costs, yardsticks: Mapping[str, float]) -> tuple[float, list[f
 
 def _said(point: Cost) -> str:
     text = f"{plain(point.family)}: {point.mean:.3g} with {point.evaluations:g} network evaluations"
-    notes = [plain(point.setting)] if point.setting else []
+    notes = [plain(point.said)] if point.said else []
     notes += ["on the front"] if point.front else []
     return text + (f" ({'; '.join(notes)})" if notes else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from genfam.comparing.statistics import interval
 from genfam.report.tables import headline
-from genfam.statistics import interval
+from genfam.running.sampling_costs import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Cost:
         evaluations: of the network, per sample.
         mean, low, high: of the headline metric over seeds, as in the scorecard; NaN bounds for one run.
         front: whether no point of all runs is as cheap and better, or as good and cheaper, by means.
-        solver, steps: how it was drawn; empty and 0 where that was not measured.
+        setting: the sampling knobs that differ from the run's, in words; empty where none does.
         as_run: whether the scorecard's numbers were measured so.
         seconds: per sample, on the machine that measured it; NaN where the scorecard alone speaks.
         part: `1 of 3 runs` where not all of the scorecard's runs were measured so (only some have kept their weights):
@@ -35,8 +37,7 @@ class Cost:
     low: float
     high: float
     front: bool = False
-    solver: str = ""
-    steps: int = 0
+    setting: str = ""
     as_run: bool = True
     seconds: float = math.nan
     part: str = ""
@@ -44,18 +45,17 @@ class Cost:
     @property
     def name(self) -> str:
         """The family, with the setting where it is another than the run's."""
-        return self.family if self.as_run else f"{self.family} ({self.setting})"
+        return self.family if self.as_run else f"{self.family} ({self.said})"
 
     @property
-    def setting(self) -> str:
-        """Solver and steps in words; empty where not known."""
-        steps = f"{self.solver}, {self.steps} step{'s' if self.steps > 1 else ''}" if self.solver else ""
-        return f"{steps}, {self.part}" if self.part else steps
+    def said(self) -> str:
+        """The setting, and how many runs were measured so, if not all."""
+        return ", ".join(filter(None, (self.setting, self.part)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One family over the steps of one solver.
+    """One family over its solver's steps, all other knobs as it was run.
 
     Attributes:
         seeds: a {network evaluations: value} per run.
@@ -63,14 +63,13 @@ class Line:
     """
 
     family: str
-    solver: str
     seeds: list[dict[float, float]]
     points: list[Cost]
 
 
 @dataclass(frozen=True)
 class Costs:
-    """A source's points, the cheapest first, and the lines through those of one family and solver."""
+    """A source's points, the cheapest first, and the lines through those of one family."""
 
     metric: str
     points: list[Cost]
@@ -82,15 +81,15 @@ class Costs:
         return [point for point in self.points if point.front]
 
 
-def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps: pd.DataFrame | None = None) -> Costs:
+def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_knobs: pd.DataFrame | None = None) -> Costs:
     """Contestants by network evaluations per sample; no points where the source has no headline metric.
 
     Args:
-        card: as `genfam.scorecard.scorecard` gives it.
+        card: as `genfam.comparing.scorecard.scorecard` gives it.
         source: its name.
         contestants: families.
-        by_steps: as `genfam.sampling_costs.of_suite` gives it. A setting is on the front only where all runs that
-            entered the scorecard's mean were measured at it.
+        by_knobs: as `genfam.running.sampling_costs.of_suite` gives it. A setting is on the front only where all runs
+            that entered the scorecard's mean were measured at it.
     """
     metric = headline(card, source) or ""
     own = card[(card["source"] == source) & (card["n_ok"] > 0)]
@@ -103,51 +102,56 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_steps:
     known = {name: known[name] for name in contestants if name in known}
     points, lines = [], []
     for family, row in known.items():
-        mine = _settings(by_steps, source, metric, family, int(row["n_ok"]))
+        rows = _rows_of(by_knobs, source, metric, family)
+        usual: dict[str, Any] = next((json.loads(text) for text in rows.loc[rows["as_run"].astype(bool), "knobs"]), {})
+        mine = [_setting(family, text, cell, usual, int(row["n_ok"])) for text, cell in rows.groupby("knobs")]
         as_run = next((point for point in mine if point.as_run), None)
         mean, low, high = (float(row[name]) for name in ("mean", "ci_low", "ci_high"))
         point = Cost(family, asked[family], mean, low, high)
-        if as_run is not None:
-            point = replace(point, solver=as_run.solver, steps=as_run.steps, seconds=as_run.seconds)
-        points.append(point)
+        points.append(point if as_run is None else replace(point, seconds=as_run.seconds))
         points += [point for point in mine if not point.as_run]
+        same = [_but_steps(text) == _but_steps(json.dumps(usual)) for text in rows["knobs"]]
+        by_steps = rows[pd.Series(same, index=rows.index, dtype=bool)]
+        if by_steps["knobs"].nunique() > 1:
+            seeds = [
+                dict(sorted(zip(run["network_evaluations"].astype(float), run["value"].astype(float), strict=True)))
+                for _, run in by_steps.groupby("seed")
+            ]
+            lines.append(Line(family, seeds, []))
     points = [point for point in points if point.evaluations > 0]
     points.sort(key=lambda p: (p.evaluations, p.mean, p.name))
     whole = [point for point in points if not point.part]
     points = [replace(point, front=not point.part and not _beaten(point, whole)) for point in points]
-    if by_steps is not None and len(by_steps):
-        rows = by_steps[(by_steps["source"] == source) & (by_steps["metric"] == metric)]
-        rows = rows[rows["family"].isin(list(known))]
-        for family, solver in dict.fromkeys(zip(rows["family"], rows["solver"], strict=True)):
-            part = rows[(rows["family"] == family) & (rows["solver"] == solver)]
-            seeds = [
-                dict(sorted(zip(run["network_evaluations"].astype(float), run["value"].astype(float), strict=True)))
-                for _, run in part.groupby("seed")
-            ]
-            through = [point for point in points if (point.family, point.solver) == (family, solver)]
-            lines.append(Line(str(family), str(solver), seeds, through))
-    return Costs(metric, points, lines)
+    through = {
+        each.family: [p for p in points if p.family == each.family and (p.as_run or p.setting.startswith("steps="))]
+        for each in lines
+    }
+    return Costs(metric, points, [replace(each, points=through[each.family]) for each in lines])
 
 
-def _settings(by_steps: pd.DataFrame | None, source: str, metric: str, family: str, runs: int) -> list[Cost]:
-    """The settings at which a family was measured; `runs` runs are all of it."""
-    if by_steps is None or not len(by_steps):
-        return []
-    own = by_steps[(by_steps["source"] == source) & (by_steps["family"] == family) & (by_steps["metric"] == metric)]
-    found = []
-    for solver, steps in sorted(set(zip(own["solver"], own["steps"], strict=True))):
-        rows = own[(own["solver"] == solver) & (own["steps"] == steps)]
-        values = rows["value"].astype(float).tolist()
-        part = "" if len(values) == runs else f"{len(values)} of {runs} runs"
-        low, high = (math.nan, math.nan) if part else interval(values)
-        found.append(
-            Cost(
-                family, float(rows["network_evaluations"].mean()), sum(values) / len(values), low, high, False,
-                str(solver), int(steps), not part and bool(rows["as_run"].all()),
-                float((rows["seconds"] / rows["samples"]).mean()), part,
-            )
-        )  # fmt: skip
-    return found
+def _rows_of(by_knobs: pd.DataFrame | None, source: str, metric: str, family: str) -> pd.DataFrame:
+    if by_knobs is None or not len(by_knobs):
+        return pd.DataFrame(columns=list(COLUMNS))
+    own = by_knobs["source"].eq(source) & by_knobs["family"].eq(family) & by_knobs["metric"].eq(metric)
+    return by_knobs[own]
+
+
+def _but_steps(knobs: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(knobs).items() if key != "steps"}
+
+
+def _setting(family: str, knobs: object, rows: pd.DataFrame, usual: Mapping[str, Any], runs: int) -> Cost:
+    """One setting at which a family was measured; `runs` runs are all of it."""
+    chosen = json.loads(str(knobs))
+    differ = [f"{key}={value}" for key, value in sorted(chosen.items(), reverse=True) if usual.get(key) != value]
+    values = rows["value"].astype(float).tolist()
+    part = "" if len(values) == runs else f"{len(values)} of {runs} runs"
+    low, high = (math.nan, math.nan) if part else interval(values)
+    return Cost(
+        family, float(rows["network_evaluations"].mean()), sum(values) / len(values), low, high, False,
+        ", ".join(differ), not part and bool(rows["as_run"].all()),
+        float((rows["seconds"] / rows["samples"]).mean()), part,
+    )  # fmt: skip
 
 
 def _beaten(point: Cost, points: Iterable[Cost]) -> bool:
@@ -172,7 +176,7 @@ def rows_of(found: Costs) -> list[Mapping[str, str]]:
         {
             "metric": found.metric,
             "family": point.family,
-            "setting": point.setting or "as run",
+            "setting": point.said or "as run",
             "as_run": "yes" if point.as_run else "",
             "evaluations": f"{point.evaluations:g}",
             "text": f"{point.mean:.3g}" + ("" if math.isnan(point.high) else f" [{point.low:.3g}, {point.high:.3g}]"),

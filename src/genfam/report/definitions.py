@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from importlib import import_module
 from typing import Any
+
+from genfam.build import ConfigurationError, find
 
 # Pattern of a metric's name -> what it measures; the first that fits.
 METRICS: tuple[tuple[str, str], ...] = (
     ("seed_spread_*", "How much this distance differs between training seeds: interquartile range over median."),
     ("fid", "Fréchet distance between samples and held-out data in Inception-v3 features; 0 would be no difference."),
     ("train_f*d*", "The Fréchet distance to the training split, as papers on CIFAR-10 report FID: copies look good."),
-    ("reweighted_f*d*", "The Fréchet distance with the samples' classes weighted as often as held-out data have them: "
-                        "what each class looks like, forgiving how often it is drawn."),
     ("fd_infinity", "The Fréchet distance extrapolated to infinitely many samples; near 0 for real data."),
     ("fd_*", "Fréchet distance: how far mean and covariance of samples lie from those of held-out data, in the "
              "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),
@@ -54,17 +53,13 @@ def metric(name: str) -> str:
     return next((text for pattern, text in METRICS if fnmatchcase(name, pattern)), UNKNOWN)
 
 
-def target(node: Any) -> str:
+def target(node: Any, kind: type) -> str:
     """The first line of what a configuration's `_target_` says of itself; empty for code from outside genfam.
 
-    Records may come from elsewhere, so nothing but genfam's own modules is imported.
+    Records may come from elsewhere: what is no `kind` of genfam's own is not imported.
     """
-    name = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-    if not name.startswith("genfam."):
-        return ""
-    module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError):
+        found: type = find(node.get("_target_") if isinstance(node, Mapping) else None, kind, "_target_")
+    except ConfigurationError:
         return ""
     return (inspect.getdoc(found) or "").split("\n")[0]

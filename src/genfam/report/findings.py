@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from genfam.metric_trial import metric_trial
-from genfam.records import as_tuned, to_frame
+from genfam.comparing.metric_trial import metric_trial
+from genfam.comparing.scorecard import comparisons, one_machine, scorecard
+from genfam.comparing.stability import aggregate, stability_card
+from genfam.comparing.variance import variance_components
+from genfam.records.frame import to_frame
+from genfam.records.store import as_tuned
 from genfam.report.tables import Summary, summarise
-from genfam.scorecard import comparisons, one_machine, scorecard
-from genfam.stability_card import aggregate, stability_card
 from genfam.types import Record
-from genfam.variance import variance_components
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from genfam.comparing.statistics import performance_profile
 from genfam.report.pictures import MOST_BARS, Drawn, plane_limits
 from genfam.report.series import Curves, mass_ratios
 from genfam.report.style import TRUTH, Look
 from genfam.report.tables import clean
-from genfam.statistics import performance_profile
 from genfam.types import Record
 
 # Dark colours that would not show on a dark page: there the browser draws the second one of each pair.
@@ -197,7 +197,7 @@ def reach_chart(records: Sequence[Record], families: Mapping[str, Look]) -> go.F
     """Modes reached, relative to as many fresh real events, over training: a line per run."""
     figure = go.Figure()
     for family, look in families.items():
-        own = [r for r in records if r.family == family and r.trace is not None and r.trace.points]
+        own = [r for r in records if r.contestant == family and r.trace is not None and r.trace.points]
         for place, record in enumerate(sorted(own, key=lambda r: r.seed)):
             assert record.trace is not None
             points = record.trace.points

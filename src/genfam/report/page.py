@@ -16,8 +16,11 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from genfam.published import compare, ours_of, settings_of, theirs
-from genfam.records import as_tuned, learning_rate_factor, role_of
+from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
+from genfam.comparing.stability import final_skills
+from genfam.families.base import Family as FamilyClass
+from genfam.files import write_atomically
+from genfam.records.store import as_tuned
 from genfam.report import definitions, interactive
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.charts import Chart, chart
@@ -30,9 +33,8 @@ from genfam.report.pictures import Drawn
 from genfam.report.series import by_learning_rate, curves, diagnosed, diagnosis, first_traced
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import LEGEND, Summary, clean, headline
-from genfam.sampling_costs import of_suite
-from genfam.serialisation import write_atomically
-from genfam.stability_card import final_skills
+from genfam.running.sampling_costs import of_suite
+from genfam.sources.base import Source as SourceClass
 from genfam.types import Record
 
 NAME = "report.html"
@@ -113,12 +115,12 @@ def build(
     drawn: Mapping[str, Mapping[str, Drawn]], *, published: bool,
 ) -> Page:  # fmt: skip
     """Tables and records -> what the page shows; see `write_page`."""
-    roles = {record.family: role_of(record) for record in records}
+    roles = {record.contestant: record.role for record in records}
     families = looks(roles)
     tuned = as_tuned(records)
-    kinds = {f"{record.source} {record.family}": record.likelihood for record in tuned}
-    about = {record.family: definitions.target(record.config.get("family")) for record in records}
-    rates = by_learning_rate(records) if len({learning_rate_factor(record) for record in records}) > 1 else {}
+    kinds = {f"{record.source} {record.contestant}": record.likelihood.value for record in tuned}
+    about = {record.contestant: definitions.target(record.config.get("family"), FamilyClass) for record in records}
+    rates = by_learning_rate(records) if len({record.learning_rate_factor for record in records}) > 1 else {}
     runs, configurations = run_rows(records, found.card, path, store, published=published)
     skills = final_skills(records)
     by_steps = of_suite(store, tuned)
@@ -182,7 +184,7 @@ def _source(
     said = answer(source, found.card, found.stability, found.metric_trial, contestants)
     return Source(
         source,
-        next((definitions.target(record.config.get("source")) for record in own), ""),
+        next((definitions.target(record.config.get("source"), SourceClass) for record in own), ""),
         _budget(own),
         said,
         _headline(source, metric, found, families, roles, said) if metric else None,
@@ -193,8 +195,8 @@ def _source(
         [
             chart(
                 f"trajectory-{key}-{place}", interactive.trajectory_chart(record),
-                f"{record.family}: {diagnosed(record)}",
-                f"Samples per mode of {record.family} on {source} over training, seed {record.seed}; "
+                f"{record.contestant}: {diagnosed(record)}",
+                f"Samples per mode of {record.contestant} on {source} over training, seed {record.seed}; "
                 f"diagnosis: {diagnosed(record)}",
             )
             for place, record in enumerate(first_traced(own, families))
@@ -297,7 +299,7 @@ def _papers(found: Findings, records: Iterable[Record]) -> list[dict[str, str]]:
 
 def _diagnoses(records: Iterable[Record]) -> list[tuple[str, str, int, str]]:
     """(source, family, seed, failures by name) of every run that shows one."""
-    found = [(record.source, record.family, record.seed, ", ".join(diagnosis(record) or [])) for record in records]
+    found = [(record.source, record.contestant, record.seed, ", ".join(diagnosis(record) or [])) for record in records]
     return [entry for entry in found if entry[3]]
 
 

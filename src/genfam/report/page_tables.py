@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from genfam.records import learning_rate_factor, publishable
+from genfam.records.publication import publishable
 from genfam.report import definitions
 from genfam.report.series import diagnosed
 from genfam.report.tables import KIND_MARKS, bracketed, cell, headline
-from genfam.scorecard import SPREAD_PREFIX
-from genfam.types import Record
+from genfam.types import Kind, Record
 
 ARROWS = {True: "↑ higher is better", False: "↓ lower is better", None: "no direction"}
 WIDE = 30.0  # ratio of largest to smallest from which a positive scale is logarithmic
@@ -99,7 +99,7 @@ def score_rows(
     """The scorecard in the page's order: by source, headline first, then metric and family.
 
     Args:
-        card: as `genfam.scorecard.scorecard` gives it.
+        card: as `genfam.comparing.scorecard.scorecard` gives it.
         roles: family -> role.
         order: families as they are drawn.
         kinds: `source family` -> kind of likelihood.
@@ -115,9 +115,10 @@ def score_rows(
             bars = _bars(known, roles)
             for entry in sorted(known, key=lambda entry: place[str(entry["family"])]):
                 family = str(entry["family"])
-                mark = KIND_MARKS.get(kinds.get(f"{source} {family}", ""), "") if metric.startswith("nll") else ""
+                bound = entry["kind"] == Kind.LIKELIHOOD.value
+                mark = KIND_MARKS.get(kinds.get(f"{source} {family}", ""), "") if bound else ""
                 shown = cell({str(key): value for key, value in entry.items()}, mark)
-                spread = metric.startswith(SPREAD_PREFIX)
+                spread = entry["kind"] == Kind.SPREAD.value
                 rows.append(
                     ScoreRow(
                         source, family, roles[family], metric, ARROWS[entry["higher_is_better"]],
@@ -177,7 +178,7 @@ class SkillRow:
 
 
 def skill_rows(aggregate: pd.DataFrame) -> list[SkillRow]:
-    """`genfam.stability_card.aggregate`, the highest first; the scale holds 0 (the Gaussian) and 1 (the oracle)."""
+    """All sources together, the highest first; the scale holds 0 (the Gaussian) and 1 (the oracle)."""
     rows = aggregate.sort_values("value", ascending=False).to_dict("records")
     ends = [float(row[name]) for row in rows for name in ("value", "ci_low", "ci_high") if math.isfinite(row[name])]
     least, most = min([0.0, *ends]), max([1.0, *ends])
@@ -205,7 +206,7 @@ def run_rows(
 
     Args:
         records: of the suite.
-        card: as `genfam.scorecard.scorecard` gives it.
+        card: as `genfam.comparing.scorecard.scorecard` gives it.
         page: where the page will be.
         store: folder of the runs, or of what was published.
         published: whether that is a folder of published records.
@@ -222,18 +223,23 @@ def run_rows(
         folder = f"{base}/{record.run_id}" if base != "." else record.run_id
         rows.append(
             RunRow(
-                record.run_id, record.source, record.family, record.seed, f"{learning_rate_factor(record):g}",
+                record.run_id, record.source, record.contestant, record.seed, f"{record.learning_rate_factor:g}",
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
                 leading[record.source], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
                 f"{base}/records.jsonl#line={line}" if published else f"{folder}/record.json",
                 "" if published else f"{folder}/config.yaml", texts.setdefault(text, len(texts)),
-                yaml.safe_dump(own, sort_keys=False), _command(record.run_id, folder, published=published),
+                yaml.safe_dump(own, sort_keys=False),
+                _command(record, base if published else folder, published=published),
             )
         )  # fmt: skip
     return rows, list(texts)
 
 
-def _command(run_id: str, folder: str, *, published: bool) -> str:
-    """What repeats a run exactly, from the folder of its configuration or of a saved one, into a store of its own."""
-    place, name = ("$PWD", run_id) if published else (f"$PWD/{folder}", "config")
-    return f'genfam -cp "{place}" -cn {name} output_dir=repeated'
+def _command(record: Record, folder: str, *, published: bool) -> str:
+    """What repeats a run exactly, from its folder or from the published records, into a store of its own."""
+    words = [f"records={folder}/records.jsonl", f"id={record.run_id}"] if published else [f"run={folder}"]
+    words += ["output_dir=repeated"]
+    words += ["data_dir=FOLDER"] if published and record.config.get("data_dir") else []
+    plugins = record.config.get("plugins") or []
+    words += [f"plugins={','.join(map(str, plugins))}"] if plugins else []
+    return shlex.join(["genfam-repeat", *words])

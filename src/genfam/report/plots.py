@@ -1,4 +1,4 @@
-"""Numbers as figures: learning curves, and the headline of the whole suite."""
+"""Numbers as pictures, where the page's charts cannot go: a suite's headline, and mode masses over training."""
 
 from __future__ import annotations
 
@@ -12,45 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genfam.report.series import curves
-from genfam.report.style import TRUTH, Look, label, save
+from genfam.report.series import diagnosed, first_traced
+from genfam.report.style import Look, label, save
 from genfam.report.tables import headline
 from genfam.types import Record
-
-
-def curves_figure(records: Sequence[Record], families: Mapping[str, Look], path: Path, source: str) -> bool:
-    """A metric over training FLOPs: every seed faint, the families' means bold. False where no run has a curve."""
-    found = curves(records, families)
-    if found is None:
-        return False
-    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
-    axis = figure.subplots()
-    for family, lines in found.seeds.items():
-        look = families[family]
-        for points in lines:
-            axis.plot(*_line(points), color=look.colour, alpha=0.3, linewidth=0.8)
-        name = f"{label(family)} ({len(lines)} seed{'s' if len(lines) > 1 else ''})"
-        axis.plot(
-            *_line(found.means[family]),
-            color=look.colour,
-            linewidth=2.0,
-            marker=look.marker,
-            markersize=3.5,
-            label=name,
-        )
-    for family, value in found.marks.items():
-        axis.axhline(value, color=families[family].colour, linewidth=1.0, linestyle="--", label=label(family), zorder=0)
-    flops_positive = all(x > 0.0 for lines in found.seeds.values() for points in lines for x in points)
-    axis.set_xscale("log" if flops_positive else "linear")
-    axis.set_yscale("log" if found.positive else "linear")
-    axis.set_xlabel("training FLOPs")
-    axis.set_ylabel(label(found.metric))
-    axis.set_title(f"{label(source)}: learning curves", fontsize=10)
-    axis.grid(alpha=0.25, which="major")
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7, frameon=False)
-    save(figure, path, vector=True)
-    return True
 
 
 def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look], path: Path) -> bool:
@@ -74,32 +39,7 @@ def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[s
         axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    save(figure, path, vector=True)
-    return True
-
-
-def trial_figure(trial: pd.DataFrame, path: Path) -> bool:
-    """Kendall's τ of every metric with the exact divergence, a panel per source, with intervals. False without any."""
-    known = trial[trial["tau"].notna()]
-    sources = sorted(set(known["source"]))
-    if not sources:
-        return False
-    metrics = list(dict.fromkeys(known.sort_values("tau")["metric"]))
-    figure = Figure(figsize=(2.4 * len(sources) + 1.6, 0.28 * len(metrics) + 1.1), layout="constrained")
-    axes = figure.subplots(1, len(sources), sharey=True, squeeze=False).ravel()
-    for axis, source in zip(axes, sources, strict=True):
-        for row in known[known["source"] == source].to_dict("records"):
-            y = metrics.index(row["metric"])
-            axis.hlines(y, row["ci_low"], row["ci_high"], colors=TRUTH, linewidth=1.5)
-            axis.plot([row["tau"]], [y], marker="o", color=TRUTH, markersize=5)
-        axis.axvline(0.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
-        axis.set_xlim(-1.05, 1.05)
-        axis.set_title(label(source), fontsize=9)
-        axis.set_xlabel("rank correlation\nwith the truth", fontsize=8)
-        axis.set_yticks(range(len(metrics)), [label(metric, 24) for metric in metrics], fontsize=8)
-        axis.tick_params(axis="x", labelsize=8)
-        axis.grid(alpha=0.25)
-    save(figure, path, vector=True)
+    save(figure, path)
     return True
 
 
@@ -138,6 +78,27 @@ def _panel(axis: Axes, rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, fa
     axis.grid(axis="y", alpha=0.25)
 
 
-def _line(points: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    x = sorted(points)
-    return x, [points[value] for value in x]
+def cycles_figure(records: Sequence[Record], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """Samples per mode over training, a panel per family (its lowest seed), with the failures found by name.
+
+    False where no run was traced with countable modes.
+    """
+    shown = first_traced(records, families)
+    if not shown:
+        return False
+    figure = Figure(figsize=(2.7 * len(shown) + 0.5, 3.0), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False).ravel()
+    for axis, record in zip(axes, shown, strict=True):
+        assert record.trace is not None
+        counts = np.asarray([point.mode_counts for point in record.trace.points], dtype=float).T
+        end = record.trace.points[-1].updates
+        axis.imshow(
+            counts / record.trace.samples, aspect="auto", origin="lower", cmap="Greys", interpolation="nearest",
+            vmin=0.0, vmax=min(1.0, 3.0 / len(counts)), extent=(0.0, float(end), -0.5, len(counts) - 0.5),
+        )  # fmt: skip
+        axis.set_title(f"{label(record.contestant)}\n{label(diagnosed(record))}", fontsize=8)
+        axis.set_xlabel("updates", fontsize=8)
+        axis.tick_params(labelsize=7)
+    axes[0].set_ylabel(f"{label(source)}: mode", fontsize=8)
+    save(figure, path)
+    return True

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genfam.scorecard import is_headline
-from genfam.stability.failures import failures, symptoms
-from genfam.stability_card import run_skills
-from genfam.types import Record
+from genfam.comparing.stability import run_skills
+from genfam.metrics.failures import failures, symptoms
+from genfam.types import Kind, Record
 
 WORST_SHOWN = -1.0  # skill: what is worse, or diverged, is drawn here
 
@@ -38,13 +37,13 @@ class Curves:
 
 def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
     """The headline if the curves have it, else the first metric that they have; None where no run has a curve."""
-    names = {point.metric for record in records for point in record.curve}
-    metric = min(names, key=lambda name: (not is_headline(name), name), default=None)
+    names = {point.metric: point.kind for record in records for point in record.curve}
+    metric = min(names, key=lambda name: (names[name] is not Kind.HEADLINE, name), default=None)
     if metric is None:
         return None
     seeds: dict[str, list[dict[float, float]]] = {}
     for family in families:
-        for record in sorted((r for r in records if r.family == family), key=lambda r: r.seed):
+        for record in sorted((r for r in records if r.contestant == family), key=lambda r: r.seed):
             points = {p.train_flops: p.value for p in record.curve if p.metric == metric and math.isfinite(p.value)}
             if points:
                 seeds.setdefault(family, []).append(points)
@@ -88,6 +87,6 @@ def first_traced(records: Sequence[Record], families: Mapping[str, object]) -> l
     """The lowest seed of each family that was traced with countable modes, in the order of `families`."""
     shown = []
     for family in families:
-        own = sorted((r for r in records if r.family == family), key=lambda r: r.seed)
+        own = sorted((r for r in records if r.contestant == family), key=lambda r: r.seed)
         shown += [r for r in own if r.trace is not None and any(point.mode_counts for point in r.trace.points)][:1]
     return shown

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
+from genfam.files import write_atomically
 from genfam.report.tables import clean
-from genfam.serialisation import write_atomically
 
 # Okabe & Ito (2008), "Color universal design": told apart with any kind of colour vision. Yellow comes last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -65,22 +64,14 @@ def slug(name: str) -> str:
     )
 
 
-def save(figure: Figure, path: Path, *, vector: bool = False) -> None:
-    """Write a PNG atomically, with `vector` an SVG beside it; glyphs that the font lacks show as boxes.
-
-    The same figure gives the same bytes: an SVG's names are made from its content, and it bears no date.
-    """
-    forms: list[tuple[str, dict[str, str | None]]] = [("png", {"Software": None})]
-    if vector:
-        forms.append(("svg", {"Creator": None, "Date": None}))
-    for form, metadata in forms:
-        buffer = io.BytesIO()
-        with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": path.stem}):
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            # tight: a long family's name is not cut off
-            figure.savefig(buffer, format=form, dpi=DPI, metadata=metadata, bbox_inches="tight")
-        content = buffer.getvalue() if form == "svg" else with_palette(buffer)
-        write_atomically(path.with_suffix(f".{form}"), content)
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically; glyphs that the font lacks show as boxes. The same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # tight: a long family's name is not cut off
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
+    write_atomically(path, with_palette(buffer))
 
 
 def with_palette(picture: io.BytesIO) -> bytes:

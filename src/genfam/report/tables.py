@@ -12,13 +12,12 @@ from typing import Any
 import pandas as pd
 
 from genfam.report import definitions
-from genfam.scorecard import HEADLINES, is_headline
-from genfam.types import Likelihood, Outcome
+from genfam.types import Kind, Likelihood, Outcome
 
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
 # After them stand metrics that are not genfam's.
 COLUMNS = (
-    *HEADLINES, "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
+    "fid", "fd_*", "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
     "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample",
     "train_seconds",
 )  # fmt: skip
@@ -97,13 +96,13 @@ def summarise(
     """Scorecard and measurements -> tables and counts.
 
     Args:
-        card: as `genfam.scorecard.scorecard` gives it.
-        frame: as `genfam.records.to_frame` gives it, of the same records.
-        pairs: as `genfam.scorecard.comparisons` gives it.
-        trial: as `genfam.metric_trial.metric_trial` gives it.
-        stability: as `genfam.stability_card.stability_card` gives it.
-        aggregate: as `genfam.stability_card.aggregate` gives it.
-        variance: as `genfam.variance.variance_components` gives it.
+        card: as `genfam.comparing.scorecard.scorecard` gives it.
+        frame: as `genfam.records.frame.to_frame` gives it, of the same records.
+        pairs: as `genfam.comparing.scorecard.comparisons` gives it.
+        trial: as `genfam.comparing.metric_trial.metric_trial` gives it.
+        stability: as `genfam.comparing.stability.stability_card` gives it.
+        aggregate: as `genfam.comparing.stability.aggregate` gives it.
+        variance: as `genfam.comparing.variance.variance_components` gives it.
         facts: lines for the foot of the page (command, commit, machine).
         outcomes: of all runs, where the frame has not all of them.
     """
@@ -131,7 +130,7 @@ def summarise(
 
 def headline(card: pd.DataFrame, source: str) -> str | None:
     """The Fréchet distance by which a source's families are ordered; None where there is none."""
-    names = sorted({name for name in card.loc[card["source"] == source, "metric"] if is_headline(name)})
+    names = sorted(set(card.loc[(card["source"] == source) & (card["kind"] == Kind.HEADLINE.value), "metric"]))
     return names[0] if names else None
 
 
@@ -235,6 +234,7 @@ def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:
     first = runs.drop_duplicates("family").set_index("family")
     names = _columns([str(name) for name in card.loc[card["n_ok"] > 0, "metric"].unique()])
     leading = headline(card, source)
+    kinds = {str(row["metric"]): str(row["kind"]) for row in card.to_dict("records")}
 
     def order(family: str) -> tuple[str, float, float, str]:
         role = str(first.loc[family, "role"])  # yardsticks by role, so that every table ends alike
@@ -244,7 +244,7 @@ def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:
     rows = []
     for family in sorted((str(name) for name in first.index), key=order):
         mark = KIND_MARKS.get(str(first.loc[family, "likelihood"]), "")
-        own = [cell(cells.get((family, name)), mark if name.startswith("nll") else "") for name in names]
+        own = [cell(cells.get((family, name)), mark if kinds[name] == Kind.LIKELIHOOD.value else "") for name in names]
         outcomes = runs.loc[runs["family"] == family, "outcome"]
         own.append(Cell(f"{int((outcomes == Outcome.DIVERGED.value).sum())}/{len(outcomes)}"))
         rows.append(Row(family, str(first.loc[family, "role"]), own))

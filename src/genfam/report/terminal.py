@@ -8,8 +8,8 @@ import rich.table
 from rich.console import Console
 from rich.text import Text
 
+from genfam.comparing.scorecard import Agreement
 from genfam.report.tables import LEGEND, Summary, Table, clean
-from genfam.scorecard import Agreement
 
 
 def print_summary(console: Console, summary: Summary) -> None:

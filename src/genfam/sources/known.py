@@ -205,13 +205,31 @@ class GaussianMixture(KnownSource):
         return torch.where(nearest <= 3 * self.sigma, mode, -1)
 
 
-def ring(modes: int = 8, radius: float = 1.0, sigma: float = 0.01, name: str = "ring") -> GaussianMixture:
-    """Modes evenly spaced on a circle (PacGAN section 4.1: 8 modes, radius 1, σ 0.01)."""
-    angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
-    return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], dim=-1), sigma, name)
+class Ring(GaussianMixture):
+    """Modes evenly spaced on a circle (PacGAN section 4.1: 8 modes, radius 1, σ 0.01).
+
+    Args:
+        modes: how many.
+        radius: of the circle.
+        sigma: standard deviation of every mode.
+        name: of the source.
+    """
+
+    def __init__(self, modes: int = 8, radius: float = 1.0, sigma: float = 0.01, name: str = "ring") -> None:
+        angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
+        super().__init__(radius * torch.stack([angle.cos(), angle.sin()], dim=-1), sigma, name)
 
 
-def grid(side: int = 5, spacing: float = 2.0, sigma: float = 0.05, name: str = "grid") -> GaussianMixture:
-    """Side × side modes (PacGAN section 4.1: 5 × 5 at {−4, −2, 0, 2, 4}², σ 0.05)."""
-    axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) * spacing
-    return GaussianMixture(torch.cartesian_prod(axis, axis), sigma, name)
+class Grid(GaussianMixture):
+    """Side × side modes (PacGAN section 4.1: 5 × 5 at {−4, −2, 0, 2, 4}², σ 0.05).
+
+    Args:
+        side: modes per side.
+        spacing: between neighbours.
+        sigma: standard deviation of every mode.
+        name: of the source.
+    """
+
+    def __init__(self, side: int = 5, spacing: float = 2.0, sigma: float = 0.05, name: str = "grid") -> None:
+        axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) * spacing
+        super().__init__(torch.cartesian_prod(axis, axis), sigma, name)

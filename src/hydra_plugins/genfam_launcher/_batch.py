@@ -12,8 +12,8 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 
-from genfam import cli
 from genfam.build import configuration_folder
+from genfam.commands import cli
 
 
 def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
@@ -24,7 +24,7 @@ def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[JobR
         jobs: each job's own overrides.
 
     Returns:
-        In the order of `jobs`; asking a failed one for its value raises `genfam.cli.RunFailed`.
+        In the order of `jobs`; asking a failed one for its value raises `genfam.commands.cli.RunFailed`.
 
     Raises:
         ValueError: overrides that do not compose.

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from genfam.records.run import Run
 
 LOG = "log.txt"
 
@@ -35,7 +38,7 @@ class Job:
 
     Attributes:
         config: composed, with Hydra's node.
-        settings: the same, plain.
+        settings: the same, checked.
         directory: the run's folder in the store.
         label: what tells it from the others, for people.
         fraction, text: its last progress report.
@@ -48,7 +51,7 @@ class Job:
     """
 
     config: DictConfig
-    settings: dict[str, Any]
+    settings: Run
     directory: Path
     label: str
     fraction: float = 0.0
@@ -69,20 +72,21 @@ class Job:
 
     def finished_record(self) -> Any:
         """The record in the run's folder if it needs no repetition, else None."""
-        from genfam.run_folder import finished_record
+        from genfam.records.store import finished_record
 
         return finished_record(self.directory)
 
     def write_failure(self) -> None:
         """Leave a record that says why: the process could not do so itself."""
-        from genfam.records import Store
-        from genfam.run_folder import failed_record
+        from genfam.records.store import write_record
+        from genfam.running.experiment import begun
+        from genfam.types import Outcome
 
-        Store(self.directory.parent).write(failed_record(self.settings, f"{self.reason}\nlog: {self.log}"))
+        write_record(self.directory, begun(self.settings, Outcome.FAILED, f"{self.reason}\nlog: {self.log}"))
 
     def to_job_return(self) -> JobReturn:
         """What Hydra's sweepers expect; a failed one raises `RunFailed` when they look at its value."""
-        from genfam.cli import RunFailed
+        from genfam.commands.cli import RunFailed
 
         own = [str(key) for key in self.config if key != "hydra"]
         overrides = OmegaConf.to_container(self.config.hydra.overrides.task)

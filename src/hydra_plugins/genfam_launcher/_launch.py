@@ -34,7 +34,7 @@ def launch(
         KeyboardInterrupt: after Ctrl-C, once the running jobs have ended.
         TypeError: the task function cannot be sent to another process.
     """
-    from genfam import cli
+    from genfam.commands import cli
 
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
@@ -48,7 +48,7 @@ def launch(
         config_loader=cast(ConfigLoader, getattr(context.config_loader, "loader", context.config_loader)),
         callbacks=context.callbacks,
     )
-    # Without OmegaConf's resolvers, which are closures; importing genfam.cli registers ours in the job's process.
+    # Without OmegaConf's resolvers, which are closures; importing genfam.commands.cli registers ours in the job.
     singletons = Singleton.get_state()["instances"]
 
     def make_order(job: Job) -> bytes:
@@ -74,7 +74,8 @@ def launch(
 def _make_jobs(
     job_overrides: Sequence[Sequence[str]], first_number: int, config: DictConfig, context: HydraContext
 ) -> list[Job]:
-    from genfam import cli, run_folder
+    from genfam.commands import cli
+    from genfam.records.reuse import reuse
 
     common = set.intersection(*(set(overrides) for overrides in job_overrides)) if len(job_overrides) > 1 else set()
     jobs = []
@@ -83,13 +84,11 @@ def _make_jobs(
         with open_dict(composed):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
-        settings = cli.plain(composed)
+        settings = cli.settings(composed)
         telling = [o for o in filter_overrides(overrides) if o not in common] or list(filter_overrides(overrides))
-        job = Job(composed, settings, Path(run_folder.run_directory(settings)), " ".join(telling))
+        job = Job(composed, settings, settings.directory, " ".join(telling))
         record = job.finished_record()
-        if record is None and settings["reuse_published"]:
-            from genfam.reuse import reuse
-
+        if record is None:
             record = reuse(settings)
             job.reused = record is not None
         if record is not None:
@@ -100,7 +99,7 @@ def _make_jobs(
 
 def _account(jobs: list[Job], originals: dict[Path, Job]) -> None:
     """Jobs that name the same run share its outcome; then the tally gets all."""
-    from genfam import cli
+    from genfam.commands import cli
 
     cli.tally.multirun = True
     for job in jobs:
@@ -109,4 +108,5 @@ def _account(jobs: list[Job], originals: dict[Path, Job]) -> None:
             job.value, job.outcome, job.reason = original.value, original.outcome, original.reason
             job.skipped = True
         cli.tally.reused += job.reused
-        cli.tally.add(job.settings, job.outcome or "interrupted", job.reason, job.label)
+        outcome = job.outcome or "interrupted"
+        cli.tally.add(job.directory.parent, job.settings.results_dir, outcome, job.reason, job.label)

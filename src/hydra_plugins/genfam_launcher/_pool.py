@@ -19,7 +19,7 @@ from hydra_plugins.genfam_launcher._job import Job
 from hydra_plugins.genfam_launcher._progress import Display
 from hydra_plugins.genfam_launcher._worker import Report, Result, work
 
-PRELOAD = ["genfam.experiment", "genfam.cli", "hydra_plugins.genfam_launcher._worker"]
+PRELOAD = ["genfam.running.experiment", "genfam.commands.cli", "hydra_plugins.genfam_launcher._worker"]
 WAKE_SECONDS = 0.25
 """How long a signal may go unnoticed."""
 
@@ -64,7 +64,7 @@ class Pool:
 
     def _start(self, job: Job) -> Job:
         ours, theirs = self.context.Pipe(duplex=False)
-        threads = int(job.settings["threads"])
+        threads = job.settings.threads
         arguments = (self.make_order(job), theirs, job.log.absolute(), threads, job.label)
         job.connection = ours
         job.process = self.context.Process(target=work, args=arguments, name=job.label)

@@ -104,19 +104,17 @@ def diagnosed(job: Job) -> list[str]:
     """The failure modes that the trace of the job's record shows; none where it has no trace."""
     if getattr(job.value, "trace", None) is None:
         return []
-    from genfam.stability.failures import failures, symptoms  # torch takes seconds, and a test of signals needs none
+    from genfam.metrics.failures import failures, symptoms  # torch takes seconds, and a test of signals needs none
 
     seen = symptoms(job.value.trace)
     return [name for name, present in failures(seen).items() if present] if seen is not None else []
 
 
 def result(job: Job) -> str:
-    """The Fréchet distance of the job's record and what it is diagnosed with; empty where it has neither."""
+    """The headline metric of the job's record and what it is diagnosed with; empty where it has neither."""
     metrics = getattr(job.value, "metrics", [])
     parts = [
-        f"{m.name} {m.estimate.value:.3g}"
-        for m in metrics
-        if m.estimate is not None and (m.name == "fid" or m.name.startswith("fd_")) and m.name != "fd_infinity"
+        f"{m.name} {m.estimate.value:.3g}" for m in metrics if m.estimate is not None and m.kind.value == "headline"
     ]
     return ", ".join([*parts, *diagnosed(job)])
 

@@ -87,7 +87,7 @@ def work(order: bytes, connection: Connection[Any, Any], log: Path, threads: int
 
 def _run(order: bytes, connection: Connection[Any, Any], threads: int) -> Result:
     _limit_threads(threads)
-    from genfam import cli  # also registers the resolvers
+    from genfam.commands import cli  # also registers the resolvers
 
     cli.reporter = _Reporter(connection)
     received: Order = pickle.loads(order)
@@ -130,7 +130,7 @@ def _describe(error: BaseException) -> str:
 def _redirect_output(log: Path, label: str) -> None:
     """Everything that the job or its libraries print goes to its log, also after a crash in C."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)

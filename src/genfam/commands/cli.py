@@ -1,0 +1,404 @@
+"""The command line: one run, a multirun, a suite. The one file of genfam that imports Hydra.
+
+Mistakes on the command line and in a configuration end in one line that names what is near, and exit code 2; errors of
+ours in one line and exit code 1 (`HYDRA_FULL_ERROR=1` shows where they come from); Ctrl-C in exit code 130.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from genfam.build import ConfigurationError, configuration_folder
+from genfam.progress import Progress, headline, shown
+
+if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
+    from genfam.records.run import Run
+    from genfam.types import Record
+
+reporter: Progress | None = None
+"""Where this process's runs report to. The launcher's children set it; without it the terminal shows a bar."""
+
+quiet = False
+"""Whether the user wants no progress (`--quiet`): errors and the results at the end only."""
+
+OmegaConf.register_new_resolver("product", lambda *factors: math.prod(map(float, factors)), replace=True)
+
+
+class RunFailed(Exception):
+    """A run of a multirun ended without a result; its record says why."""
+
+
+@dataclass
+class Tally:
+    """What the runs that this process asked for came to.
+
+    Attributes:
+        suites: folder in the store -> where its results are published.
+        total, finished: number of runs asked for, and of those that have a result now.
+        reused: number of runs whose published record counted (`reuse_published`).
+        failures: one line per failed run.
+        interrupted: whether a run was cut off by Ctrl-C.
+        multirun: whether there is a suite to report on.
+        last: the last record of a run in this very process.
+        error: what a single run raised.
+    """
+
+    suites: dict[Path, Path] = field(default_factory=dict)
+    total: int = 0
+    finished: int = 0
+    reused: int = 0
+    failures: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    multirun: bool = False
+    last: Record | None = None
+    error: Exception | None = None
+
+    def add(self, suite: Path, results: Path, outcome: str, reason: str = "", label: str = "") -> None:
+        """Count one run by its outcome (a value of `genfam.types.Outcome`).
+
+        Args:
+            suite: its suite's folder in the store.
+            results: where that is published.
+            outcome: how it ended.
+            reason: why, where it failed.
+            label: what tells it from the others.
+        """
+        self.total += 1
+        self.suites[suite] = results
+        if outcome == "failed":
+            self.failures.append(": ".join(part for part in (label, headline(reason)) if part))
+        elif outcome == "interrupted":
+            self.interrupted = True
+        else:
+            self.finished += 1
+
+
+tally = Tally()
+
+
+class Elsewhere(Callback):
+    """Hydra's callback: of a multirun whose jobs another launcher ran elsewhere (submitit), the records are counted."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Count what was written since the start, unless the launcher or this process has counted."""
+        if tally.total:
+            return
+        from genfam.records.store import read_record
+
+        folder, results = Path(config.output_dir, config.suite), Path(config.results_dir)
+        tally.multirun, tally.suites[folder] = True, results
+        for file in sorted(folder.glob("*/record.json")):
+            record = read_record(file.parent) if file.stat().st_mtime >= self.started else None
+            if record is not None:
+                tally.add(folder, results, record.outcome.value, record.reason, file.parent.name)
+
+
+def settings(config: DictConfig) -> Run:
+    """The composed configuration, resolved and checked, without Hydra's own node.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: an interpolation leads nowhere, or a mandatory value is missing.
+        ConfigurationError: a value that cannot be.
+    """
+    from genfam.records.run import Run
+
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    run = Run.of({str(key): value for key, value in resolved.items()})
+    assert run.identity  # every part is looked at here, before any work
+    return run
+
+
+def run_task(config: DictConfig) -> Record | None:
+    """What Hydra calls: one composed configuration to its finished record.
+
+    Raises:
+        ValueError: the configuration cannot be built. (A single run keeps its error for `main`: Hydra would print a
+            line of its own about it, and this returns None.)
+    """
+    from genfam.records.reuse import reuse
+    from genfam.records.store import finished_record
+    from genfam.running import experiment
+
+    mode = HydraConfig.get().mode if HydraConfig.initialized() else None
+    tally.multirun |= mode is RunMode.MULTIRUN
+    try:
+        run = settings(config)
+        reused = reuse(run) if finished_record(run.directory) is None else None
+        if reporter is not None:
+            record = reused or experiment.execute(run, progress=reporter)
+        else:
+            with shown(quiet=quiet) as progress:
+                record = reused or experiment.execute(run, progress=progress)
+    except Exception as error:
+        if mode is not RunMode.RUN:
+            raise
+        tally.error = error
+        return None
+    tally.add(run.directory.parent, run.results_dir, record.outcome.value, record.reason)
+    tally.reused += reused is not None
+    tally.last = record
+    return record
+
+
+def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any] = run_task) -> int:
+    """The console script `genfam`.
+
+    Args:
+        argv: arguments without the program's name; those of the process if None. `--quiet` shows no progress.
+        task: what runs a composed configuration (importable by name: it is sent to other processes).
+
+    Returns:
+        Exit code: 0; 1 where a run failed; 2 where the command line is wrong; 130 after Ctrl-C.
+    """
+    global quiet, tally
+    tally = Tally()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    quiet = "--quiet" in arguments  # no option of Hydra's
+    arguments = [argument for argument in arguments if argument != "--quiet"]
+    options: list[str] = []
+    overrides: list[str] = []
+    if "--version" in arguments:
+        from importlib.metadata import version
+
+        print(f"genfam {version('genfam')}")
+        return 0
+    try:
+        options, overrides = _split(arguments)
+        if get_args_parser().parse_args(options).config_path is not None:
+            return _complain("--config-path: a stored run is repeated with genfam-repeat run=FOLDER", 2)
+        unknown = _unknown_additions(options, overrides)
+        if unknown:
+            return _complain(unknown, 2)
+        try:
+            _hydra([*options, *overrides], task)
+        except RunFailed:
+            pass  # the tally has it
+        except KeyboardInterrupt:
+            tally.interrupted = True
+        if tally.error is not None:
+            raise tally.error
+        return _conclude()
+    except SystemExit as end:  # --help, and argparse's own errors
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (HydraException, OmegaConfBaseException) as error:
+        _raise_if_asked(error)
+        return _complain(_explain(error, options, overrides), 2)
+    except ConfigurationError as error:
+        _raise_if_asked(error)
+        return _complain(str(error), 2)
+    except (ValueError, OSError, ImportError) as error:
+        _raise_if_asked(error)
+        return _complain(str(error), 1)
+    finally:
+        quiet = False
+
+
+# ---- how it begins and how it ends --------------------------------------------------------------------------
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(options, overrides): argparse alone refuses overrides on both sides of an option, as in `a=1 -m b=2`."""
+    parser = get_args_parser()
+    parser.prog = "genfam"
+    overrides: list[str] = parser.parse_intermixed_args(arguments).overrides
+    rest, options = list(overrides), []
+    for argument in arguments:
+        if rest and argument == rest[0]:
+            rest.pop(0)
+        else:
+            options.append(argument)
+    return options, overrides
+
+
+def _hydra(arguments: list[str], task: Callable[[DictConfig], Any]) -> None:
+    """Hand over to Hydra, which would print a traceback and exit unless asked for the full error."""
+    saved = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["genfam", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name="config")(task)()
+    finally:
+        sys.argv = saved[0]
+        del os.environ["HYDRA_FULL_ERROR"]
+        if saved[1] is not None:
+            os.environ["HYDRA_FULL_ERROR"] = saved[1]
+
+
+def _conclude() -> int:
+    """Say how it ended, report on the suites that were touched, and choose the exit code."""
+    if tally.interrupted:
+        kept = f"{tally.finished} of {tally.total} runs are finished; " if tally.multirun else ""
+        return _complain(f"interrupted: {kept}the same command goes on where it stopped", 130)
+    if tally.reused:
+        print(f"{tally.reused} of {tally.total} runs reused from what is published", flush=True)
+    if tally.multirun:
+        from genfam import report
+        from genfam.report import dashboard
+
+        for folder, results in tally.suites.items():
+            if any(folder.glob("*/record.json")):
+                report.finish(folder, results)
+                dashboard.log_scorecard(folder)
+    elif tally.last is not None and not tally.failures:
+        _show(tally.last)
+    for failure in tally.failures:
+        _complain(f"run failed: {failure}", 1)
+    return 1 if tally.failures else 0
+
+
+def _show(record: Record) -> None:
+    """One run's measurements, as they stand in its record."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{record.contestant} on {record.source}, seed {record.seed}"
+    table = Table("metric", "value", "stderr", "unit", title=title)
+    for m in record.metrics:
+        if m.estimate is not None:
+            stderr = "" if m.estimate.stderr is None else f"{m.estimate.stderr:.2g}"
+            table.add_row(m.name, f"{m.estimate.value:.5g}", stderr, m.unit)
+    console = Console()
+    console.print(table)
+    reason = f" ({headline(record.reason)})" if record.reason else ""
+    folder = Path(record.config["output_dir"], record.suite, record.run_id)
+    console.print(f"{record.outcome.value}{reason}: {folder}", highlight=False)
+
+
+# ---- errors that say what was meant -------------------------------------------------------------------------
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"genfam: {'' if code == 130 else 'error: '}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _raise_if_asked(error: Exception) -> None:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0]
+
+
+def _near(name: str, options: Sequence[str], cutoff: float = 0.6) -> str:
+    """`; did you mean ...?` where an option is near: the same key elsewhere, a sister, or any name alike."""
+    parent, _, last = name.rpartition(".")
+    same = [option for option in options if option.rpartition(".")[2] == last]
+    sisters = {option.rpartition(".")[2]: option for option in options if option.rpartition(".")[0] == parent}
+    alike = [sisters[end] for end in difflib.get_close_matches(last, sisters, n=2, cutoff=cutoff)]
+    found = list(dict.fromkeys([*alike, *same])) or difflib.get_close_matches(name, options, n=2, cutoff=0.8)
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
+def _folders(options: list[str], overrides: list[str]) -> list[Path]:
+    """Where YAML may lie: ours, and what the user added with --config-dir or hydra.searchpath."""
+    folders = [configuration_folder()]
+    directory = get_args_parser().parse_args(options).config_dir
+    added = re.findall(r"file://([^,\]\s'\"]+)", " ".join(o for o in overrides if o.startswith("hydra.searchpath=")))
+    return folders + [Path(folder).absolute() for folder in [directory, *added] if folder]
+
+
+def _groups(folders: list[Path]) -> dict[str, list[str]]:
+    """Group -> its options."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in folder.rglob("*.yaml"):
+            group = path.parent.relative_to(folder).as_posix()
+            if group != "." and not group.startswith("tune"):
+                found.setdefault(group, set()).add(path.stem)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def _keys(folders: list[Path], overrides: list[str]) -> list[str]:
+    """Every dotted key that a run may have: of the default configuration, and of each group option chosen."""
+    groups = _groups(folders)
+    choices: list[list[str]] = [[]] + [
+        [f"{key}={value}"]
+        for key, _, values in (override.partition("=") for override in overrides)
+        for value in values.split(",")
+        if value in groups.get(key.lstrip("+"), [])
+    ]
+    search_path = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"
+    found: dict[str, None] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            found.setdefault(f"{prefix}{key}")
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+
+    with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
+        for choice in choices:
+            walk(OmegaConf.to_container(hydra.compose("config", [search_path, *choice], return_hydra_config=True)), "")
+    return list(found)
+
+
+def _unknown_additions(options: list[str], overrides: list[str]) -> str:
+    """Struct mode lets `+suit=quick` add a key that nobody reads: say so instead."""
+    added = [o.partition("=")[0].lstrip("+").partition("@")[0] for o in overrides if o.startswith("+")]
+    groups = _groups(_folders(options, overrides)) if added else {}
+    added = [key for key in added if key not in groups and key.split(".")[0].split("/")[0] != "hydra"]
+    if not added:
+        return ""
+    known = _keys(_folders(options, overrides), overrides)
+    for key in added:
+        if key.split(".")[0] not in known:
+            return f"no key or group {key!r}{_near(key, [*known, *groups])}"
+    return ""
+
+
+def _explain(error: BaseException, options: list[str], overrides: list[str]) -> str:
+    """Hydra's message as one line, with the near name."""
+    text = str(error) or str(error.__cause__)
+    folders = _folders(options, overrides)
+    groups = _groups(folders)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        if key in groups:
+            return f"{key}: add one with +{key}={groups[key][0]} (there are {', '.join(groups[key])})"
+        return f"no key or group {key!r}{_near(key, [*_keys(folders, overrides), *groups])}"
+    if match := re.search(r"Could not find '(.+)/([^/']*)'", text):
+        group, option = match[1], match[2]
+        there = re.findall(r"^\t(\S+)$", text.partition("Available options")[2], re.MULTILINE)
+        listed = f" ({group}: {', '.join(there)})" if there else ""
+        return f"no {group} {option!r}{_near(option, there, 0.5)}{listed}"
+    if "resolving interpolation '${event}" in text:
+        kinds = groups["event"]
+        needed = f"its YAML's defaults need `- /event: {kinds[0]}` (there are {', '.join(kinds)})"
+        return f"the source does not say what kind of events it has: {needed}"
+    if match := re.search(r"Multiple values for ([^.\s]+)\.", text):
+        return f"{match[1]} is chosen by default: write {match[1]}=... without the +"
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, value = match[1].partition("=")
+        return f"{match[1]}: add -m for a multirun over the values, or write {key}=[{value}] for one list"
+    if isinstance(error, OverrideParseException):
+        return f"expected key=value, got {error.override!r} ({' '.join(text.split(chr(10))[1:2])})"
+    lines = [line.strip() for line in text.split("\n")]
+    where = next((f" ({line})" for line in lines if line.startswith("full_key:")), "")
+    cause = f": {_first_line(str(error.__cause__))}" if str(error) and error.__cause__ else ""
+    return f"{lines[0]}{cause}{where}"

@@ -1,0 +1,1 @@
+"""What records say together: statistics, scorecard, stability, the trial of the metrics."""

@@ -1,0 +1,340 @@
+"""What a suite's records say together: intervals over training seeds, ranks, and agreement between two scorecards.
+
+Intervals are at 95 % over seeds: Student's t for fewer than ten (a bootstrap of three values would lie), BCa from
+ten on. A rank counts the families that are *significantly* better: paired by seed, and corrected after Holm for the
+number of pairs of contestants in the cell, so that among equal families any is called better in at most 5 % of cells
+(simulated in tests/test_scorecard.py).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genfam.comparing.statistics import Comparison, compare, interval, seed_spread
+from genfam.types import Kind, fingerprint
+
+COLUMNS = (
+    "suite", "source", "family", "metric", "kind", "unit", "higher_is_better", "n_runs", "n_ok", "mean", "ci_low",
+    "ci_high", "oracle", "rank", "fingerprint",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "suite", "source", "metric", "family_a", "family_b", "n", "advantage", "ci_low", "ci_high", "p_value", "p_holm",
+    "probability_of_improvement", "better", "seeds_needed",
+)  # fmt: skip
+SPREAD_PREFIX = "seed_spread_"
+QUALITY = [kind.value for kind in Kind if kind.of_quality]
+
+
+def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per (suite, source, family, metric).
+
+    Args:
+        frame: a row per measurement, as `genfam.records.frame.to_frame` gives it.
+
+    Returns:
+        Columns `COLUMNS`. `n_runs` counts every run of the family on the source, `n_ok` those that ended well and
+        gave a number: only these enter `mean` (a diverged run has no say in it). `ci_low`, `ci_high` are NaN for one
+        run; they have zero width only where all runs agree to the last bit. `oracle` is the mean of the families of
+        role oracle under the same fingerprint. `rank` is 1 + the number of contestants significantly better; NaN
+        for yardsticks, for metrics without a direction, for families with fewer than two runs, and where there is no
+        second contestant under the same fingerprint. Where n ≥ 3 the rows `seed_spread_<metric>` give
+        IQR / |median| over seeds for every Fréchet distance (no interval).
+
+    Raises:
+        ValueError: numbers that cannot share a row or column (see `check_fingerprints`), or two runs of one seed.
+    """
+    runs = {key: group["run_id"].nunique() for key, group in frame.groupby(["suite", "source", "family"])}
+    rows: list[dict[str, Any]] = []
+    for (suite, source, metric), firsts, values in _cells(frame):
+        ranks = _ranks(values, firsts)
+        oracles = [family for family, first in firsts.items() if first["role"] == "oracle"]
+        for family in sorted(firsts, key=lambda family: (_role_order(firsts[family]["role"]), str(family))):
+            first, own = firsts[family], values[family]
+            comparable = [other for other in firsts if firsts[other]["fingerprint"] == first["fingerprint"]]
+            # The oracle's likelihood is the entropy of the data: the floor of every kind.
+            floors = [f for f in oracles if f in comparable or first["kind"] == Kind.LIKELIHOOD]
+            low, high = interval(list(own.values()))
+            base = {
+                "suite": suite, "source": source, "family": family, "metric": metric, "kind": first["kind"],
+                "unit": first["unit"], "higher_is_better": first["higher_is_better"],
+                "n_runs": runs[suite, source, family], "n_ok": len(own),
+                "mean": _mean(list(own.values())), "ci_low": low, "ci_high": high,
+                "oracle": _mean([value for floor in floors for value in values[floor].values()]),
+                "rank": ranks.get(family, math.nan), "fingerprint": first["fingerprint"],
+            }  # fmt: skip
+            rows.append(base)
+            if first["kind"] == Kind.HEADLINE and not math.isnan(spread := seed_spread(list(own.values()))):
+                oracle_values = [value for floor in floors for value in values[floor].values()]
+                rows.append(
+                    base
+                    | {"metric": f"{SPREAD_PREFIX}{metric}", "kind": Kind.SPREAD.value, "unit": "1", "mean": spread}
+                    | {"ci_low": math.nan, "ci_high": math.nan, "rank": math.nan, "oracle": seed_spread(oracle_values)}
+                    | {"higher_is_better": False}
+                )
+    rows.sort(key=lambda row: (row["suite"], row["source"], row["metric"]))  # stable: families keep their order
+    card = pd.DataFrame(rows, columns=list(COLUMNS))
+    card["higher_is_better"] = pd.Series([row["higher_is_better"] for row in rows], dtype=object)
+    return card.astype({"mean": float, "ci_low": float, "ci_high": float, "oracle": float, "rank": float})
+
+
+def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of contestants and quality metric: what separates them, and what would.
+
+    Args:
+        frame: as for `scorecard`.
+
+    Returns:
+        Columns `COMPARISON_COLUMNS`; see `genfam.comparing.statistics.Comparison`. `better` is empty for a tie.
+
+    Raises:
+        ValueError: as `scorecard`.
+    """
+    rows = []
+    for (suite, source, metric), firsts, values in _cells(frame):
+        quality = {family: row for family, row in firsts.items() if row["kind"] in QUALITY}
+        headline = any(row["kind"] == Kind.HEADLINE for row in quality.values())
+        for rivals, higher_is_better in _rivals(values, quality):
+            for pair in compare(rivals, higher_is_better, power=headline):
+                rows.append([suite, source, metric, *_comparison_cells(pair)])
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+
+
+def _comparison_cells(pair: Comparison) -> list[Any]:
+    return [
+        pair.a, pair.b, pair.n, pair.advantage, pair.low, pair.high, pair.p, pair.p_holm,
+        pair.probability_of_improvement, pair.better or "", pair.seeds_needed,
+    ]  # fmt: skip
+
+
+def _cells(
+    frame: pd.DataFrame,
+) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[str, Any]], dict[str, dict[int, float]]]]:
+    """((suite, source, metric), a row per family that says its protocol, {family: {seed: value}}), checked."""
+    check_fingerprints(frame)
+    counted = _counted(frame)
+    _check_seeds(counted)
+    seeds: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in counted.to_dict("records"):
+        seeds.setdefault((row["suite"], row["source"], row["metric"], row["family"]), {})[row["seed"]] = row["value"]
+    measured = frame[frame["status"] == "ok"]
+    for (suite, source, metric), cell in measured.groupby(["suite", "source", "metric"], sort=True):
+        # Runs that ended well say what the protocol was; where none did, the others may.
+        firsts: dict[str, dict[str, Any]] = {}
+        for row in sorted(cell.to_dict("records"), key=lambda row: (row["outcome"] != "ok", row["seed"])):
+            firsts.setdefault(str(row["family"]), {str(name): value for name, value in row.items()})
+        values = {family: seeds.get((suite, source, metric, family), {}) for family in firsts}
+        yield (str(suite), str(source), str(metric)), firsts, values
+
+
+def to_csv(card: pd.DataFrame) -> str:
+    """The scorecard as CSV text: what does not apply is empty, ranks are whole numbers."""
+    return plain_csv(card.astype({"rank": "Int64"}))
+
+
+def plain_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV text; NaN is empty, and no cell is a formula to a spreadsheet."""
+    return frame.map(_quoted).to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _quoted(cell: Any) -> Any:
+    """A text that a spreadsheet would compute gets an apostrophe before it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def check_fingerprints(frame: pd.DataFrame) -> None:
+    """Refuse numbers of different protocols for one (suite, source, metric): they cannot share a column.
+
+    Units and directions must agree too. Likelihoods may differ between their kinds (exact, bound, estimate), and within
+    one kind in what a bound is by (`by=64 importance samples`), not within a family.
+
+    Raises:
+        ValueError: names the metric and the parts that differ, with the families that have each.
+    """
+    counted = _counted(frame)
+    likelihoods = counted["kind"] == Kind.LIKELIHOOD.value
+    kinds = counted["likelihood"].where(likelihoods, "").rename("of")
+    shared = [fingerprint({k: v for k, v in protocol.items() if k != "by"}) for protocol in counted["protocol"]]
+    alike = counted.assign(fingerprint=counted["fingerprint"].where(~likelihoods, pd.Series(shared, counted.index)))
+    for (_, source, metric, _), cell in alike.groupby(["suite", "source", "metric", kinds], sort=True):
+        _check_one(cell, f"{metric} on {source}", ("fingerprint", "unit", "higher_is_better"))
+    for (_, source, metric, _), cell in counted[likelihoods].groupby(
+        ["suite", "source", "metric", "family"], sort=True
+    ):
+        _check_one(cell, f"{metric} on {source}", ("fingerprint",))
+
+
+def _check_one(cell: pd.DataFrame, what: str, columns: Sequence[str]) -> None:
+    """Raise ValueError where a column has several values."""
+    for column in columns:
+        owners: dict[Hashable, set[str]] = {}
+        for value, family in zip(cell[column], cell["family"], strict=True):
+            owners.setdefault(value, set()).add(str(family))
+        if len(owners) > 1:
+            common = set.intersection(*(set(str(value).split("|")) for value in owners))
+            differences = "; ".join(
+                f"{'|'.join(part for part in str(value).split('|') if part not in common) or '(nothing)'} "
+                f"for {', '.join(sorted(families))}"
+                for value, families in sorted(owners.items(), key=lambda item: str(item[0]))
+            )
+            raise ValueError(f"{what}: expected one {column} in one table, got {differences}")
+
+
+def one_machine(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without the costs that were measured on several machines or thread counts.
+
+    Such costs cannot share a column, and quality need not suffer for it: a suite may be finished on another machine.
+    What is left out is named in a warning.
+    """
+    counted = _counted(frame)
+    costs = counted[counted["kind"] == Kind.COST.value]
+    kinds = costs.groupby(["suite", "source", "metric"])["fingerprint"].nunique()
+    mixed = set(kinds.index[kinds > 1])
+    if not mixed:
+        return frame
+    names = ", ".join(f"{metric} on {source}" for _, source, metric in sorted(mixed))
+    warnings.warn(f"left out costs measured on several machines or thread counts: {names}", stacklevel=2)
+    cells = zip(frame["suite"], frame["source"], frame["metric"], strict=True)
+    return frame[[cell not in mixed for cell in cells]].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two scorecards tell the same story, over cells (source, family, metric) of quality that both have.
+
+    Attributes:
+        agree: cells that agree within their intervals.
+        disagree: one row per other cell: source, family, metric, both means, intervals and counts.
+        undecided: cells with one run on both sides that are not the same number, or without a number on one side.
+        skipped: cells of different fingerprints: another protocol, so no comparison.
+    """
+
+    agree: int
+    disagree: pd.DataFrame
+    undecided: int
+    skipped: int
+
+    @property
+    def compared(self) -> int:
+        """Cells with a verdict."""
+        return self.agree + len(self.disagree)
+
+
+def agreement(mine: pd.DataFrame, published: pd.DataFrame) -> Agreement:
+    """Compare two scorecards cell by cell, on quality only (no costs, stability or spreads).
+
+    Two intervals agree where they overlap. A cell with one run has none: it agrees if it lies in the other's
+    95 % prediction interval for one more run, mean ± t · s · √(1 + 1/n). Equal numbers always agree.
+
+    Args:
+        mine: as `scorecard` gives it, of one suite.
+        published: the same.
+    """
+    keys = ["source", "family", "metric"]
+    known = {tuple(row[key] for key in keys): row for row in published.to_dict("records")}
+    counts = {"agree": 0, "undecided": 0, "skipped": 0}
+    disagree: list[dict[str, Any]] = []
+    for row in mine.to_dict("records"):
+        other = known.get(tuple(row[key] for key in keys))
+        if other is None or row["kind"] not in QUALITY:
+            continue
+        if row["fingerprint"] != other["fingerprint"]:
+            counts["skipped"] += 1
+            continue
+        verdict = _agree(row, other)
+        if verdict is None:
+            counts["undecided"] += 1
+        elif verdict:
+            counts["agree"] += 1
+        else:
+            numbers = ("mean", "ci_low", "ci_high", "n_ok")
+            disagree.append(
+                {key: row[key] for key in keys}
+                | {name: row[name] for name in numbers}
+                | {f"published_{name}": other[name] for name in numbers}
+            )
+    columns = [*keys, *(f"{p}{name}" for p in ("", "published_") for name in ("mean", "ci_low", "ci_high", "n_ok"))]
+    return Agreement(disagree=pd.DataFrame(disagree, columns=columns), **counts)
+
+
+def _agree(a: Mapping[Hashable, Any], b: Mapping[Hashable, Any]) -> bool | None:
+    """Whether two cells agree; None where neither can say."""
+    if a["mean"] == b["mean"] or math.isclose(a["mean"], b["mean"], rel_tol=1e-9, abs_tol=1e-12):
+        return True
+    bounds = []
+    for cell, other in ((a, b), (b, a)):
+        low, high = cell["ci_low"], cell["ci_high"]
+        if other["n_ok"] == 1:  # from an interval of the mean to one of prediction: s√(1 + 1/n) = (s/√n)·√(n + 1)
+            half = (high - low) / 2.0 * math.sqrt(cell["n_ok"] + 1)
+            low, high = cell["mean"] - half, cell["mean"] + half
+        bounds.append((cell["mean"], cell["mean"]) if cell["n_ok"] == 1 else (low, high))
+    if (a["n_ok"] <= 1 and b["n_ok"] <= 1) or any(math.isnan(x) for pair in bounds for x in pair):
+        return None
+    (low, high), (other_low, other_high) = bounds
+    slack = 1e-9 * max(abs(a["mean"]), abs(b["mean"]))
+    return bool(low <= other_high + slack and other_low <= high + slack)
+
+
+def _counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that enter a mean: a number, from a run that ended well."""
+    return frame[(frame["status"] == "ok") & (frame["outcome"] == "ok")]
+
+
+def _check_seeds(counted: pd.DataFrame) -> None:
+    cells = ["suite", "source", "family", "metric", "seed"]
+    twice = counted[counted.duplicated(cells, keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        runs = sorted(twice.loc[(twice[cells] == first[cells]).all(axis=1), "run_id"])
+        raise ValueError(
+            f"{first['metric']} of {first['family']} on {first['source']}: expected one run of seed {first['seed']}, "
+            f"got {runs}: one seed has one vote"
+        )
+
+
+def _ranks(values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Rank of every contestant with at least two runs, among those of its fingerprint; none for one alone."""
+    ranks: dict[str, float] = {}
+    for rivals, higher_is_better in _rivals(values, first):
+        if len(rivals) < 2:
+            continue
+        for family in rivals:
+            ranks[family] = 1.0
+        for pair in compare(rivals, higher_is_better):
+            if pair.better is not None:
+                ranks[pair.b if pair.better == pair.a else pair.a] += 1.0
+    return ranks
+
+
+def _rivals(
+    values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[dict[str, Mapping[int, float]], bool]]:
+    """Contestants that may be compared on a metric (one fingerprint, two runs or more), and its direction."""
+    for protocol in dict.fromkeys(row["fingerprint"] for row in first.values()):
+        rivals = {
+            family: values[family]
+            for family, row in first.items()
+            if row["fingerprint"] == protocol and row["role"] == "contestant" and len(values[family]) >= 2
+        }
+        direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == protocol)
+        if direction is not None and rivals:
+            yield rivals, bool(direction)
+
+
+def _mean(values: Sequence[float]) -> float:
+    if not values:
+        return math.nan
+    if all(value == values[0] for value in values):
+        return values[0]  # also where rounding would move the mean off the one value
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(np.asarray(values, dtype=np.float64)))
+
+
+def _role_order(role: str) -> int:
+    return 0 if role == "contestant" else 1

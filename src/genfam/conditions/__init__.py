@@ -1,0 +1,1 @@
+"""What every family may be given beside noise."""

@@ -1,0 +1,42 @@
+"""What a generator is given: numbers without a structure of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from genfam.seeds import integers, normal
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Standard normal numbers, then fair coin flips of ±1.
+
+    A continuous generator of a connected latent must cross the gaps between modes; from one corner of the flips' cube
+    to another it can jump.
+
+    Attributes:
+        normals, bits: how many of each.
+    """
+
+    normals: int = 16
+    bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.normals < 0 or self.bits < 0 or self.size == 0:
+            raise ValueError(f"latent: expected at least one number, got normals={self.normals} and bits={self.bits}")
+
+    @property
+    def size(self) -> int:
+        """All of them."""
+        return self.normals + self.bits
+
+    def draw(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """-> (n, size); without a generator from torch's global one on the CPU."""
+        gaussian = normal((n, self.normals), device, generator)
+        if not self.bits:
+            return gaussian
+        flips = integers(2, (n, self.bits), device, generator)
+        return torch.cat([gaussian, flips * 2.0 - 1.0], dim=1)

@@ -1,0 +1,1 @@
+"""The store: which run a configuration is, its record, and what of it is published."""

@@ -1,0 +1,51 @@
+"""Published records as finished runs (`reuse_published=true`): a suite may go on where another machine ended.
+
+What is reused is copied into the store, so that the report sees it. Weights and samples are not published: a reused
+run can be counted, not sampled.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from genfam.files import write_atomically
+from genfam.records.paths import without_paths
+from genfam.records.run import Run
+from genfam.records.store import REUSED, Store, load_published
+from genfam.types import Record
+
+
+def reuse(run: Run) -> Record | None:
+    """Copy the published record of this very run into the store.
+
+    Returns:
+        The record; None where `reuse_published` is false or `results/<suite>` has no such run.
+
+    Raises:
+        ValueError: the published record's configuration is not the one that its `run_id` stands for.
+    """
+    if not run.reuse_published:
+        return None
+    path = run.results_dir / run.suite / "records.jsonl"
+    record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
+    if record is None:
+        return None
+    # The paths of a published record are shortened, so hashing its configuration need not give its id.
+    there = Run.of(record.config).model_copy(update={"plugins": run.plugins})
+    asked, found = without_paths(run.identity), without_paths(there.identity)
+    if asked != found:
+        differ = sorted(key for key in asked.keys() | found.keys() if asked.get(key) != found.get(key))
+        raise ValueError(
+            f"{path}, run {run.id}: expected the configuration that its run_id was made from, got another "
+            f"(they differ in {', '.join(differ)}): the file was edited; reuse_published=false runs it again"
+        )
+    written = Store(run.output_dir / run.suite).write(record)
+    write_atomically(written.with_name(REUSED), f"{path}\n")
+    return record
+
+
+@lru_cache(maxsize=4)
+def _published(path: Path, changed: int) -> dict[str, Record]:
+    """Finished records by run_id; `changed` makes a file that was written anew be read anew."""
+    return {record.run_id: record for record in load_published(path.parent) if record.outcome.finished}

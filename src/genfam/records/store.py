@@ -1,0 +1,168 @@
+"""The result store: one folder per run, whole records, and the published ones.
+
+`outputs/<suite>/<run_id>/record.json` is the store on this machine, `results/<suite>/records.jsonl` what was published
+from it. Both load into the same records.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from genfam.files import checked_name, write_atomically
+from genfam.records.serialisation import record_from_json, record_to_json
+from genfam.types import Outcome, Record
+
+RECORD = "record.json"
+REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
+
+
+class Store:
+    """The runs of one suite on this machine: a folder per run, named by its id.
+
+    Args:
+        folder: `outputs/<suite>`; need not exist yet.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def directory(self, run_id: str) -> Path:
+        """The folder of a run (not created).
+
+        Raises:
+            ValueError: the id could name something outside the store.
+        """
+        return self.folder / checked_name(run_id, "run_id", 250)
+
+    def write(self, record: Record) -> Path:
+        """Write `<run_id>/record.json` atomically and return its path; see `write_record`."""
+        return write_record(self.directory(record.run_id), record)
+
+    def reused(self, run_id: str) -> bool:
+        """Whether the record was copied from what is published (`genfam.records.reuse`)."""
+        return (self.directory(run_id) / REUSED).exists()
+
+    def load(self) -> list[Record]:
+        """Every record, ordered by source, family, seed; a broken file is named in a warning and left out."""
+        return in_order(record for _, record in self._read())
+
+    def current(self) -> list[Record]:
+        """As `load`, but the newest record only where a cell (source, family, seed, …) has several.
+
+        A changed configuration gives a run a new id, and the old run stays in the store; counting both would
+        give one seed two votes. What is left out is named in a warning.
+        """
+        newest: dict[tuple[object, ...], Record] = {}
+        superseded = []
+        for _, record in sorted(self._read(), key=lambda pair: (pair[0].stat().st_mtime_ns, pair[1].run_id)):
+            cell = (*cell_of(record), record.seed, record.learning_rate_factor)
+            if cell in newest:
+                superseded.append(newest[cell].run_id)
+            newest[cell] = record
+        if superseded:
+            warnings.warn(
+                f"{self.folder}: left out {len(superseded)} runs that a newer run of the same source, family and "
+                f"seed supersedes: {', '.join(sorted(superseded))}",
+                stacklevel=2,
+            )
+        return in_order(newest.values())
+
+    def unfinished(self) -> list[str]:
+        """Runs to be run again: failed, interrupted, broken, or cut off."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken records are named in the answer
+            read = {path: record for path, record in self._read()}
+        found = [f"{record.run_id} ({record.outcome.value})" for record in read.values() if not record.outcome.finished]
+        found += [f"{p.parent.name} (broken record)" for p in self.folder.glob(f"*/{RECORD}") if p not in read]
+        begun = ("config.yaml", "checkpoint.pt")
+        cut_off = {path.parent for name in begun for path in self.folder.glob(f"*/{name}")}
+        found += [f"{path.name} (cut off)" for path in cut_off if not (path / RECORD).exists()]
+        return sorted(found)
+
+    def _read(self) -> Iterator[tuple[Path, Record]]:
+        for path in sorted(self.folder.glob(f"*/{RECORD}")):
+            try:
+                record = record_from_json(path.read_text(encoding="utf-8"))
+                if record.run_id != path.parent.name:
+                    raise ValueError(f"expected run_id {path.parent.name!r} (its folder's name), got {record.run_id!r}")
+            except (OSError, ValueError) as error:
+                warnings.warn(f"left out a broken record, {path}: {error}", stacklevel=3)
+                continue
+            yield path, record
+
+
+def cell_of(record: Record) -> tuple[str, str, str, str]:
+    """What a record's seeds repeat: suite, source, family, condition."""
+    return record.suite, record.source, record.family, record.condition
+
+
+def write_record(directory: Path, record: Record) -> Path:
+    """Write a record atomically and return its path; a finished one is never replaced by a lesser one."""
+    path = directory / RECORD
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / ".record.lock"):
+        known = read_record(directory)
+        lesser = known is not None and known.outcome.finished and record.outcome not in (known.outcome, Outcome.OK)
+        if not lesser:
+            write_atomically(path, record_to_json(record, indent=1) + "\n")
+    return path
+
+
+def read_record(directory: Path) -> Record | None:
+    """The record there, or None where there is none that can be read."""
+    try:
+        return record_from_json((directory / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def finished_record(directory: Path) -> Record | None:
+    """The record there if the run needs no repetition, else None."""
+    record = read_record(directory)
+    return record if record is not None and record.outcome.finished else None
+
+
+def ended_well(directory: Path) -> Record:
+    """The record there.
+
+    Raises:
+        FileNotFoundError: none that can be read, or of a run that did not end well.
+    """
+    record = read_record(directory)
+    if record is None:
+        raise FileNotFoundError(f"{directory}: expected a run with a readable {RECORD}, found none")
+    if record.outcome is not Outcome.OK:
+        raise FileNotFoundError(f"{directory}: expected a run that ended well, its outcome is {record.outcome.value}")
+    return record
+
+
+def load_published(folder: str | Path) -> list[Record]:
+    """The records of `results/<suite>/records.jsonl`.
+
+    Raises:
+        FileNotFoundError: nothing is published there.
+        ValueError: a line is not a record; the message names file and line.
+    """
+    path = Path(folder) / "records.jsonl"
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            try:
+                records.append(record_from_json(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+    return records
+
+
+def as_tuned(records: Iterable[Record]) -> list[Record]:
+    """The runs at their tuned learning rate: what a scorecard compares. The others speak of stability only."""
+    return [record for record in records if record.learning_rate_factor == 1.0]
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """By suite, source, family, condition, seed."""
+    return sorted(records, key=lambda r: (*cell_of(r), r.seed, r.run_id))

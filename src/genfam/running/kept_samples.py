@@ -1,0 +1,76 @@
+"""What a run keeps of its evaluation's samples: `samples.npz`, from which pictures are drawn."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genfam.files import write_atomically
+from genfam.metrics.base import Evaluation
+from genfam.types import Enumerable, KnownModes
+
+KEPT_SAMPLES = 2000
+NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
+MOST_STATES = 4096  # of an enumerable source, that are counted one by one
+
+
+def save_samples(path: Path, evaluation: Evaluation) -> None:
+    """The first samples, unpicked, as many real events, and how all samples fall on modes and on listed states.
+
+    Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
+    points the centres of the modes.
+    """
+    source, extractor = evaluation.data, evaluation.extractor
+    arrays: dict[str, Any] = {
+        "samples": evaluation.samples[:KEPT_SAMPLES].numpy(),
+        "reference": evaluation.reference[:KEPT_SAMPLES].numpy(),
+        "levels": np.array(source.event.levels or 0),
+    }
+    modes = None
+    masses = getattr(source, "mode_masses", None)
+    if isinstance(source, KnownModes):
+        modes = source.assign(evaluation.samples)
+    elif extractor.n_classes:
+        modes = extractor.classify(evaluation.samples)
+        if masses is None:
+            counts = extractor.classify(evaluation.reference).bincount(minlength=extractor.n_classes).double()
+            masses = counts / counts.sum()
+    if modes is not None and masses is not None:
+        arrays["mode_total"] = np.array(len(modes))
+        arrays["mode_counts"] = modes[modes >= 0].bincount(minlength=len(masses)).numpy()
+        arrays["mode_masses"] = masses.numpy()
+    if isinstance(source, KnownModes) and callable(centres := getattr(source, "modes", None)):
+        arrays["mode_centres"] = centres().numpy()
+    if isinstance(source, Enumerable) and (source.event.levels or 0) ** source.event.dimensions <= MOST_STATES:
+        states, table = source.support(), source.table()
+        flat, times = np.unique(evaluation.samples.flatten(1).numpy(), axis=0, return_counts=True)
+        seen = {tuple(state): int(count) for state, count in zip(flat.tolist(), times, strict=True)}
+        arrays["states"], arrays["state_masses"] = states.numpy(), table.numpy()
+        arrays["state_counts"] = np.array([seen.get(tuple(state), 0) for state in states.flatten(1).tolist()])
+    if source.event.is_image:
+        arrays["nearest"] = nearest_events(evaluation.samples[:NEAREST_SHOWN], source.train).numpy()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def nearest_events(x: Tensor, among: Tensor, block_size: int = 5000) -> Tensor:
+    """(N, *event), (M, *event) -> (N, *event): the event at the least Euclidean distance, pixel by pixel.
+
+    `among` is looked at `block_size` events at a time, since a training split may be made when looked at.
+    """
+    flat = x.flatten(1).float()
+    best = torch.full((len(x),), math.inf)
+    found = torch.zeros_like(x)
+    for start in range(0, len(among), block_size):
+        block = among[start : start + block_size]
+        distance, index = torch.cdist(flat, block.flatten(1).float()).min(dim=1)
+        closer = distance < best
+        best[closer], found[closer] = distance[closer], block[index[closer]]
+    return found

@@ -1,0 +1,299 @@
+"""Training within a budget: the plan, the loop in Lightning, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from genfam.families.base import Family
+from genfam.files import write_atomically
+from genfam.running.flops import count_flops
+from genfam.seeds import derive_seed, random_state, set_random_state
+from genfam.sources.base import Source
+from genfam.sources.batches import BatchStream
+from genfam.types import Batch, CurvePoint, Kind, TracePoint
+
+Track = Callable[[int, Mapping[str, float | tuple[int, ...]]], None]
+"""Called with (updates, row); see `row_at`."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the checkpoint is written."""
+
+
+@dataclass
+class Progress:
+    """What of a run survives in a checkpoint beside weights, optimisers and random state."""
+
+    curve: list[CurvePoint] = field(default_factory=list)
+    trace: list[TracePoint] = field(default_factory=list)
+    train_seconds: float = 0.0
+
+
+def plan(family: Family, source: Source, train_flops: float) -> None:
+    """Count the FLOPs of an update on a copy of the family, and fix the number of updates that the budget buys.
+
+    Backward passes, penalties and every player are included; the mean is taken over `flop_period` updates.
+
+    Raises:
+        ValueError: the budget does not pay a single period, or nothing in an update is counted.
+    """
+    if not family.trains:
+        return
+    trial = copy.deepcopy(family).train()
+    trial.total_updates = 10**9
+    optimisers = trial.configure_optimizers()
+    of_training = family.condition.of_training
+    rows = slice(family.batch_size)
+    batch = Batch(source.train[rows], None if of_training is None else of_training[rows]).to(family.device)
+    state = random_state()
+
+    def period() -> None:
+        for _ in range(trial.flop_period):
+            trial.update(batch, optimisers, torch.autograd.backward)
+
+    family.flops_per_update = count_flops(period) / family.flop_period
+    set_random_state(state)
+    if family.flops_per_update <= 0:
+        raise ValueError(
+            f"{type(family).__name__}: expected an update with matrix products, convolutions or attention, which are "
+            "counted, got none: a budget of FLOPs says nothing about it (where nothing is trained: trains = False)"
+        )
+    family.total_updates = int(train_flops / family.flops_per_update)
+    if family.total_updates < family.flop_period:
+        raise ValueError(
+            f"budget.train_flops: expected at least {family.flops_per_update * family.flop_period:.3g} "
+            f"(one update of this family), got {train_flops:.3g}"
+        )
+
+
+class Conductor(Callback):
+    """Measures curve and trace at evenly spaced points, writes checkpoints, reports progress, obeys a stop.
+
+    Args:
+        points: number of curve points; the last is the end of training.
+        measure: called at each point with the family in evaluation mode; -> the curve's points there.
+        trace_points: number of trace points, likewise.
+        look: called at each of those; -> the trace point but for its gradient norms.
+        track: called at each point of either kind with (updates, what is known then).
+        checkpoint: file to be written at each point of the curve and on a stop.
+        progress: what survives.
+        report: called with (share done, text) some twice a second.
+        stop_requested: asked after each update.
+    """
+
+    def __init__(
+        self,
+        points: int,
+        measure: Callable[[Family], list[CurvePoint]],
+        trace_points: int,
+        look: Callable[[Family], TracePoint],
+        track: Track,
+        checkpoint: Path,
+        progress: Progress,
+        report: Callable[[float, str], None],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.points, self.measure, self.checkpoint = points, measure, checkpoint
+        self.trace_points, self.look, self.track = trace_points, look, track
+        self.progress, self.report, self.stop_requested = progress, report, stop_requested
+        self.started = 0.0
+        self.reported = 0.0
+        self.reported_updates: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After each update."""
+        family: Family = pl_module
+        done, total = family.updates, family.total_updates
+        traced, measured = is_due(done, total, self.trace_points), is_due(done, total, self.points)
+        if traced or measured:  # the time of looking does not count as training
+            self._stop_clock()
+            family.eval()
+            if traced:
+                self.progress.trace.append(self._trace_point(family))
+            if measured:
+                self.progress.curve += self.measure(family)
+            self.track(done, row_at(family, self.progress, done))
+            family.train()
+            if measured and done < total:
+                save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            self.started = time.perf_counter()
+        if self.stop_requested():
+            self._stop_clock()
+            save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            raise Interrupted(f"stopped at update {done} of {total}; the same command goes on from there")
+        self._report(done, total)
+
+    def _trace_point(self, family: Family) -> TracePoint:
+        since = self.progress.trace[-1].updates if self.progress.trace else 0
+        norms = {player: float(np.median(values[since:])) for player, values in family.grad_norms.items()}
+        return replace(self.look(family), gradient_norms=norms)
+
+    def _report(self, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if now - self.reported > 0.5:
+            rate = ""
+            if self.reported_updates is not None:
+                rate = f", {(done - self.reported_updates) / (now - self.reported):.0f}/s"
+            self.reported, self.reported_updates = now, done
+            self.report(done / total, f"update {done} of {total}{rate}")
+
+    def _stop_clock(self) -> None:
+        self.progress.train_seconds += time.perf_counter() - self.started
+        self.started = time.perf_counter()
+
+
+def row_at(family: Family, progress: Progress, updates: int) -> dict[str, float | tuple[int, ...]]:
+    """What curve, trace and losses say of one update: the row that trackers get.
+
+    Returns:
+        `train_flops`, `events_seen`, `train/loss_<player>`; where a point of the trace lies there `trace/...` (its
+        `mode_counts` as a tuple), where one of the curve lies there `curve/<metric>`.
+    """
+    row: dict[str, float | tuple[int, ...]] = {
+        "train_flops": updates * family.flops_per_update,
+        "events_seen": float(updates * family.batch_size),
+    }
+    row |= {f"train/loss_{player}": values[updates - 1] for player, values in family.losses.items() if values}
+    for point in progress.trace:
+        if point.updates == updates:
+            row |= {"trace/live_modes": float(point.modes), "trace/live_quality": point.quality}
+            row |= {f"trace/gradient_norm_{player}": norm for player, norm in point.gradient_norms.items()}
+            if point.mode_counts:
+                row["trace/mode_counts"] = point.mode_counts
+            if point.critic_accuracy is not None:
+                row["trace/critic_accuracy"] = point.critic_accuracy
+    for found in progress.curve:
+        if round(found.train_flops / family.flops_per_update) == updates:
+            row[f"curve/{found.metric}"] = found.value
+    return row
+
+
+def history(family: Family, progress: Progress) -> Iterator[tuple[int, dict[str, float | tuple[int, ...]]]]:
+    """(updates, row) of every point so far: what a resumed run tells its tracker before it goes on."""
+    steps = {point.updates for point in progress.trace}
+    steps |= {round(point.train_flops / family.flops_per_update) for point in progress.curve}
+    for updates in sorted(steps):
+        yield updates, row_at(family, progress, updates)
+
+
+def is_due(done: int, total: int, points: int) -> bool:
+    """Whether one of `points` evenly spaced points falls on update `done` of `total`; the last one always does."""
+    return done * points // total > (done - 1) * points // total
+
+
+def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress: Progress) -> None:
+    """All that training needs to go on, in plain containers, replaced in one step."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "weights": family.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+            "family": family.training_state(),
+            "random_state": random_state(),
+            "curve": [(point.train_flops, point.metric, point.value, point.kind.value) for point in progress.curve],
+            "trace": [asdict(point) for point in progress.trace],
+            "train_seconds": progress.train_seconds,
+        },
+        buffer,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+class Resume(Callback):
+    """Puts a checkpoint's optimisers and random states back once Lightning has made the optimisers."""
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """By position: optimisers are made in the order of the players."""
+        for optimiser, state in zip(trainer.optimizers, self.checkpoint["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        set_random_state(self.checkpoint["random_state"])
+
+
+def train(
+    family: Family,
+    source: Source,
+    seed: int,
+    *,
+    points: int,
+    measure: Callable[[Family], list[CurvePoint]],
+    trace_points: int,
+    look: Callable[[Family], TracePoint],
+    track: Track,
+    checkpoint: Path,
+    report: Callable[[float, str], None],
+    stop_requested: Callable[[], bool],
+    progress: Progress,
+    device: str = "cpu",
+) -> None:
+    """Spend the planned updates, from the checkpoint on if there is one; `progress` is filled on the way.
+
+    `track` hears of every point of curve and trace once, those before the checkpoint included.
+
+    Raises:
+        Diverged: a loss or gradient is not finite.
+        Interrupted: `stop_requested` said so; the checkpoint is written.
+    """
+    callbacks: list[Callback] = []
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        family.load_state_dict(state["weights"])
+        family.load_training_state(state["family"])
+        progress.curve = [CurvePoint(flops, name, value, Kind(kind)) for flops, name, value, kind in state["curve"]]
+        progress.trace = [TracePoint(**point) for point in state["trace"]]
+        progress.train_seconds = state["train_seconds"]
+        callbacks.append(Resume(state))
+        for updates, row in history(family, progress):
+            track(updates, row)
+    else:
+        torch.manual_seed(derive_seed(seed, source.name, "training noise"))
+    conductor = Conductor(points, measure, trace_points, look, track, checkpoint, progress, report, stop_requested)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    stream = batches(family, source, derive_seed(seed, source.name, "batches"))
+    trainer = Trainer(
+        accelerator=device,
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        callbacks=[*callbacks, conductor],
+        enable_checkpointing=False,  # our own: Lightning's restores neither random states nor the data's place
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        # a stream over tensors in memory is no DataLoader and needs no workers
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(family, train_dataloaders=stream)
+
+
+def batches(family: Family, source: Source, seed: int) -> BatchStream:
+    """The batches that are left, each with its condition."""
+    conditions = family.condition.of_training
+    return BatchStream(source.train, family.batch_size, seed, family.updates, family.total_updates, conditions)
+
+
+def weights_are_finite(family: Family) -> bool:
+    """Whether every floating-point tensor of the family is finite."""
+    tensors: list[Tensor] = list(family.state_dict().values())
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors if tensor.is_floating_point())

@@ -1,1 +1,0 @@
-"""How steady: what training traces say."""

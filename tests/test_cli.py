@@ -69,12 +69,13 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "stability": {"learning_rate_factor"},
         "gan_failures": {"preset", "source.sigma"},
         "gan_rules": rules,
+        "conditions": {"condition"},
     }
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     assert set(values["family"]) == only.get(suite, set(FAMILIES))
-    assert len(values["seed"]) == {"smoke": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
+    assert len(values["seed"]) == {"smoke": 1, "conditions_mnist": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
         assert set(values["preset"]) == {p.stem for p in (CONF / "preset").glob("gan_*.yaml")}
     if suite == "stability":

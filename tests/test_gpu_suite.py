@@ -43,7 +43,7 @@ def test_what_the_suite_sets_of_metrics_that_are_not_chosen_is_left_alone(config
 def test_samples_are_drawn_in_bounded_memory(family: str, configure) -> None:
     run = configure("+suite=gpu", "source=cifar10", f"family={family}")
     with rehearsal("cpu") as watch:
-        model = make_family(run, make_source(run), weights_follow=True)  # there is no training split to look at
+        model = make_family(run, make_source(run), {})  # there is no training split to look at
         model.sample(4000, generator=torch.Generator())
     assert watch.peak < 4e9  # in one pass the GAN holds 2.6 MB an image
 

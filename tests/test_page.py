@@ -192,7 +192,7 @@ def test_published_records_bring_their_pictures(tmp_path, capsys):
     assert str(written) in capsys.readouterr().out.replace("\n", "")
     text = written.read_text(encoding="utf-8")
     assert "Made from published records" in text and "not part of what was published" in text
-    assert text.count('class="published" src="data:image/png;base64,') == 3
+    assert text.count('class="published" src="data:image/png;base64,') == 5
     assert len(text) < 12e6
     assert scripts.report(arguments) == 0  # a folder that holds nothing but a page is no store
     assert "published records" in capsys.readouterr().out

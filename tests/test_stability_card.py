@@ -76,15 +76,13 @@ def test_other_learning_rates_have_no_say_in_the_scorecard_and_the_other_entries
     assert run_skills(records) == [("s", "a", 1.0, 0.8), ("s", "a", 4.0, -4.0)]
 
 
-def test_a_family_under_a_condition_is_another_contestant():
-    told = [replace(make("a", seed, 9.0), condition="labels") for seed in range(3)]
-    records = yardsticks() + [make("a", seed, 2.0) for seed in range(3)] + told
-    assert final_skills(records) == {
-        "a": {"s": pytest.approx([0.8] * 3)}, "a (labels)": {"s": pytest.approx([0.1] * 3)}
-    }  # fmt: skip
-    assert entries(records, "a (labels)")["diverged"] == 0.0
+def test_a_source_given_labels_is_another_task():
+    free = [*yardsticks(), *(make("a", seed, 2.0) for seed in range(3))]
+    given = [*yardsticks(), *(make("a", seed, 9.0) for seed in range(3))]
+    records = free + [replace(record, condition="labels") for record in given]
+    assert final_skills(records) == {"a": {"s": pytest.approx([0.8] * 3), "s given labels": pytest.approx([0.1] * 3)}}
     card = scorecard(to_frame(records))
-    assert card[card["metric"] == "fd_net"]["family"].tolist() == ["a", "a (labels)", "gaussian", "oracle"]
+    assert card[card["metric"] == "fd_net"]["source"].unique().tolist() == ["s", "s given labels"]
 
 
 def test_the_source_may_name_its_judge():

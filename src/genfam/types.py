@@ -290,9 +290,12 @@ class Record:
     schema: int = RECORD_SCHEMA
 
     @property
-    def contestant(self) -> str:
-        """How a table names what competes: the family, with its condition where there is one."""
-        return self.family if self.condition == "nothing" else f"{self.family} ({self.condition})"
+    def task(self) -> str:
+        """What is to be modelled, as a table names it: the source, given the condition where there is one.
+
+        Families are compared within a task only: one that is given labels has an easier one.
+        """
+        return self.source if self.condition == "nothing" else f"{self.source} given {self.condition}"
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -314,6 +317,21 @@ class Data(Protocol):
     @property
     def test(self) -> Tensor:
         """(M, *event): the reference split."""
+        ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the classes that events have; () without."""
+        ...
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64."""
+        ...
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64."""
         ...
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
@@ -373,6 +391,16 @@ class Model(Protocol):
         """By what a bound or an estimate comes about, where that changes it; else nothing."""
         ...
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """(B, *event) -> (B,) nats."""
+    @property
+    def density_kind(self) -> Likelihood:
+        """What `log_prob` returns with a condition."""
+        ...
+
+    @property
+    def density_method(self) -> str:
+        """By what that comes about, where that changes it; else nothing."""
+        ...
+
+    def log_prob(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, *event), (B,) -> (B,) nats of p(x | condition), or of p(x)."""
         ...

@@ -17,14 +17,21 @@ class Slices(Condition):
     edges: Tensor
 
     def __init__(self, count: int = 2, dropout: float = 0.0) -> None:
-        super().__init__(count, dropout)
+        super().__init__(dropout)
+        self.count = count
+        self.shares = torch.full((count,), 1.0 / count)
         self.register_buffer("edges", torch.zeros(count - 1))
 
+    def expected(self, data: Data) -> int:
+        return self.count
+
     def fit(self, data: Data) -> None:
-        shares = torch.arange(1, self.classes) / self.classes
+        shares = torch.arange(1, self.count) / self.count
         self.edges.copy_(torch.quantile(data.train.flatten(1)[:, 0].float(), shares))
+        self.settle(self.of(data.train), tuple(map(str, range(self.count))))
+
+    def attend(self, data: Data) -> None:
         self.of_training = self.of(data.train)
-        self.shares.copy_(torch.bincount(self.of_training, minlength=self.classes) / len(data.train))
 
     def of(self, x: Tensor) -> Tensor:
         return torch.bucketize(x.flatten(1)[:, 0].float().contiguous(), self.edges, right=True)

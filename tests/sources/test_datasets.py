@@ -83,7 +83,7 @@ def test_every_family_takes_images_padded_to_32(source, family, configure):
     with rehearsal("cpu"):
         data = make_source(run)
         assert data.event.shape == (1, 32, 32)
-        model = make_family(run, data, weights_follow=True)  # there is no training split to look at
+        model = make_family(run, data, {})  # there is no training split to look at
         assert model.sample(2, generator=torch.Generator()).shape == (2, 1, 32, 32)
 
 

@@ -35,7 +35,7 @@ def source(folder: Path, **options: object) -> ImageFolder:
 
 def test_folders_are_classes_and_a_classifier_learns_them(classes: Path) -> None:
     found = source(classes)
-    assert found.classes == ("blue", "red")
+    assert found.label_names == ("blue", "red")
     train, labels, test, test_labels = found.classifier_images()
     assert len(train) + len(test) == 200 and len(labels) == len(train) and len(test) >= 10
     assert torch.equal(train[:, 0, 0, 0] == 255, labels == 1) and torch.equal(test[:, 0, 0, 0] == 255, test_labels == 1)
@@ -43,7 +43,7 @@ def test_folders_are_classes_and_a_classifier_learns_them(classes: Path) -> None
     assert isinstance(extractor.chosen, Classifier) and extractor.chosen.test_accuracy == 1.0
     assert extractor.n_classes == 2 and extractor.name == "own_cnn" and extractor.distance_name == "fd_own_cnn"
     assert torch.equal(extractor.classify(test), test_labels)
-    assert source(classes).classes == ("blue", "red")  # what lies in hidden folders is none of them
+    assert source(classes).label_names == ("blue", "red")  # what lies in hidden folders is none of them
 
 
 def test_a_validation_split_has_the_same_classes(classes: Path) -> None:
@@ -55,18 +55,18 @@ def test_a_validation_split_has_the_same_classes(classes: Path) -> None:
 def test_a_validation_split_of_a_folder_that_is_not_there_yet_can_be_made(tmp_path: Path) -> None:
     later = ValidationSplit(source(tmp_path / "later"))  # a download may bring it
     with pytest.raises(FileNotFoundError, match="later"):
-        _ = later.classes
+        _ = later.label_names
 
 
 def test_a_limit_takes_of_every_class(classes: Path) -> None:
     some = source(classes, limit=160)
-    assert len(some.train) + len(some.test) == 160 and some.classes == ("blue", "red")
+    assert len(some.train) + len(some.test) == 160 and some.label_names == ("blue", "red")
     assert len(some.classifier_images()[1].unique()) == 2
 
 
 def test_images_beside_class_folders_mean_no_classes(classes: Path) -> None:
     fill(classes, 3)
-    assert source(classes).classes == ()
+    assert source(classes).label_names == ()
     with pytest.raises(ValueError, match=r"every image below .* in one of two or more folders.*extractor=inception"):
         source(classes).classifier_images()
 
@@ -88,7 +88,7 @@ def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
     fill(tmp_path / "train", 100)
     fill(tmp_path / "Test", 100)
     with pytest.raises(ValueError, match=r"expected a folder per class.*Test, train.*source\.folder"):
-        _ = source(tmp_path).classes
+        _ = source(tmp_path).label_names
 
 
 def test_a_class_of_which_all_images_are_held_out(classes: Path) -> None:

@@ -274,7 +274,7 @@ def _show(record: Record) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{record.contestant} on {record.source}, seed {record.seed}"
+    title = f"{record.family} on {record.task}, seed {record.seed}"
     table = Table("metric", "value", "stderr", "unit", title=title)
     for m in record.metrics:
         if m.estimate is not None:

@@ -74,8 +74,8 @@ def stability_card(records: Iterable[Record]) -> pd.DataFrame:
         judge = _judge(own)
         scale = _scale(own, judge, final=True)
         on_curve = _scale(own, judge, final=False)
-        for family in sorted({r.contestant for r in own if r.role == "contestant"}):
-            runs = [record for record in own if record.contestant == family]
+        for family in sorted({r.family for r in own if r.role == "contestant"}):
+            runs = [record for record in own if record.family == family]
             tuned = as_tuned(runs)
             entries = _of_seeds(tuned, judge, scale) | _of_curves(tuned, judge, on_curve) | _of_traces(tuned)
             entries |= _of_learning_rates(runs, judge, scale)
@@ -109,7 +109,7 @@ def run_skills(records: Iterable[Record]) -> list[tuple[str, str, float, float]]
         for record in own if scale is not None else []:
             if scale is not None and record.role == "contestant":
                 value = scale.skill(_final(record, judge)) if record.outcome is Outcome.OK else -math.inf
-                found.append((source, record.contestant, record.learning_rate_factor, nan_to_worst(value)))
+                found.append((source, record.family, record.learning_rate_factor, nan_to_worst(value)))
     return found
 
 
@@ -146,7 +146,7 @@ def _by_source(records: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in records:
         if record.outcome.finished:
-            found.setdefault(record.source, []).append(record)
+            found.setdefault(record.task, []).append(record)
     return dict(sorted(found.items()))
 
 

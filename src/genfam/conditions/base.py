@@ -5,7 +5,9 @@ p(x) = Σ_c p(c) p(x | c): the condition owns p(c), a family models p(x | c), an
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,31 +17,45 @@ from genfam.types import Data
 
 
 class Condition(nn.Module, ABC):
-    """A discrete condition. What `fit` finds stands in buffers, so that saved runs hold it.
+    """A discrete condition.
 
-    Attributes:
-        classes: number of values; 0 = none, and then a family is called without a condition.
+    What `fit` finds stands in buffers, so that saved runs hold it and need no data. Before `fit` (or before a saved
+    state is loaded) there are no classes.
+
+    Args:
         dropout: share of training events that are given the null label `classes` in place of their own, as
             classifier-free guidance needs it (Ho & Salimans 2022, algorithm 1); 0 = there is no null label.
-        names: of the values, for people.
+
+    Attributes:
+        are_labels: whether the values are the source's own labels.
         shares: (classes,) p(c), of the training split.
         of_training: (N,) int64 value of each training event once fitted; None without.
     """
 
+    are_labels = False
     shares: Tensor
+    spelled: Tensor
 
-    def __init__(self, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"condition.dropout: expected a share of at least 0 and below 1, got {dropout}")
-        self.classes, self.dropout = classes, dropout
-        self.names: tuple[str, ...] = tuple(str(index) for index in range(classes))
-        self.register_buffer("shares", torch.full((classes,), 1.0 / max(1, classes)))
+        self.dropout = dropout
+        self.register_buffer("shares", torch.zeros(0))
+        self.register_buffer("spelled", torch.zeros(0, dtype=torch.uint8))  # the names, as a saved run keeps them
         self.of_training: Tensor | None = None
 
     @abstractmethod
     def fit(self, data: Data) -> None:
-        """Look once at the training split: sets `shares` and `of_training`."""
+        """Look once at the training split: finds what `of` needs, and calls `settle`."""
+
+    @abstractmethod
+    def attend(self, data: Data) -> None:
+        """Find `of_training` anew by what was fitted before, for a saved model that draws real events."""
+
+    @abstractmethod
+    def expected(self, data: Data) -> int:
+        """Number of values that `fit` will find at most; looks at no event."""
 
     @abstractmethod
     def of(self, x: Tensor) -> Tensor:
@@ -49,10 +65,30 @@ class Condition(nn.Module, ABC):
             NotImplementedError: an event alone does not say.
         """
 
+    def of_test(self, data: Data) -> Tensor:
+        """(M,) int64 value of each event of the reference split."""
+        return self.of(data.test)
+
+    def settle(self, values: Tensor, names: tuple[str, ...]) -> None:
+        """Keep (N,) int64 values of the training events, their shares, and the values' names."""
+        self.of_training = values
+        self.shares = values.bincount(minlength=len(names)).float() / len(values)
+        self.spelled = torch.tensor(list(json.dumps(names).encode()), dtype=torch.uint8)
+
+    @property
+    def classes(self) -> int:
+        """Number of values; 0 = none, and then a family is called without a condition."""
+        return len(self.shares)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values, for people."""
+        return tuple(json.loads(bytes(self.spelled.tolist()))) if len(self.spelled) else ()
+
     @property
     def codes(self) -> int:
         """Number of values that a network must know: the null label is one more."""
-        return self.classes + (self.dropout > 0.0)
+        return self.classes + (self.classes > 0 and self.dropout > 0.0)
 
     def draw(self, n: int, generator: Generator) -> Tensor:
         """-> (n,) int64, by the shares."""
@@ -80,3 +116,11 @@ class Condition(nn.Module, ABC):
                 "condition.dropout: expected a share above 0 for a model that was trained without labels too"
             )
         return torch.full_like(condition, self.classes)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        """As torch's, but buffers take the size of what is loaded: it says how many classes there are."""
+        for name, value in self._buffers.items():
+            there = state_dict.get(prefix + name)
+            if value is not None and there is not None and there.shape != value.shape:
+                setattr(self, name, torch.zeros_like(there, device=value.device))
+        super()._load_from_state_dict(state_dict, prefix, *more)

@@ -12,10 +12,17 @@ class Nothing(Condition):
     """The default."""
 
     def __init__(self) -> None:
-        super().__init__(0)
+        super().__init__()
 
     def fit(self, data: Data) -> None:
         """There is nothing to look for."""
+
+    def attend(self, data: Data) -> None:
+        """There is nothing to look for."""
+
+    def expected(self, data: Data) -> int:
+        """0."""
+        return 0
 
     def of(self, x: Tensor) -> Tensor:
         """Raises NotImplementedError: no event has a condition."""

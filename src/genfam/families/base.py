@@ -214,8 +214,8 @@ class Family(LightningModule, ABC):
     def log_prob(self, x: Tensor, condition: int | Tensor | None = None) -> Tensor:
         """(B, *event) on any device -> (B,) nats per the event's measure.
 
-        With a condition, of p(x | c). Without one of Σ_c p(c) p(x | c), summed over up to `MIXED_UP_TO` values; of
-        more, the event's own term alone, which bounds the sum from below.
+        With a condition, of p(x | c). Without one of Σ_c p(c) p(x | c), summed over all labels and over up to
+        `MIXED_UP_TO` clusters; of more clusters, the event's own term alone, which bounds the sum from below.
 
         Raises:
             NotImplementedError: the family declares no likelihood.
@@ -250,7 +250,7 @@ class Family(LightningModule, ABC):
 
     @property
     def _sums_over_all(self) -> bool:
-        return self.condition.classes <= MIXED_UP_TO
+        return self.condition.classes <= MIXED_UP_TO or self.condition.are_labels
 
     def _checked(self, condition: int | Tensor | None, n: int) -> Tensor | None:
         """One value or (n,) -> (n,) on the family's device, checked."""
@@ -375,11 +375,15 @@ class Family(LightningModule, ABC):
 
     @property
     def likelihood_kind(self) -> Likelihood:
-        """`likelihood` on this event: dequantisation, or one term of a mixture, makes an exact density a bound."""
+        """What `log_prob` returns without a condition: one term of a mixture bounds an exact density from below."""
+        exact = self.density_kind is Likelihood.EXACT
+        return Likelihood.LOWER_BOUND if exact and not self._sums_over_all else self.density_kind
+
+    @property
+    def density_kind(self) -> Likelihood:
+        """`likelihood` on this event: dequantisation makes an exact density a bound."""
         dequantised = self.dequantises and self.event.is_discrete
-        if self.likelihood is Likelihood.EXACT and (dequantised or not self._sums_over_all):
-            return Likelihood.LOWER_BOUND
-        return self.likelihood
+        return Likelihood.LOWER_BOUND if self.likelihood is Likelihood.EXACT and dequantised else self.likelihood
 
     @property
     def likelihood_method(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -43,10 +43,9 @@ class Oracle(Family):
         return 0.0
 
     @property
-    def likelihood_kind(self) -> Likelihood:
-        """Exact where p_data is known and unconditional."""
-        known = isinstance(self.data, KnownDensity) and not self.condition.classes
-        return Likelihood.EXACT if known else Likelihood.NONE
+    def density_kind(self) -> Likelihood:
+        """Exact where p_data is known."""
+        return Likelihood.EXACT if isinstance(self.data, KnownDensity) else Likelihood.NONE
 
     def prepare(self, data: Data) -> None:
         """Remember where real data come from."""
@@ -84,6 +83,11 @@ class Oracle(Family):
         return self.data.train[chosen]
 
     def density(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """(B, *event) -> (B,) nats, the truth."""
+        """(B, *event) -> (B,) nats, the truth: an event has one value, so p(x | c) = p(x) / p(c) or 0."""
         assert isinstance(self.data, KnownDensity)
-        return self.data.log_prob(x.cpu()).float()
+        log_prob = self.data.log_prob(x.cpu()).float()
+        if condition is None:
+            return log_prob
+        label_of: Any = getattr(self.data, "label_of", None)
+        own = label_of(x.cpu()) if self.condition.are_labels else self.condition.of(x)
+        return torch.where(own == condition, log_prob - self.condition.log_prob(condition), -torch.inf)

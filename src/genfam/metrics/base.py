@@ -46,6 +46,23 @@ class Extractor(ABC):
         raise NotImplementedError(f"extractor {self.name} has no classes")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the events of an evaluation are conditioned on.
+
+    Attributes:
+        classes: number of values.
+        are_labels: whether the values are the source's labels.
+        of_samples: (N,) int64.
+        of_reference: (M,) int64.
+    """
+
+    classes: int
+    are_labels: bool
+    of_samples: Tensor
+    of_reference: Tensor
+
+
 @dataclass
 class Evaluation:
     """All that a metric may look at: samples of the model beside held-out real data.
@@ -57,6 +74,7 @@ class Evaluation:
         extractor: feature space.
         model: the trained family, for likelihoods.
         seed: for metrics that draw at random (subsets, projections).
+        condition: of the events; None for an unconditional model.
     """
 
     data: Data
@@ -65,6 +83,7 @@ class Evaluation:
     extractor: Extractor
     model: Model
     seed: int = 0
+    condition: Seen | None = None
 
     @cached_property
     def sample_features(self) -> Tensor:
@@ -77,26 +96,35 @@ class Evaluation:
         return self.extractor.features(self.reference)
 
     @cached_property
-    def _log_probs(self) -> dict[int, Tensor]:
+    def _log_probs(self) -> dict[tuple[int, bool], Tensor]:
         return {}
 
-    def reference_log_prob(self, n: int, chunk: int) -> Tensor:
+    def reference_log_prob(self, n: int, chunk: int, *, conditional: bool = False) -> Tensor:
         """(min(n, M),) float64 nats of the model on the first reference events; computed once for all metrics.
+
+        With `conditional`, given each event's own value of the condition.
 
         Estimates draw at random (importance samples, Hutchinson probes): the global random state is seeded for the
         call and left as it was, so that the same weights give the same number whatever was measured before.
         """
-        if n not in self._log_probs:
+        if (n, conditional) not in self._log_probs:
             x = self.reference[:n]
+            values = self.condition.of_reference[:n] if conditional and self.condition is not None else None
             with one_generator_state():
                 torch.manual_seed(self.generator(3).initial_seed() % 2**63)
-                parts = [self.model.log_prob(x[rows]).detach().double().cpu() for rows in blocks(len(x), chunk)]
-            self._log_probs[n] = torch.cat(parts)
-        return self._log_probs[n]
+                parts = [
+                    self.model.log_prob(*((x[rows],) if values is None else (x[rows], values[rows])))
+                    for rows in blocks(len(x), chunk)
+                ]
+            self._log_probs[n, conditional] = torch.cat([part.detach().double().cpu() for part in parts])
+        return self._log_probs[n, conditional]
 
-    def with_samples(self, samples: Tensor) -> Evaluation:
-        """The same evaluation of other samples; the reference's features are not computed again."""
-        other = replace(self, samples=samples)
+    def with_samples(self, samples: Tensor, values: Tensor | None = None) -> Evaluation:
+        """The same evaluation of other samples, drawn for other values; the reference's features are kept."""
+        condition = self.condition
+        if condition is not None and values is not None:
+            condition = replace(condition, of_samples=values)
+        other = replace(self, samples=samples, condition=condition)
         other.__dict__["reference_features"] = self.reference_features
         return other
 

@@ -28,11 +28,14 @@ def bits_per_dimension(nll: Estimate, dimensions: int) -> Estimate:
     return Estimate(nll.value * scale, None if nll.stderr is None else nll.stderr * scale, nll.n)
 
 
-def likelihood_protocol(evaluation: Evaluation, events: int) -> dict[str, str]:
+def likelihood_protocol(evaluation: Evaluation, events: int, *, conditional: bool = False) -> dict[str, str]:
     """Of what a model's log-likelihood is, on how many reference events; no samples and no features enter it."""
     model = evaluation.model
-    about = {"likelihood": model.likelihood_kind.value, "measure": evaluation.data.event.measure, "events": events}
-    about |= {"by": model.likelihood_method} if model.likelihood_method else {}
+    kind, method = model.likelihood_kind, model.likelihood_method
+    if conditional:
+        kind, method = model.density_kind, model.density_method
+    about = {"likelihood": kind.value, "measure": evaluation.data.event.measure, "events": events}
+    about |= {"by": method} if method else {}
     return evaluation.protocol(samples=False, features=False, **about)
 
 

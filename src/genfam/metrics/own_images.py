@@ -18,7 +18,7 @@ class OwnImages(Extractor):
     """A small classifier of the source's own classes where it has some, else Inception.
 
     Args:
-        data: the source; its `classes` are names, or none.
+        data: the source; it may have `label_names`.
         cache_dir: where the trained classifier is kept; Inception's weights are torch.hub's.
         name: of the classifier; the distance is `fd_<name>`, or `fid` in Inception's features.
         looks: images that the classifier sees in training, in at most 30 passes and at least one.
@@ -41,7 +41,7 @@ class OwnImages(Extractor):
 
     @staticmethod
     def _choose(data: Any, cache_dir: str | Path, name: str, looks: int, weights_path: str | None) -> Extractor:
-        if getattr(data, "classes", ()):
+        if data.label_names:
             epochs = min(MOST_EPOCHS, max(1, looks // len(data.classifier_images()[0])))
             return Classifier(name, data, cache_dir, epochs=epochs)
         try:

@@ -40,7 +40,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for record in records:
         common = {
-            "suite": record.suite, "source": record.source, "family": record.contestant, "seed": record.seed,
+            "suite": record.suite, "source": record.task, "family": record.family, "seed": record.seed,
             "run_id": record.run_id, "outcome": record.outcome.value, "role": record.role,
             "likelihood": record.likelihood.value,
         }  # fmt: skip

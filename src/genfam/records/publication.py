@@ -108,7 +108,7 @@ def mixed_digests(records: Iterable[Record]) -> str:
     """Families whose runs on one source have several digests, in words; empty where there are none."""
     digests: dict[tuple[str, str], Counter[str]] = {}
     for record in records:
-        digests.setdefault((record.source, record.family), Counter())[record.digest] += 1
+        digests.setdefault((record.task, record.family), Counter())[record.digest] += 1
     return "; ".join(
         f"{family} on {source}: " + ", ".join(f"{digest} ({count} runs)" for digest, count in sorted(found.items()))
         for (source, family), found in sorted(digests.items())
@@ -138,8 +138,8 @@ def provenance(records: list[Record], command: str) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "digests": {
-            f"{source}/{family}": sorted({r.digest for r in records if (r.source, r.family) == (source, family)})
-            for source, family in sorted({(r.source, r.family) for r in records})
+            f"{task}/{family}": sorted({r.digest for r in records if (r.task, r.family) == (task, family)})
+            for task, family in sorted({(r.task, r.family) for r in records})
         },
         "code_versions": sorted({record.code_version for record in records}),
         "machine": machine(),

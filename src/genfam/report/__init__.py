@@ -22,7 +22,7 @@ from genfam.report.findings import findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
 from genfam.report.papers import tables
-from genfam.report.pictures import Drawn, load_drawn, modes_figure, samples_figure
+from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.terminal import print_agreement, print_summary
@@ -167,10 +167,12 @@ def _draw(
     if headline_figure(card, frame, families, target / "headline.png"):
         made.append(Figure("headline.png", "Fréchet distance relative to the oracle's, by source and family"))
     for source, drawn in drawn_of.items():
-        runs = [record for record in records if record.source == source]
+        runs = [record for record in records if record.task == source]
         end = f"_{slug(source)}.png"
         if drawn and samples_figure(drawn, families, target / f"samples{end}", source):
             made.append(Figure(f"samples{end}", f"{source}: samples beside real data", source))
+        if drawn and classes_figure(drawn, target / f"classes{end}", source):
+            made.append(Figure(f"classes{end}", f"{source}: a row of samples per value of the condition", source))
         if drawn and modes_figure(drawn, families, target / f"modes{end}", source):
             made.append(Figure(f"modes{end}", f"{source}: mass per mode, model against truth", source))
         if cycles_figure(runs, families, target / f"trace{end}", source):
@@ -181,8 +183,8 @@ def _draw(
 def _drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]) -> dict[str, dict[str, Drawn]]:
     """Source -> `_first_drawn`."""
     return {
-        source: _first_drawn(store, [record for record in runs if record.source == source], families)
-        for source in sorted({record.source for record in runs})
+        source: _first_drawn(store, [record for record in runs if record.task == source], families)
+        for source in sorted({record.task for record in runs})
     }
 
 
@@ -191,7 +193,7 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
     found: dict[str, Drawn] = {}
     shape: tuple[int, ...] | None = None
     for family in families:
-        own = sorted((r for r in runs if r.contestant == family and r.outcome is Outcome.OK), key=lambda r: r.seed)
+        own = sorted((r for r in runs if r.family == family and r.outcome is Outcome.OK), key=lambda r: r.seed)
         for record in own:
             drawn = load_drawn(store.directory(record.run_id) / "samples.npz", record.seed)
             if drawn is not None and (shape is None or drawn.samples.shape[1:] == shape):
@@ -202,7 +204,7 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
 
 
 def _roles(records: Sequence[Record]) -> dict[str, str]:
-    return {record.contestant: record.role for record in records}
+    return {record.family: record.role for record in records}
 
 
 def _command_line() -> str:

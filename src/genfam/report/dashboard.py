@@ -62,8 +62,8 @@ def workspaces(records: Sequence[Record], entity: str, project: str) -> dict[str
         ) from error
 
     found = {}
-    for source in sorted({record.source for record in records}):
-        runs = [record for record in records if record.source == source]
+    for source in sorted({record.task for record in records}):
+        runs = [record for record in records if record.task == source]
         sections = _sections(runs)
         found[source] = ws.Workspace(
             entity=entity,

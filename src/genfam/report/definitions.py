@@ -14,6 +14,11 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("seed_spread_*", "How much this distance differs between training seeds: interquartile range over median."),
     ("fid", "Fréchet distance between samples and held-out data in Inception-v3 features; 0 would be no difference."),
     ("train_f*d*", "The Fréchet distance to the training split, as papers on CIFAR-10 report FID: copies look good."),
+    ("*_within", "The mean over classes of the Fréchet distance between samples and held-out data of that class."),
+    ("class_accuracy", "Share of samples that a classifier of real data gives the label that they were drawn for."),
+    ("within_class_variance", "How varied samples of one class are, relative to held-out data of it; 1 is right."),
+    ("conditional_nll_nats", "Negative log-likelihood of held-out data given their condition, nats per event."),
+    ("conditional_bits_per_dim", "Negative log-likelihood of held-out data given their condition, bits per dimension."),
     ("fd_infinity", "The Fréchet distance extrapolated to infinitely many samples; near 0 for real data."),
     ("fd_*", "Fréchet distance: how far mean and covariance of samples lie from those of held-out data, in the "
              "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),

@@ -197,7 +197,7 @@ def reach_chart(records: Sequence[Record], families: Mapping[str, Look]) -> go.F
     """Modes reached, relative to as many fresh real events, over training: a line per run."""
     figure = go.Figure()
     for family, look in families.items():
-        own = [r for r in records if r.contestant == family and r.trace is not None and r.trace.points]
+        own = [r for r in records if r.family == family and r.trace is not None and r.trace.points]
         for place, record in enumerate(sorted(own, key=lambda r: r.seed)):
             assert record.trace is not None
             points = record.trace.points

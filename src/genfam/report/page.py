@@ -21,7 +21,7 @@ from genfam.comparing.stability import final_skills
 from genfam.families.base import Family as FamilyClass
 from genfam.files import write_atomically
 from genfam.records.store import as_tuned
-from genfam.report import definitions, interactive
+from genfam.report import definitions, fronts, interactive
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.charts import Chart, chart
 from genfam.report.cost_charts import cost_chart
@@ -65,6 +65,8 @@ class Source:
     compute: Chart | None
     cost: Chart | None
     cost_rows: list[Mapping[str, str]]
+    front: Chart | None
+    front_rows: list[dict[str, str]]
     samples: Samples
     trajectories: list[Chart]
     reach: Chart | None
@@ -115,11 +117,11 @@ def build(
     drawn: Mapping[str, Mapping[str, Drawn]], *, published: bool,
 ) -> Page:  # fmt: skip
     """Tables and records -> what the page shows; see `write_page`."""
-    roles = {record.contestant: record.role for record in records}
+    roles = {record.family: record.role for record in records}
     families = looks(roles)
     tuned = as_tuned(records)
-    kinds = {f"{record.source} {record.contestant}": record.likelihood.value for record in tuned}
-    about = {record.contestant: definitions.target(record.config.get("family"), FamilyClass) for record in records}
+    kinds = {f"{record.task} {record.family}": record.likelihood.value for record in tuned}
+    about = {record.family: definitions.target(record.config.get("family"), FamilyClass) for record in records}
     rates = by_learning_rate(records) if len({record.learning_rate_factor for record in records}) > 1 else {}
     runs, configurations = run_rows(records, found.card, path, store, published=published)
     skills = final_skills(records)
@@ -134,7 +136,7 @@ def build(
         [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
         [
             _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)
-            for source in sorted({record.source for record in records})
+            for source in sorted({record.task for record in records})
         ],
         score_rows(found.card, roles, list(families), kinds),
         runs,
@@ -176,11 +178,12 @@ def _source(
     drawn: Mapping[str, Drawn], store: Path, rates: Mapping[str, Mapping[float, Sequence[float]]] | None,
     by_steps: pd.DataFrame,
 ) -> Source:  # fmt: skip
-    own = [record for record in records if record.source == source]
+    own = [record for record in records if record.task == source]
     contestants = [family for family in families if roles[family] == "contestant"]
     key = slug(source)
     metric = headline(found.card, source)
     spent = costs(found.card, source, contestants, by_steps)
+    sharpened = fronts.fronts(by_steps, source, contestants)
     said = answer(source, found.card, found.stability, found.metric_trial, contestants)
     return Source(
         source,
@@ -191,12 +194,14 @@ def _source(
         _compute(source, own, families, roles),
         _cost(source, spent, found, families, roles, contestants),
         rows_of(spent) if spent.lines else [],
+        _front(source, sharpened, families),
+        fronts.rows_of(sharpened),
         samples_of(source, drawn, families, store / "figures"),
         [
             chart(
                 f"trajectory-{key}-{place}", interactive.trajectory_chart(record),
-                f"{record.contestant}: {diagnosed(record)}",
-                f"Samples per mode of {record.contestant} on {source} over training, seed {record.seed}; "
+                f"{record.family}: {diagnosed(record)}",
+                f"Samples per mode of {record.family} on {source} over training, seed {record.seed}; "
                 f"diagnosis: {diagnosed(record)}",
             )
             for place, record in enumerate(first_traced(own, families))
@@ -249,6 +254,15 @@ def _cost(
     return chart(f"cost-{slug(source)}", figure, f"{source}: {spent.metric}. Pareto front: {names}", label)
 
 
+def _front(source: str, points: Sequence[fronts.FrontPoint], families: Mapping[str, Look]) -> Chart | None:
+    if not points:
+        return None
+    label = f"Precision over recall on {source}, a line per family over guidance or temperature."
+    return chart(
+        f"front-{slug(source)}", fronts.front_chart(points, families), f"{source}: quality and diversity", label
+    )
+
+
 def _reach(source: str, own: Sequence[Record], families: Mapping[str, Look]) -> Chart | None:
     traced = [record for record in own if record.trace is not None and record.trace.points]
     if not traced:
@@ -299,7 +313,7 @@ def _papers(found: Findings, records: Iterable[Record]) -> list[dict[str, str]]:
 
 def _diagnoses(records: Iterable[Record]) -> list[tuple[str, str, int, str]]:
     """(source, family, seed, failures by name) of every run that shows one."""
-    found = [(record.source, record.contestant, record.seed, ", ".join(diagnosis(record) or [])) for record in records]
+    found = [(record.task, record.family, record.seed, ", ".join(diagnosis(record) or [])) for record in records]
     return [entry for entry in found if entry[3]]
 
 

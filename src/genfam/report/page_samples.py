@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import density_chart, modes_chart
-from genfam.report.pictures import SHOWN_IMAGES, Drawn, mode_shares, strip
+from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_shares, strip
 from genfam.report.style import TRUTH, Look, slug
 
 LISTED_STATES = 12  # of a table; the others stand together below it
@@ -64,6 +64,7 @@ class Samples:
         note: whose samples these are, or why there are none.
         pictures: strips of images by family, the data first; or published pictures.
         nearest: strips of the first samples above their nearest training images.
+        rows: images with a row per value of the condition, by family, and `row_names` of the values.
         densities: plots of points by family, the data first.
         table: for sources with few states.
         modes: mass per mode.
@@ -73,6 +74,8 @@ class Samples:
     note: str
     pictures: list[Picture] = field(default_factory=list)
     nearest: list[Picture] = field(default_factory=list)
+    rows: list[Picture] = field(default_factory=list)
+    row_names: list[str] = field(default_factory=list)
     densities: list[Chart] = field(default_factory=list)
     table: StateTable | None = None
     modes: Chart | None = None
@@ -115,7 +118,9 @@ def samples_of(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, L
             densities.append(
                 chart(f"density-{slug(source)}-{place}", figure, f"{name}{off}", f"Density of {name} on {source}{off}")
             )
-    return Samples(source, kept, pictures, nearest, densities, _table(drawn), _modes(source, drawn, families))
+    by_value, names = _rows(source, drawn)
+    table, modes = _table(drawn), _modes(source, drawn, families)
+    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes)
 
 
 def _published(source: str, figures: Path) -> Samples:
@@ -124,7 +129,11 @@ def _published(source: str, figures: Path) -> Samples:
         Picture(
             title, f"{title} of every family on {source}, as published", _address(path.read_bytes()), published=True
         )
-        for title, path in (("Samples", figures / f"samples{end}"), ("Mass per mode", figures / f"modes{end}"))
+        for title, path in (
+            ("Samples", figures / f"samples{end}"),
+            ("Samples by class", figures / f"classes{end}"),
+            ("Mass per mode", figures / f"modes{end}"),
+        )
         if path.is_file()
     ]
     note = (
@@ -135,6 +144,26 @@ def _published(source: str, figures: Path) -> Samples:
         "published. Run the suite on this machine to see them."
     )
     return Samples(source, note, found)
+
+
+def _rows(source: str, drawn: Mapping[str, Drawn]) -> tuple[list[Picture], list[str]]:
+    """Images with a row per value of the condition, and the values' names; nothing without a condition."""
+    shown = {family: entry for family, entry in drawn.items() if entry.has_rows}
+    if not shown:
+        return [], []
+    first = next(iter(shown.values()))
+    assert first.condition_names is not None
+    names = [str(name) for name in first.condition_names[:MOST_ROWS]]
+    panels = [("held-out data", first.reference, first.reference_conditions)]
+    panels += [(family, entry.samples, entry.conditions) for family, entry in shown.items()]
+    return [
+        Picture(
+            title, f"{title} on {source}, a row for each of {', '.join(names)}",
+            _png(by_row(images, values, len(first.condition_names), first.levels)),
+        )
+        for title, images, values in panels
+        if values is not None
+    ], names  # fmt: skip
 
 
 def _pairs(source: str, family: str, entry: Drawn) -> Picture:

@@ -213,19 +213,19 @@ def run_rows(
     """
     texts: dict[str, int] = {}
     rows = []
-    leading = {source: headline(card, source) or "" for source in {record.source for record in records}}
+    leading = {source: headline(card, source) or "" for source in {record.task for record in records}}
     base = Path(os.path.relpath(store, page.parent)).as_posix()
     for line, record in enumerate(map(publishable, records), start=1):
         shared = {key: value for key, value in record.config.items() if key not in NOT_REPEATED}
         text = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
         own = {key: record.config[key] for key in NOT_REPEATED if key in record.config}
-        values = [m.estimate.value for m in record.metrics if m.name == leading[record.source] and m.estimate]
+        values = [m.estimate.value for m in record.metrics if m.name == leading[record.task] and m.estimate]
         folder = f"{base}/{record.run_id}" if base != "." else record.run_id
         rows.append(
             RunRow(
-                record.run_id, record.source, record.contestant, record.seed, f"{record.learning_rate_factor:g}",
+                record.run_id, record.task, record.family, record.seed, f"{record.learning_rate_factor:g}",
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
-                leading[record.source], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
+                leading[record.task], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
                 f"{base}/records.jsonl#line={line}" if published else f"{folder}/record.json",
                 "" if published else f"{folder}/config.yaml", texts.setdefault(text, len(texts)),
                 yaml.safe_dump(own, sort_keys=False),

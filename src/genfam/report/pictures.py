@@ -17,6 +17,8 @@ from genfam.report.series import mass_ratios
 from genfam.report.style import TRUTH, Look, label, save
 
 SHOWN_IMAGES = 32
+ROW_IMAGES = 10  # of one value of the condition
+MOST_ROWS = 20  # values of the condition that are shown
 SHOWN_POINTS = 2500
 MOST_BARS = 40
 MOST_STATES = 4096
@@ -36,6 +38,8 @@ class Drawn:
         states: (S, *event) every state of a small enumerable source, with `state_counts` (S,) of the samples and
             `state_masses` (S,) the truth; all None elsewhere.
         nearest: (n, *event) the training image nearest to each of the first n samples; None but for images.
+        conditions, reference_conditions: (N,) value of the condition of each event; None without a condition.
+        condition_names: of the values.
     """
 
     seed: int
@@ -50,6 +54,14 @@ class Drawn:
     state_counts: NDArray[np.int64] | None = None
     state_masses: NDArray[np.float64] | None = None
     nearest: NDArray[np.generic] | None = None
+    conditions: NDArray[np.int64] | None = None
+    reference_conditions: NDArray[np.int64] | None = None
+    condition_names: NDArray[np.str_] | None = None
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its images can be shown with a row per value of the condition."""
+        return self.is_image and self.conditions is not None and self.condition_names is not None
 
     @property
     def is_image(self) -> bool:
@@ -93,8 +105,15 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
         drawn = Drawn(
             seed, content["samples"], content["reference"], levels if levels > 0 else None,
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
-            *(content.get(name) for name in ("mode_centres", "states", "state_counts", "state_masses", "nearest")),
+            *(content.get(name) for name in (
+                "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
+                "reference_conditions", "condition_names",
+            )),
         )  # fmt: skip
+        if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
+            raise ValueError(
+                f"expected a condition for each of {len(drawn.samples)} samples, got {len(drawn.conditions)}"
+            )
         if drawn.samples.shape[1:] != drawn.reference.shape[1:] or drawn.samples.ndim < 2 or not len(drawn.reference):
             raise ValueError(f"samples of shape {drawn.samples.shape}, reference of shape {drawn.reference.shape}")
         counts, masses = drawn.mode_counts, drawn.mode_masses
@@ -148,15 +167,61 @@ def _tiles(channels: int) -> int:
     return 1 if channels == 3 else channels
 
 
-def strip(images: NDArray[np.generic], levels: int | None, per_line: int = SHOWN_IMAGES // 2) -> NDArray[np.float64]:
-    """(n ≤ 2 per_line, C, H, W) -> two lines of pictures as one (rows, columns[, 3]) in [0, 1], a pixel between."""
+def by_row(
+    images: NDArray[np.generic], values: NDArray[np.int64], count: int, levels: int | None
+) -> NDArray[np.float64]:
+    """(N, C, H, W), (N,) -> a picture with a line of the first `ROW_IMAGES` images of each of the first values."""
+    lines = min(count, MOST_ROWS)
+    blank = np.full_like(images[:1], (levels or 2) - 1)
+    shown = []
+    for value in range(lines):
+        own = images[values == value][:ROW_IMAGES]
+        shown += [own, np.repeat(blank, ROW_IMAGES - len(own), axis=0)]
+    return strip(np.concatenate(shown), levels, ROW_IMAGES, lines)
+
+
+def classes_figure(drawn: Mapping[str, Drawn], path: Path, source: str) -> bool:
+    """Images with a row per value of the condition, by family; False where there are none."""
+    shown = {name: entry for name, entry in drawn.items() if entry.has_rows}
+    if not shown:
+        return False
+    first = next(iter(shown.values()))
+    assert first.condition_names is not None and first.reference_conditions is not None
+    names = [label(name, 14) for name in first.condition_names[:MOST_ROWS].tolist()]
+    panels = [("held-out data", first.reference, first.reference_conditions)]
+    panels += [(name, d.samples, d.conditions) for name, d in shown.items() if d.conditions is not None]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.7 * columns + 0.8, lines * (0.25 * len(names) + 0.4) + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for place, axis in enumerate(axes):
+        axis.set_visible(place < len(panels))
+        if place >= len(panels):
+            continue
+        name, images, values = panels[place]
+        picture = by_row(images, values, len(first.condition_names), first.levels)
+        axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axis.set_title(label(name), fontsize=8)
+        step = (picture.shape[0] + 1) / len(names)
+        ticks = [step * (row + 0.5) for row in range(len(names))] if place % columns == 0 else []
+        axis.set_yticks(ticks, names if ticks else [], fontsize=6)
+        axis.set_xticks([])
+    figure.suptitle(f"{label(source, 40)}: the first samples of each value", fontsize=9)
+    save(figure, path)
+    return True
+
+
+def strip(
+    images: NDArray[np.generic], levels: int | None, per_line: int = SHOWN_IMAGES // 2, lines: int = 2
+) -> NDArray[np.float64]:
+    """(n ≤ lines · per_line, C, H, W) -> lines of pictures as one (rows, columns[, 3]) in [0, 1], a pixel between."""
     x = images.astype(np.float64)
     x = x / max(1, levels - 1) if levels else (x - np.nanmin(x)) / max(1e-12, float(np.ptp(x)))
     x = np.clip(np.nan_to_num(x), 0.0, 1.0)
     channels, height = x.shape[1:3]
     x = np.moveaxis(x, 1, -1) if channels == 3 else np.concatenate([x[:, c, :, :, None] for c in range(channels)], 2)
     wide = x.shape[2]
-    picture = np.ones((2 * (height + 1) - 1, per_line * (wide + 1) - 1, x.shape[3]))
+    picture = np.ones((lines * (height + 1) - 1, per_line * (wide + 1) - 1, x.shape[3]))
     for index, image in enumerate(x):
         top, left = (index // per_line) * (height + 1), (index % per_line) * (wide + 1)
         picture[top : top + height, left : left + wide] = image

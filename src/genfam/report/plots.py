@@ -96,7 +96,7 @@ def cycles_figure(records: Sequence[Record], families: Mapping[str, Look], path:
             counts / record.trace.samples, aspect="auto", origin="lower", cmap="Greys", interpolation="nearest",
             vmin=0.0, vmax=min(1.0, 3.0 / len(counts)), extent=(0.0, float(end), -0.5, len(counts) - 0.5),
         )  # fmt: skip
-        axis.set_title(f"{label(record.contestant)}\n{label(diagnosed(record))}", fontsize=8)
+        axis.set_title(f"{label(record.family)}\n{label(diagnosed(record))}", fontsize=8)
         axis.set_xlabel("updates", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].set_ylabel(f"{label(source)}: mode", fontsize=8)

@@ -43,7 +43,7 @@ def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
         return None
     seeds: dict[str, list[dict[float, float]]] = {}
     for family in families:
-        for record in sorted((r for r in records if r.contestant == family), key=lambda r: r.seed):
+        for record in sorted((r for r in records if r.family == family), key=lambda r: r.seed):
             points = {p.train_flops: p.value for p in record.curve if p.metric == metric and math.isfinite(p.value)}
             if points:
                 seeds.setdefault(family, []).append(points)
@@ -87,6 +87,6 @@ def first_traced(records: Sequence[Record], families: Mapping[str, object]) -> l
     """The lowest seed of each family that was traced with countable modes, in the order of `families`."""
     shown = []
     for family in families:
-        own = sorted((r for r in records if r.contestant == family), key=lambda r: r.seed)
+        own = sorted((r for r in records if r.family == family), key=lambda r: r.seed)
         shown += [r for r in own if r.trace is not None and any(point.mode_counts for point in r.trace.points)][:1]
     return shown

@@ -100,7 +100,9 @@ def requirements(run: Run) -> Requirements:
         ValueError: the configuration cannot be built, or the budget does not pay one update.
     """
     source = make_source(run)
-    condition = make_condition(run, source, fit=False)
+    condition = make_condition(run)
+    classes = condition.expected(source)
+    condition.settle(torch.arange(classes), tuple(map(str, range(classes))))
     per_update, updates, memory = 0.0, 0, 0
     with rehearsal("cpu") as watch:  # a GPU's operators count the same, and keep about the same alive
         family = build(

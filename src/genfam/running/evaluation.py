@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from genfam.families.base import Family
-from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
+from genfam.metrics.base import Evaluation, Extractor, Metric, Seen, measure_all
 from genfam.seeds import derive_seed, derived_generator
 from genfam.sources.base import Source
 from genfam.types import CurvePoint, Record
@@ -35,10 +35,12 @@ def evaluate(
     family.eval()
     report(0.0, f"evaluating: drawing {samples} samples")
     start = time.perf_counter()
-    drawn = family.sample(samples, generator=derived_generator(record.seed, source.name, "evaluation")).cpu()
+    values = drawn_values(family, samples, record.seed, source)
+    generator = derived_generator(record.seed, source.name, "evaluation")
+    drawn = family.sample(samples, generator=generator, condition=values).cpu()
     record.seconds_per_sample = (time.perf_counter() - start) / samples
     start = time.perf_counter()
-    evaluation = evaluation_of(record.seed, family, source, extractor, drawn)
+    evaluation = evaluation_of(record.seed, family, source, extractor, drawn, values)
     record.metrics = measure_all(
         metrics, evaluation, lambda share, key: report(0.3 + 0.7 * share, f"evaluating: {key}")
     )
@@ -46,9 +48,25 @@ def evaluate(
     return evaluation
 
 
-def evaluation_of(seed: int, family: Family, source: Source, extractor: Extractor, samples: Tensor) -> Evaluation:
-    """What metrics see of these samples."""
-    return Evaluation(source, samples, source.test, extractor, family, derive_seed(seed, source.name, "metrics"))
+def drawn_values(family: Family, n: int, seed: int, source: Source) -> Tensor | None:
+    """(n,) int64 of the condition, by their shares, for the evaluation's samples; None without a condition."""
+    if not family.condition.classes:
+        return None
+    return family.condition.draw(n, derived_generator(seed, source.name, "condition")).cpu()
+
+
+def evaluation_of(
+    seed: int, family: Family, source: Source, extractor: Extractor, samples: Tensor, values: Tensor | None
+) -> Evaluation:
+    """What metrics see of these samples, which were drawn for these values of the condition."""
+    condition = family.condition
+    seen = None
+    if values is not None:
+        on_device = condition.shares.device
+        theirs = condition.to("cpu").of_test(source)
+        condition.to(on_device)
+        seen = Seen(condition.classes, condition.are_labels, values, theirs)
+    return Evaluation(source, samples, source.test, extractor, family, derive_seed(seed, source.name, "metrics"), seen)
 
 
 def curve_measure(

@@ -108,7 +108,7 @@ def execute(run: Run, *, progress: Report | None = None) -> Record:
             evaluation = evaluate(
                 record, family, source, extractor, metrics, run.evaluation.samples, evaluation_report(report)
             )
-            save_samples(directory / "samples.npz", evaluation)
+            save_samples(directory / "samples.npz", evaluation, family.condition.names)
             record.outcome, record.reason = Outcome.OK, ""
         except Diverged as event:
             record.outcome, record.reason = Outcome.DIVERGED, str(event)
@@ -158,7 +158,7 @@ def measure_again(
     metrics = make_metrics(run, more)
     report = progress or (lambda share, text: None)
     evaluation = evaluate(record, saved.family, saved.source, extractor, metrics, run.evaluation.samples, report)
-    save_samples(directory / "samples.npz", evaluation)
+    save_samples(directory / "samples.npz", evaluation, saved.family.condition.names)
     record.code_version = environment.code_version()
     write_record(directory, record)
     tell(make_tracker(run, directory, "evaluate"), record, directory, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
 MOST_STATES = 4096  # of an enumerable source, that are counted one by one
 
 
-def save_samples(path: Path, evaluation: Evaluation) -> None:
+def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) -> None:
     """The first samples, unpicked, as many real events, and how all samples fall on modes and on listed states.
 
     Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
-    points the centres of the modes.
+    points the centres of the modes. Samples of a conditional model bring their values, whose `names` are given.
     """
     source, extractor = evaluation.data, evaluation.extractor
     arrays: dict[str, Any] = {
@@ -32,6 +33,11 @@ def save_samples(path: Path, evaluation: Evaluation) -> None:
         "reference": evaluation.reference[:KEPT_SAMPLES].numpy(),
         "levels": np.array(source.event.levels or 0),
     }
+    given = evaluation.condition
+    if given is not None:
+        arrays["conditions"] = given.of_samples[:KEPT_SAMPLES].numpy()
+        arrays["reference_conditions"] = given.of_reference[:KEPT_SAMPLES].numpy()
+        arrays["condition_names"] = np.array(names)
     modes = None
     masses = getattr(source, "mode_masses", None)
     if isinstance(source, KnownModes):

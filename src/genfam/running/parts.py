@@ -38,28 +38,32 @@ def make_source(run: Run) -> Source:
     return seen_through(run.split, source)
 
 
-def make_condition(run: Run, source: Source, *, fit: bool = True) -> Condition:
-    """What events are conditioned on, fitted to the training split unless its state will be loaded."""
-    condition = build(run.condition, Condition, "condition", plugins=run.plugins, data=source, threads=run.threads)
-    if fit:
-        condition.fit(source)
-    return condition
+def make_condition(run: Run) -> Condition:
+    """What events are conditioned on, before it has looked at any."""
+    return build(run.condition, Condition, "condition", plugins=run.plugins, threads=run.threads)
 
 
-def make_family(run: Run, source: Source, *, weights_follow: bool = False) -> Family:
+def make_family(run: Run, source: Source, weights: Mapping[str, Tensor] | None = None) -> Family:
     """The untrained family, fitted to the source's scale.
 
     Args:
         run: its settings.
         source: as they name it.
-        weights_follow: a finished run's will be loaded, which hold all that looking at the training split finds: it may
-            not lie here.
+        weights: a finished run's, which will be loaded. They hold all that looking at the training split finds, and it
+            may not lie here.
 
     Raises:
         ConfigurationError: the family takes no condition, or keeps tensors that it has not declared.
     """
     target = find(run.family.get("_target_"), Family, "family._target_", run.plugins)
-    condition = make_condition(run, source, fit=not weights_follow or target.needs_data)
+    condition = make_condition(run)
+    if weights is None:
+        condition.fit(source)
+    else:
+        own = {key.removeprefix("condition."): value for key, value in weights.items() if key.startswith("condition.")}
+        condition.load_state_dict(own, strict=False)
+        if target.needs_data:
+            condition.attend(source)
     if condition.classes and "classes" not in inspect.signature(target).parameters:
         raise ConfigurationError(
             f"condition={run.condition['name']}: {target.__name__} has no argument `classes`, so it takes no condition"
@@ -71,7 +75,7 @@ def make_family(run: Run, source: Source, *, weights_follow: bool = False) -> Fa
     family.condition = condition
     family.learning_rate_factor = run.learning_rate_factor
     family.in_bfloat16 = in_bfloat16(run.precision, family, environment.multiplies_bfloat16(run.device))
-    if not weights_follow or family.needs_data:
+    if weights is None or family.needs_data:
         family.prepare(source)
     loose = [name for name, value in vars(family).items() if isinstance(value, Tensor)]
     if loose:

@@ -21,9 +21,10 @@ from torch import Generator, Tensor
 from genfam.families.base import Family
 from genfam.files import refuse_links, write_atomically
 from genfam.metrics.base import Evaluation, measure_all
+from genfam.metrics.conditional import WithinClassVariance
 from genfam.records import environment
 from genfam.records.store import Store, ended_well
-from genfam.running.evaluation import Report, evaluation_of
+from genfam.running.evaluation import Report, drawn_values, evaluation_of
 from genfam.running.experiment import SAMPLING_COSTS
 from genfam.running.parts import make_extractor, make_metrics
 from genfam.running.saved import load_run
@@ -93,6 +94,8 @@ def measure(
     store = folder.parent.parent if output_dir is None else Path(output_dir)
     extractor = make_extractor(run, source, store / ".cache")
     cheap = {key: metric for key, metric in make_metrics(run).items() if metric.on_curve}
+    cheap |= {"within_class": WithinClassVariance()}  # what sharpening costs, whether or not the record has it
+    values = drawn_values(family, run.evaluation.samples, run.seed, source)
     base: Evaluation | None = None
     done, whole = 0.0, sum(work[text] for text in to_do)
     for text in to_do:
@@ -104,14 +107,14 @@ def measure(
             report(begun + share * part, f"{label}: drawing samples")
 
         generator = derived_generator(run.seed, source.name, "evaluation")
-        samples, seconds = draw(family, run.evaluation.samples, generator, drawn)
+        samples, seconds = draw(family, run.evaluation.samples, generator, drawn, values)
         report(begun + share, f"{label}: measuring")
         if base is None:
-            base = evaluation_of(run.seed, family, source, extractor, samples)
-        measured = [m for m in measure_all(cheap, base.with_samples(samples)) if m.estimate is not None]
+            base = evaluation_of(run.seed, family, source, extractor, samples, values)
+        measured = [m for m in measure_all(cheap, base.with_samples(samples, values)) if m.estimate is not None]
         check_protocol(record, measured)
         common = {
-            "run_id": record.run_id, "family": record.contestant, "source": record.source, "seed": record.seed,
+            "run_id": record.run_id, "family": record.family, "source": record.task, "seed": record.seed,
             "knobs": text, "network_evaluations": family.evaluations_per_sample, "samples": len(samples),
             "seconds": seconds, "as_run": family.sampling == as_run, "code_version": environment.code_version(),
         }  # fmt: skip
@@ -131,8 +134,10 @@ def _text(knobs: Mapping[str, Any]) -> str:
     return json.dumps(dict(knobs), sort_keys=True)
 
 
-def draw(family: Family, n: int, generator: Generator, report: Callable[[float], None]) -> tuple[Tensor, float]:
-    """(n, *event), and the seconds that they took.
+def draw(
+    family: Family, n: int, generator: Generator, report: Callable[[float], None], values: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """(n, *event) given (n,) values of the condition, and the seconds that they took.
 
     `report` hears of every network call, as the share of them that is done.
     """
@@ -147,7 +152,7 @@ def draw(family: Family, n: int, generator: Generator, report: Callable[[float],
     hook = family.sampler.register_forward_pre_hook(count)
     try:
         start = time.perf_counter()
-        samples = family.sample(n, generator=generator).cpu()
+        samples = family.sample(n, generator=generator, condition=values).cpu()
         return samples, time.perf_counter() - start
     finally:
         hook.remove()
@@ -196,9 +201,9 @@ def of_suite(folder: str | Path, records: Iterable[Record]) -> pd.DataFrame:
     if not found:
         return pd.DataFrame(columns=list(COLUMNS))
     rows = pd.concat(found, ignore_index=True)
-    known = {(r.run_id, m.name): m.fingerprint for r in records for m in r.metrics if m.estimate is not None}
+    known = {r.run_id: {m.name: m.fingerprint for m in r.metrics if m.estimate is not None} for r in records}
     own = zip(rows["run_id"], rows["metric"], rows["fingerprint"], strict=True)
-    rows = rows[[known.get((run, metric)) == fingerprint for run, metric, fingerprint in own]]
+    rows = rows[[run in known and known[run].get(metric, text) == text for run, metric, text in own]]
     order = ["source", "family", "seed", *SETTING, "metric"]
     return rows.drop_duplicates([*SETTING, "metric"]).sort_values(order, ignore_index=True)
 

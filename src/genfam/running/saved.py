@@ -118,13 +118,14 @@ def load_run(directory: str | Path, data_dir: str | Path | None = None, *, plugi
     refuse_links(folder)
     run = stored(folder, data_dir, plugins=plugins)
     source = make_source(run)
-    family = make_family(run, source, weights_follow=True)
     try:
-        load_weights(family, load_file(folder / WEIGHTS))
+        weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(
             f"{folder / WEIGHTS}: expected whole weights, got a file that cannot be read: {error}"
         ) from error
+    family = make_family(run, source, weights)
+    load_weights(family, weights)
     family.eval()
     return SavedRun(run, source, family)
 
@@ -162,7 +163,7 @@ def save_model(directory: Path, run: Run, family: Family, source: Source) -> Non
     """
     kept = {key: value for key, value in family.state_dict().items() if key not in family.of_training_only}
     weights = {key: value.cpu().contiguous().clone() for key, value in kept.items()}
-    again = make_family(run, source, weights_follow=True)
+    again = make_family(run, source, weights)
     load_weights(again, weights)
     again.to(family.device).eval()
     was_training = family.training

@@ -39,6 +39,21 @@ class Source(ABC):
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """(n, *event): fresh real data, what the oracle draws."""
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the classes that events have, for people; none by default."""
+        return ()
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64 class of each training event. Raises ValueError where events have none."""
+        raise ValueError(f"source {self.name} has no labels")
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64 class of each event of the reference split. Raises ValueError where events have none."""
+        raise ValueError(f"source {self.name} has no labels")
+
 
 class KnownSource(Source):
     """A source whose p_data can be written down and drawn from at will.
@@ -64,3 +79,17 @@ class KnownSource(Source):
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """(B, *event) -> (B,) float64 nats, per counting measure or per volume as the event says."""
+
+    def label_of(self, x: Tensor) -> Tensor:
+        """(B, *event) -> (B,) int64: the mode an event comes from. Raises ValueError where it has no label."""
+        raise ValueError(f"source {self.name} has no labels")
+
+    @cached_property
+    def train_labels(self) -> Tensor:
+        """(train_size,) int64."""
+        return self.label_of(self.train)
+
+    @cached_property
+    def test_labels(self) -> Tensor:
+        """(test_size,) int64."""
+        return self.label_of(self.test)

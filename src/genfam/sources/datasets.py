@@ -32,6 +32,7 @@ class Dataset:
         loader: class in `torchvision.datasets`.
         place: file or folder below `data_dir` whose absence means that the set is not there.
         shape: (C, H, W).
+        labels: names of the classes.
         contents: SHA-256 of pixels and labels of the training and the test split; None where they are not known to us:
             CIFAR-10's files are checked by torchvision at every reading, KMNIST's by the archives beside them.
     """
@@ -39,22 +40,30 @@ class Dataset:
     loader: str
     place: str
     shape: tuple[int, int, int]
+    labels: tuple[str, ...]
     contents: tuple[str, str] | None = None
 
 
 DATASETS = {
     "mnist": Dataset(
-        "MNIST", "MNIST/raw/train-images-idx3-ubyte", (1, 28, 28),
+        "MNIST", "MNIST/raw/train-images-idx3-ubyte", (1, 28, 28), tuple("0123456789"),
         ("d18cfd466eb143ac1097fde604dba9eec4116885869d04cc648b510949f9e88c",
          "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891"),
     ),
     "fashion_mnist": Dataset(
         "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (1, 28, 28),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ("1f243a60b4b748a44c48b9a6f6907be2a08bee3e4e226f0e86fbde8e147b745a",
          "9a494dc49efeb996f4076c469b31cd058152067b1594ba6ab85dd739fce3775e"),
     ),
-    "kmnist": Dataset("KMNIST", "KMNIST/raw/train-images-idx3-ubyte", (1, 28, 28)),
-    "cifar10": Dataset("CIFAR10", "cifar-10-batches-py", (3, 32, 32)),
+    "kmnist": Dataset(
+        "KMNIST", "KMNIST/raw/train-images-idx3-ubyte", (1, 28, 28),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
+    "cifar10": Dataset(
+        "CIFAR10", "cifar-10-batches-py", (3, 32, 32),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    ),
 }  # fmt: skip
 Split = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64
 
@@ -182,6 +191,21 @@ class ImageSet(Source):
     def test(self) -> Tensor:
         """(M, C, H, W) uint8."""
         return self.splits[1][0]
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """As the set's authors call its classes."""
+        return DATASETS[self.dataset].labels
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64."""
+        return self.splits[0][1]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64."""
+        return self.splits[1][1]
 
     def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Train images and labels, test images and labels, for an extractor to learn classes from."""

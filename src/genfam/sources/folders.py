@@ -127,7 +127,7 @@ class ImageFolder(Source):
         return torch.from_numpy(resized.copy()).reshape(self.size, self.size, -1).permute(2, 0, 1)
 
     @cached_property
-    def classes(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """Names of the folders that hold all images, if there are two or more; else none.
 
         Raises:
@@ -150,19 +150,32 @@ class ImageFolder(Source):
         Raises:
             ValueError: no classes, or one without training images.
         """
-        if not self.classes:
+        if not self.label_names:
             raise ValueError(
                 f"source {self.name}: expected every image below {self.folder} in one of two or more folders, which "
                 "are its classes; without classes use extractor=inception (or identity, for images of few pixels)"
             )
-        labels, mask = torch.tensor([self.classes.index(path.parts[0]) for path, _ in self._files]), self._held_out
-        counts = labels[~mask].bincount(minlength=len(self.classes))
+        counts = self.train_labels.bincount(minlength=len(self.label_names))
         if not counts.all():
             raise ValueError(
                 f"source {self.name}: expected training images of every class, got none of "
-                f"{self.classes[int(counts.argmin())]}: add images, or move that folder away"
+                f"{self.label_names[int(counts.argmin())]}: add images, or move that folder away"
             )
-        return self.train, labels[~mask], self.test, labels[mask]
+        return self.train, self.train_labels, self.test, self.test_labels
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        return torch.tensor([self.label_names.index(path.parts[0]) for path, _ in self._files])
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64: the folder that an image is in."""
+        return self._labels[~self._held_out]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64."""
+        return self._labels[self._held_out]
 
     @property
     def train(self) -> Tensor:
@@ -207,6 +220,11 @@ class CelebA(ImageFolder):
         super().__init__("celeba/img_align_celeba", data_dir, size, limit=limit, name=name)
         self.root = None if data_dir is None else Path(data_dir).expanduser()
         self.download = download
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """None: faces have forty attributes, and no class."""
+        return ()
 
     @cached_property
     def _splits(self) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,21 @@ class Digits(Source):
         """(500, 1, 8, 8) uint8."""
         return self._split[2]
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The digits."""
+        return tuple("0123456789")
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(1297,) int64."""
+        return self._split[1]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(500,) int64."""
+        return self._split[3]
+
     def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Train images and labels, test images and labels, for an extractor to learn classes from."""
         return self._split

@@ -83,6 +83,15 @@ class Die(KnownSource):
         """(B, 1) -> (B,): the face itself; no event is off every mode."""
         return x[:, 0].long()
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Faces, from 0."""
+        return tuple(str(face) for face in range(len(self.mode_masses)))
+
+    def label_of(self, x: Tensor) -> Tensor:
+        """(B, 1) -> (B,): the face."""
+        return self.assign(x)
+
 
 TINY_PATTERNS = ((1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1), (0, 1, 1, 0), (1 / 3, 1 / 3, 1 / 3, 1 / 3), (2 / 3,) * 4)
 TINY_WEIGHTS = (0.25, 0.20, 0.15, 0.15, 0.15, 0.10)
@@ -203,6 +212,16 @@ class GaussianMixture(KnownSource):
         """(B, 2) -> (B,): the nearest mode; −1 beyond 3σ of it (PacGAN's high-quality rule)."""
         nearest, mode = torch.cdist(x.double(), self.centres).min(dim=-1)
         return torch.where(nearest <= 3 * self.sigma, mode, -1)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Modes by their centres."""
+        return tuple(f"({x:.2g}, {y:.2g})" for x, y in self.centres.tolist())
+
+    def label_of(self, x: Tensor) -> Tensor:
+        """(B, 2) -> (B,): the nearest mode, however far."""
+        parts = torch.split(x, 100_000)  # a million distances to each mode at once would hold gigabytes
+        return torch.cat([torch.cdist(part.double(), self.centres).argmin(dim=-1) for part in parts])
 
 
 class Ring(GaussianMixture):

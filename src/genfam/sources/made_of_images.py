@@ -145,6 +145,21 @@ class BinarisedImages(Source):
         """(M, 1, H, W) uint8, drawn once."""
         return self._binarise(self.images.test, derived_generator(0, self.name, "test"))
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the images."""
+        return self.images.label_names
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64."""
+        return self.images.train_labels
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64."""
+        return self.images.test_labels
+
     def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Binarised training images, drawn once, and the test split, with their labels."""
         (images, labels), (_, test_labels) = self.images.splits

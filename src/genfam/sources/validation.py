@@ -29,6 +29,7 @@ KNOWLEDGE = (
     "support",
     "table",
     "classifier_images",
+    "label_of",
 )
 
 
@@ -56,10 +57,23 @@ class ValidationSplit(Source):
             if hasattr(source, known):
                 setattr(self, known, getattr(source, known))
 
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """Names of an image folder's classes, else none. Looked up when asked for: it may take reading every file."""
-        return getattr(self.source, "classes", ())
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The source's."""
+        return self.source.label_names
+
+    @property
+    def train_labels(self) -> Tensor:
+        """(N,) int64."""
+        labels = self.source.train_labels
+        return labels if isinstance(self.source, KnownSource) else labels[self._rows[0]]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """(M,) int64."""
+        if isinstance(self.source, KnownSource):
+            return self.source.label_of(self.test)
+        return self.source.train_labels[self._rows[1]]
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:

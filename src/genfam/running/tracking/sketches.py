@@ -16,6 +16,7 @@ from genfam.types import Data, KnownModes
 Picture = NDArray[np.uint8]
 
 TILES = 8  # images in a row, and rows
+MOST_ROWS = 20  # values of a condition
 LEAST_TILE = 24  # pixels
 PLANE = 240  # pixels of a side
 MOST_BARS = 64
@@ -49,7 +50,10 @@ class Sketcher:
 
 
 def of_file(path: Path) -> dict[str, Picture]:
-    """What a run's samples.npz holds: `samples`, the `data` beside them, `modes`; empty where there is no file."""
+    """What a run's samples.npz holds: `samples`, the `data` beside them, `modes`, and `classes`, a row for each.
+
+    Empty where there is no file.
+    """
     if not path.exists():
         return {}
     with np.load(path, allow_pickle=False) as file:
@@ -59,6 +63,8 @@ def of_file(path: Path) -> dict[str, Picture]:
     found = {"samples": draw(samples, reference, levels)}
     if samples.ndim == 4:
         found["data"] = draw(reference, reference, levels)
+    if "conditions" in content and samples.ndim == 4:
+        found["classes"] = by_row(samples, content["conditions"], len(content["condition_names"]), levels)
     if "mode_counts" in content:
         found["modes"] = bars(content["mode_counts"] / max(1, int(content["mode_total"])), content["mode_masses"])
     return {name: picture for name, picture in found.items() if picture is not None}
@@ -71,9 +77,17 @@ def draw(samples: NDArray[Any], reference: NDArray[Any], levels: int | None) -> 
     return plane(samples, reference) if samples.ndim == 2 and samples.shape[1] == 2 and levels is None else None
 
 
-def mosaic(images: NDArray[Any], levels: int | None) -> Picture:
-    """The first 64 of (N, C, H, W), unpicked, 8 in a row; levels 0..levels−1, or numbers in [0, 1] where None."""
-    shown = images[: TILES * TILES].astype(np.float64) / (levels - 1 if levels else 1)
+def by_row(images: NDArray[Any], values: NDArray[Any], count: int, levels: int | None) -> Picture:
+    """(N, C, H, W), (N,) values -> a row of the first 8 images of each of the first values; white where few are."""
+    blank = np.full_like(images[:1], (levels or 2) - 1)
+    rows = [images[values == value][:TILES] for value in range(min(count, MOST_ROWS))]
+    filled = [np.concatenate([row, np.repeat(blank, TILES - len(row), axis=0)]) for row in rows]
+    return mosaic(np.concatenate(filled), levels, len(filled))
+
+
+def mosaic(images: NDArray[Any], levels: int | None, lines: int = TILES) -> Picture:
+    """The first of (N, C, H, W), unpicked, 8 in a row; levels 0..levels−1, or numbers in [0, 1] where None."""
+    shown = images[: TILES * lines].astype(np.float64) / (levels - 1 if levels else 1)
     if shown.shape[1] != 3:  # no colours: grey
         shown = np.repeat(shown.mean(axis=1, keepdims=True), 3, axis=1)
     pixels = (255 * np.nan_to_num(shown).clip(0, 1)).astype(np.uint8).transpose(0, 2, 3, 1)

@@ -331,7 +331,7 @@ def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
     done: list[Path] = []
     finished: list[Path] = []
 
-    def measure_again(folder: Path, new: Any, plugins: Any, progress: Any) -> Any:
+    def measure_again(folder: Path, new: Any, plugins: Any, data_dir: Any, progress: Any) -> Any:
         progress(0.5, "half way")
         if folder.name == "a":
             raise FileNotFoundError("a: its outcome is failed")

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 import genfam
+from genfam.comparing.scorecard import scorecard
 from genfam.families.base import Diverged, Family
+from genfam.records.frame import to_frame
 from genfam.records.serialisation import record_to_json
 from genfam.running import experiment, training
+from genfam.running.experiment import execute
+from genfam.running.parts import make_source
 from genfam.types import Outcome
 
 TIMES = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "peak_memory")
@@ -190,3 +194,36 @@ def test_a_budget_below_one_update_is_refused(configure):
 def test_only_trusted_targets_are_built(configure):
     with pytest.raises(ValueError, match=r"plugins=\[os\]"):
         experiment.execute(configure("family=vae", "source=ring", "family._target_=os.system"))
+
+
+def test_contents_tell_runs_on_folders_of_one_name_apart(configure, tmp_path):
+    from PIL import Image
+
+    def run(place, level):
+        folder = tmp_path / place / "images"
+        folder.mkdir(parents=True)
+        for number in range(150):
+            Image.new("L", (8, 8), (number + level) % 256).save(folder / f"{number:03}.png")
+        given = f"data_dir={tmp_path / place}"
+        return configure("source=image_folder", "family=oracle", given, "source.size=8", "extractor=identity")
+
+    a, b = run("a", 0), run("b", 1)
+    assert a.id != b.id and a.source["name"] == b.source["name"]
+    seen = [make_source(it) for it in (a, b)]
+    assert seen[0].fingerprint != seen[1].fingerprint
+    with_name = {it.fingerprint.partition("contents")[0] for it in seen}
+    assert len(with_name) == 1  # all else is the same
+
+
+def test_what_changes_a_reference_changes_its_fingerprint(configure):
+    plain, wide = (make_source(configure("source=ring", *more)) for more in ((), ("source.radius=100",)))
+    assert plain.name == wide.name and plain.fingerprint != wide.fingerprint and "100" in wide.fingerprint
+
+
+def test_rows_of_references_that_differ_share_no_table(configure, tmp_path):
+    records = [
+        execute(configure("source=ring", "metric=[frechet]", "evaluation.samples=100", *more))
+        for more in (("family=oracle",), ("family=gaussian", "source.radius=100"))
+    ]
+    with pytest.raises(ValueError, match=r"expected one fingerprint in one table, got data=.*radius=100"):
+        scorecard(to_frame(records))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genfam import glossary
 from genfam.commands import scripts
 from genfam.comparing.scorecard import scorecard
 from genfam.files import write_atomically
@@ -18,7 +19,7 @@ from genfam.records.publication import publishable
 from genfam.records.serialisation import record_to_json
 from genfam.records.store import Store, load_published, read_record
 from genfam.report import definitions
-from genfam.report.answer import answer, sentence
+from genfam.report.answer import _fewest, answer, sentence
 from genfam.report.cost_charts import cost_chart
 from genfam.report.costs import costs
 from genfam.report.findings import findings
@@ -34,7 +35,7 @@ from genfam.running.sampling_costs import of_suite
 from genfam.sources.base import Source
 from genfam.types import CurvePoint, Estimate, Kind, Measurement
 from page_of import page_arguments
-from stores import HOSTILE, make, rich, trace
+from stores import HOSTILE, ROLES, make, rich, trace
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -64,7 +65,7 @@ def test_every_number_is_the_scorecards(page, arguments):
         there = shown[row["source"], row["family"], row["metric"]]
         assert there.text == cell(row).text
         assert float(there.value) == row["mean"] and there.fingerprint == row["fingerprint"]
-        assert there.best == (row["rank"] == 1)
+        assert there.leads == row["leads"]
     grid = [row for row in page.scores if row.source == "grid" and row.metric == "fd_net"]
     bars = {row.family: row.bar for row in grid}
     assert bars["alpha"].low < bars["alpha"].mean < bars["alpha"].high < bars["beta"].low
@@ -72,33 +73,59 @@ def test_every_number_is_the_scorecards(page, arguments):
     assert bars["alpha"].floor == pytest.approx(bars["gauss"].mean)
 
 
+def claims(page, source):
+    return {c.aspect: c for c in next(s for s in page.sources if s.name == source).answer.claims}
+
+
 def test_the_answer_names_leaders_and_ties(page):
-    verdicts = {v.aspect: v for v in next(s for s in page.sources if s.name == "grid").answer.verdicts}
-    assert verdicts["distance"].best == ["alpha"]
-    assert sentence(verdicts["distance"]).startswith("alpha leads (alpha 2.01 ± ")
-    assert "fresh real data 1.01" in sentence(verdicts["distance"])
-    assert verdicts["coverage"].best == ["alpha", "beta"]
-    assert sentence(verdicts["coverage"]).startswith("alpha and beta are equal")
-    assert "beta shows mode_collapse in 1 of 3 runs" in verdicts["stability"].detail
-    digits = {v.aspect: v for v in next(s for s in page.sources if s.name == "digits").answer.verdicts}
+    grid = claims(page, "grid")
+    assert grid["choice"].best == ["alpha"] and grid["choice"].detail.startswith("clearly best: alpha; behind: beta")
+    assert grid["distance"].best == ["alpha"]
+    assert sentence(grid["distance"]).startswith("alpha leads (alpha 2.01 ± ")
+    assert "fresh real data 1.01" in sentence(grid["distance"])
+    assert grid["coverage"].best == [] and grid["coverage"].detail.startswith("no difference (")
+    assert "beta shows mode_collapse in 1 of 3 runs" in grid["stability"].detail
+    digits = claims(page, "digits")
     assert "beta 1 of 3 runs" in digits["stability"].detail
-    assert digits["stability"].tied  # one of three lost and none of three: intervals overlap
+    assert not digits["stability"].best  # Fisher's test of one lost in three against none separates nothing
     assert "without a number" not in digits["distance"].detail
 
 
-def test_one_run_gets_no_ranking_and_noise_is_called_a_tie():
+def test_nine_lost_runs_of_ten_are_more_than_none():
+    assert _fewest({"a": (0, 10), "b": (9, 10), "c": (1, 10)}) == ["a", "c"]
+    assert _fewest({"a": (0, 3), "b": (1, 3)}) == []
+
+
+def said_of(records, contestants):
+    found = findings(records)
+    arguments = found.card, found.stability, found.metric_trial, contestants, found.verdicts
+    return {claim.aspect: claim for claim in answer("die", *arguments, {}).claims}
+
+
+def test_one_run_gets_no_ranking_and_noise_separates_nothing():
     noise = {"alpha": [1.0, 2.0, 3.0], "beta": [2.1, 1.1, 3.1]}
     records = [make(name, "die", seed, value) for name, own in noise.items() for seed, value in enumerate(own)]
-    found = findings(records)
-    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
-    assert sentence(said.verdicts[0]).startswith("alpha and beta cannot be told apart (")
-    found = findings(records[:3])
-    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha"])
-    assert sentence(said.verdicts[0]).startswith("nobody to compare with, so no ranking (alpha 2")
-    assert not any(verdict.best for verdict in said.verdicts)
-    found = findings(records[:1])
-    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha"])
-    assert sentence(said.verdicts[0]) == "one run each, so no ranking (alpha 1)."
+    said = said_of(records, ["alpha", "beta"])
+    assert sentence(said["distance"]).startswith("Nobody leads: these seeds separate nothing (alpha 2")
+    assert sentence(said["choice"]) == "Not separated: alpha, beta."
+    said = said_of(records[:3], ["alpha"])
+    assert sentence(said["distance"]).startswith("Nobody to compare with, so no ranking (alpha 2")
+    assert not any(claim.best for claim in said.values())
+    said = said_of(records[:1], ["alpha"])
+    assert sentence(said["distance"]) == "One run each, so no ranking (alpha 1)."
+
+
+@pytest.mark.parametrize("scatter", [0.01, 15.0])
+def test_what_loses_to_the_gaussian_never_leads(scatter):
+    """A collapsed model, whether its seeds agree or differ so much that no test separates it."""
+    values = {"alpha": [2.0, 2.1, 2.2], "beta": [20.0 - scatter / 2, 20.0, 20.0 + scatter]}
+    values |= {"gauss": [9.0, 9.1, 9.2], "truth": [1.0, 1.01, 1.02]}
+    records = [
+        make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
+    ]
+    said = said_of(records, ["alpha", "beta"])
+    assert "worse than a Gaussian: do not choose: beta" in said["choice"].detail
+    assert "beta" not in said["distance"].best
 
 
 def test_a_distance_that_misleads_is_warned_of():
@@ -107,7 +134,8 @@ def test_a_distance_that_misleads_is_warned_of():
         truth = Measurement("total_variation", "1", False, Estimate(0.1 * place, 0.01, 500), {}, Kind.DIVERGENCE)
         records.append(make("alpha" if place % 2 else "beta", "die", place, 5.0 - 0.1 * place, extra=(truth,)))
     found = findings(records)
-    said = answer("die", found.card, found.stability, found.metric_trial, ["alpha", "beta"])
+    contestants = ["alpha", "beta"]
+    said = answer("die", found.card, found.stability, found.metric_trial, contestants, found.verdicts, {})
     assert said.warning.startswith("Beware: here fd_net does not order runs as the true divergence does")
 
 
@@ -201,8 +229,8 @@ def test_published_records_bring_their_pictures(tmp_path, capsys):
 def test_every_published_metric_is_defined():
     names = {row for card in RESULTS.glob("*/scorecard.csv") for row in pd.read_csv(card)["metric"]}
     assert len(names) > 20
-    assert not [name for name in names if definitions.metric(name) == definitions.UNKNOWN]
-    assert definitions.metric("somebody's own") == definitions.UNKNOWN
+    assert not [name for name in names if glossary.metric(name) == glossary.UNKNOWN]
+    assert glossary.metric("somebody's own") == glossary.UNKNOWN
     assert definitions.target({"_target_": "genfam.sources.known.Die"}, Source).startswith("One of k faces")
     for target in (
         "os.system",
@@ -325,15 +353,13 @@ def test_diagnoses_come_by_name(page):
     assert diagnosis(replace(record, trace=trace(8, 0, 0))) == []
 
 
-def test_families_whose_intervals_overlap_lead_together():
+def test_all_sources_together_are_shown_from_zero_to_one():
     columns = ["family", "value", "ci_low", "ci_high"]
     rows = skill_rows(
         pd.DataFrame([["a", 0.5, 0.4, 0.6], ["b", 0.9, 0.8, 0.95], ["c", 0.85, 0.7, 0.9]], columns=columns)
     )
-    assert [(row.family, row.leads) for row in rows] == [("b", True), ("c", True), ("a", False)]
+    assert [row.family for row in rows] == ["b", "c", "a"]
     assert rows[0].bar.floor == 2.0 and rows[0].bar.oracle == 98.0
-    alone = skill_rows(pd.DataFrame([["a", 0.5, float("nan"), float("nan")]], columns=columns))
-    assert not alone[0].leads
 
 
 def test_tables_for_papers(capsys, tmp_path):
@@ -345,7 +371,7 @@ def test_tables_for_papers(capsys, tmp_path):
     assert latex.count("\\begin{tabular}") == 3 and latex.count("\\toprule") == 3
     assert all(line.endswith(r" \\") for line in body) and len(body) == 4
     assert r"fd\_digits\_cnn $\downarrow$ & coverage $\uparrow$" in latex
-    assert not any("±" in line for line in body) and r"\textbf{" in latex
+    assert not any("±" in line for line in body)
     markdown = tables(summary, "markdown")
     for block in markdown.split("\n\n")[:3]:
         assert len({line.count("|") for line in block.splitlines()}) == 1

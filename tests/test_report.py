@@ -18,6 +18,7 @@ from genfam.files import write_atomically
 from genfam.records.frame import to_frame
 from genfam.records.store import Store, load_published
 from genfam.report import finish, publish
+from genfam.report.findings import findings
 from genfam.report.markdown import Figure, escape
 from genfam.report.pictures import Drawn, load_drawn
 from genfam.report.style import PALETTE, label, looks, slug
@@ -87,21 +88,22 @@ def test_finish_writes_and_says_all(reported):
 
 def test_families_are_ordered_by_rank_then_the_yardsticks(suite):
     records = Store(suite).load()
-    frame = to_frame(records)
-    (digits,) = [t for t in summarise(scorecard(frame), frame).tables if t.source == "digits"]
+    (digits,) = [t for t in findings(records).summary({}).tables if t.source == "digits"]
     assert [row.family for row in digits.rows] == ["alpha", "beta", "gauss", "truth"]
     assert digits.columns == ["fd_net ↓", "coverage ↑", "evaluations_per_sample ↓", "train_seconds ↓", "diverged"]
-    assert [row.cells[0].best for row in digits.rows] == [True, False, False, False]
+    assert [row.cells[0].leads for row in digits.rows] == [True, False, False, False]
     assert [row.cells[-1].text for row in digits.rows] == ["0/3", "1/3", "0/3", "0/3"]
-    assert [row.cells[1].best for row in digits.rows] == [True, True, False, False]  # a tie
+    assert not any(row.cells[1].leads for row in digits.rows)  # a tie: nobody leads
+    assert digits.choice == ["clearly best: alpha", "behind: beta"]
 
 
 def test_markdown_tables_are_whole(reported):
     suite, _ = reported
     page = (suite / "scorecard.md").read_text()
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
-    stability = [lines for lines in tables if lines[0].startswith("| family | diverged (share of runs) |")]
+    stability = [lines for lines in tables if "seed_spread (" in lines[0]]
     assert len(stability) == 4
+    assert sum("lost (" in lines[0] for lines in stability) == 1  # elsewhere all families lost the same share: none
     for lines in stability:
         assert [line.split(" | ")[0] for line in lines[2:]] == ["| alpha", "| beta"]  # contestants only: no curves
         assert len({line.count("|") for line in lines}) == 1
@@ -176,8 +178,7 @@ def test_hostile_names_break_nothing(tmp_path):
     assert "\x1b" not in page
     assert not re.search(r"(?<!\\)`", page)
     lines = [line for line in page.splitlines() if line.startswith("|")]
-    for header, _, row in (lines[:3], lines[3:]):  # the scorecard's table and the stability's
-        assert len(re.findall(r"(?<!\\)\|", header)) == len(re.findall(r"(?<!\\)\|", row))
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if not line.startswith("|---")}) == 1
     assert "http:" not in page
     assert not re.search(r"(?<!\\)\[l", page)
     assert sum(line.startswith("## ") for line in page.splitlines()) == 2  # the source and the provenance
@@ -195,12 +196,14 @@ def test_file_names_are_safe_and_distinct():
     assert not label("_hidden").startswith("_")
 
 
-def test_colours_follow_position_and_not_names():
-    found = looks(ROLES)
-    assert list(found) == ["alpha", "beta", "gauss", "truth"]
-    assert [look.colour for look in found.values()][:2] == list(PALETTE[:2])
-    renamed = looks({"x" + family: role for family, role in ROLES.items()})
-    assert list(renamed.values()) == list(found.values())
+def test_a_family_has_one_colour_whoever_stands_beside_it():
+    assert list(looks(ROLES)) == ["alpha", "beta", "gauss", "truth"]
+    four = ["autoregressive", "flow_matching", "gan", "vae"]
+    all_four = looks(dict.fromkeys([*reversed(four), "mine"], "contestant"))
+    assert [all_four[family].colour for family in four] == list(PALETTE[:4])
+    for family in ("vae", "gan"):
+        assert looks({family: "contestant", "mine": "contestant"})[family] == all_four[family]
+    assert looks({"mine": "contestant", "vae": "contestant"})["mine"].marker
     many = looks({f"f{i:02}": "contestant" for i in range(20)})
     assert len(set(many.values())) == 20  # told apart by marker where colours repeat
 

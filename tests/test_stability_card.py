@@ -32,7 +32,7 @@ def entries(records, family="a") -> dict[str, float]:
 def test_steady_runs_have_nothing_to_show():
     found = entries(yardsticks() + [make("a", seed, 3.0) for seed in range(5)])
     assert found == {
-        "diverged": 0.0, "seed_spread": 0.0, "oscillation": 0.0, "regret": 0.0, "reached": 1.0,
+        "lost": 0.0, "seed_spread": 0.0, "oscillation": 0.0, "regret": 0.0, "reached": 1.0,
         "budget_to_reach": 0.75, "stays": 1.0,
     }  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_steady_runs_have_nothing_to_show():
 def test_each_entry_notices_what_it_is_for():
     base = yardsticks()
     worse = [make("a", 0, 11.0), make("a", 1, 3.0), make("a", 2, 0.0, outcome=Outcome.DIVERGED), make("a", 3, 2.0)]
-    assert entries(base + worse)["diverged"] == 0.5  # one worse than the Gaussian, one not finite
+    assert entries(base + worse)["lost"] == 0.5  # one worse than the Gaussian, one not finite
     assert entries(base + [make("a", i, v) for i, v in enumerate((2.0, 3.0, 6.0))])["seed_spread"] == pytest.approx(
         2 / 3
     )
@@ -69,7 +69,7 @@ def test_sensitivity_is_the_share_of_learning_rates_within_a_fifth_of_the_best()
 
 def test_other_learning_rates_have_no_say_in_the_scorecard_and_the_other_entries():
     records = [*yardsticks(), make("a", 0, 2.0), make("a", 0, 50.0, factor=4.0)]
-    assert entries(records)["diverged"] == 0.0
+    assert entries(records)["lost"] == 0.0
     card = scorecard(to_frame(as_tuned(records)))
     assert float(card[(card["family"] == "a") & (card["metric"] == "fd_net")]["mean"].iloc[0]) == 2.0
     assert final_skills(records) == {"a": {"s": [0.8]}}
@@ -174,19 +174,19 @@ def test_a_scale_of_noise_or_upside_down_is_no_scale():
         make("gaussian", seed, 1.0, (1.0,), "floor") for seed in range(3)
     ] + [make("oracle", seed, 1.2, (1.2,), "oracle") for seed in range(3)]  # fmt: skip
     assert set(entries(swapped + [make("a", seed, 50.0, (60.0, 50.0)) for seed in range(3)])) == {
-        "diverged", "seed_spread",
+        "lost", "seed_spread",
     }  # fmt: skip
     # better by 0.1 with a standard deviation of 1 over three seeds: noise
     unclear = [make("gaussian", seed, 10.0, (10.0 + seed - 1,), "floor") for seed in range(3)]
     unclear += [make("oracle", seed, 0.0, (9.9 + seed - 1,), "oracle") for seed in range(3)]
     found = entries([*unclear, make("a", 0, 3.0)])
-    assert "regret" not in found and found["diverged"] == 0.0  # the ends are clear, the curves are not
+    assert "regret" not in found and found["lost"] == 0.0  # the ends are clear, the curves are not
 
 
 def test_diverged_runs_stay_in_the_denominators():
     lost = [make("a", seed, 0.0, (8.0, 4.0), outcome=Outcome.DIVERGED) for seed in range(1, 4)]
     found = entries([*yardsticks(), make("a", 0, 3.0), *lost, make("a", 4, 0.0, (), outcome=Outcome.DIVERGED)])
-    assert found["diverged"] == 0.8 and found["reached"] == 0.8  # three were half way when they diverged, one never
+    assert found["lost"] == 0.8 and found["reached"] == 0.8  # three were half way when they diverged, one never
     assert found["stays"] == 0.25 and found["regret"] == 0.0
 
 

@@ -14,7 +14,7 @@ import torch
 from genfam.records.run import Run
 from genfam.records.serialisation import record_to_json
 from genfam.records.store import read_record
-from genfam.running import experiment, training
+from genfam.running import checkpoints, experiment, training
 from genfam.running.parts import make_source
 from genfam.running.tracking import sketches, weights_and_biases
 from genfam.running.tracking.base import PictureFolder, flat
@@ -171,7 +171,7 @@ def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_wit
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         assert read_record(run.directory).outcome is Outcome.RUNNING
         if logger == "csv":  # it had told more than the checkpoint knows
-            state = torch.load(run.directory / "checkpoint.pt", weights_only=True)
+            state = checkpoints.read(run.directory)
             assert logged_rows(run)[-1][0] > state["family"]["updates"]
     monkeypatch.undo()
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")

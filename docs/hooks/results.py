@@ -1,4 +1,4 @@
-"""What pages say of results: written when the site is built, from results/*/*.csv, never typed in.
+"""What pages say of results: written when the site is built, from results/*/records.jsonl, never typed in.
 
 A page holds `<!-- results: NAME -->`; NAME is one of `BLOCKS`. Of the suites that have a source, the one with the
 largest training budget there speaks for it. Rankings and sentences are those of the report (`genfam.report.answer`).
@@ -19,9 +19,12 @@ import pandas as pd
 import yaml
 from mkdocs.exceptions import PluginError
 
+from genfam.records.store import load_published
 from genfam.report.answer import Answer, answer, sentence
+from genfam.report.findings import Findings, findings
 from genfam.report.markdown import escape
 from genfam.report.tables import KIND_MARKS, cell, headline, together
+from genfam.types import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARED = {"family", "source", "condition", "seed"}  # what a suite varies that compares families, and nothing else
@@ -32,20 +35,23 @@ _MARKER = re.compile(r"^<!-- results: ([a-z_]+) -->$", re.M)
 
 @dataclass(frozen=True)
 class Suite:
-    """A published suite's tables, as `genfam.report` wrote them."""
+    """A published suite and what its records say.
+
+    Attributes:
+        contestants: families that compete.
+        likelihoods: (source, family) -> kind of its likelihood.
+    """
 
     name: str
     provenance: dict[str, Any]
-    card: pd.DataFrame
-    stability: pd.DataFrame
-    trial: pd.DataFrame
-    pairs: pd.DataFrame
-    aggregate: pd.DataFrame
+    found: Findings
+    contestants: list[str]
+    likelihoods: dict[tuple[str, str], str]
 
     @property
-    def contestants(self) -> list[str]:
-        """Families that compete: only their lost runs are counted."""
-        return sorted(self.stability.loc[self.stability["entry"] == "diverged", "family"].unique())
+    def card(self) -> pd.DataFrame:
+        """The scorecard, with who leads."""
+        return self.found.card
 
     def flops(self, source: str) -> float:
         """Training FLOPs of a contestant's run on a source, the mean over families."""
@@ -64,16 +70,19 @@ def compares_families(suite: str) -> bool:
 @cache
 def suites(results: Path = ROOT / "results") -> tuple[Suite, ...]:
     """All published suites that compare families; the one that was published first comes first."""
-    names = ("scorecard", "stability", "metric_trial", "comparisons", "aggregate")
     there = [path.parent for path in results.glob("*/provenance.json") if compares_families(path.parent.name)]
-    found = [
-        Suite(
-            folder.name,
-            json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
-            *(pd.read_csv(folder / f"{name}.csv", dtype={"better": str}, keep_default_na=True) for name in names),
+    found = []
+    for folder in there:
+        records = load_published(folder)
+        found.append(
+            Suite(
+                folder.name,
+                json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
+                findings(records),
+                sorted({record.family for record in records if record.role == "contestant"}),
+                {(record.task, record.family): record.likelihood.value for record in records},
+            )
         )
-        for folder in there
-    ]
     return tuple(sorted(found, key=lambda suite: suite.provenance["date"]))
 
 
@@ -107,7 +116,14 @@ def _yaml(source: str) -> str:
 def answers(results: Path = ROOT / "results") -> Iterator[tuple[str, Suite, Answer]]:
     """(source, the suite that speaks for it, the answer)."""
     for source, suite in speakers(results).items():
-        yield source, suite, answer(source, suite.card, suite.stability, suite.trial, suite.contestants)
+        here = [family for family in suite.contestants if (source, family) in suite.likelihoods]
+        kinds = {family: suite.likelihoods[source, family] for family in here}
+        found = suite.found
+        yield (
+            source,
+            suite,
+            answer(source, found.card, found.stability, found.metric_trial, here, found.verdicts, kinds),
+        )
 
 
 def by_source() -> str:
@@ -116,7 +132,7 @@ def by_source() -> str:
     for source, suite, found in answers():
         own = suite.card[suite.card["source"] == source]
         runs = own.loc[own["family"].isin(suite.contestants), "n_runs"]
-        lines = [f"- **{v.aspect.capitalize()}**{_metric(v.metric)}: {escape(sentence(v))}" for v in found.verdicts]
+        lines = [f"- **{v.aspect.capitalize()}**{_metric(v.metric)}: {escape(sentence(v))}" for v in found.claims]
         warning = [f'!!! warning ""\n\n    {escape(found.warning)}'] if found.warning else []
         answered = ["\n".join(lines), *warning, table(source, suite), *_pictures(source, suite)]
         spent_here = f"Up to {runs.max()} seeds of {power(suite.flops(source))} FLOPs, `results/{suite.name}`."
@@ -144,11 +160,10 @@ def table(source: str, suite: Suite) -> str:
 
     def shown(family: str, metric: str) -> str:
         row = rows.get((family, metric))
-        protocol = set() if row is None else set(str(row["fingerprint"]).split("|"))
-        mark = next((mark for likelihood, mark in KIND_MARKS.items() if f"likelihood={likelihood}" in protocol), "")
-        made = cell(row, mark)
+        bound = row is not None and row["kind"] == Kind.LIKELIHOOD.value
+        made = cell(row, KIND_MARKS.get(suite.likelihoods.get((source, family), ""), "") if bound else "")
         text = escape(made.text.removesuffix(" ± 0"))
-        return f"**{text}**" if made.best else text
+        return f"**{text}**" if made.leads else text
 
     def order(family: str) -> tuple[bool, float, str]:
         mean = rows.get((family, str(leading)), {"mean": math.inf})["mean"]
@@ -172,14 +187,14 @@ def leads(key: str) -> Counts:
     """
     counts: Counts = {}
     for source, suite, found in answers():
-        for verdict in found.verdicts if kind(source) == key else ():
-            if not verdict.best or (verdict.aspect == "distance" and found.warning):
+        for claim in found.claims if kind(source) == key else ():
+            if claim.aspect == "distance" and found.warning:
                 continue
-            for family in _measured(suite, source, verdict.metric):
-                entry = counts.setdefault((family, verdict.aspect), [0, 0, 0])
+            for family in _measured(suite, source, claim.metric):
+                entry = counts.setdefault((family, claim.aspect), [0, 0, 0])
                 entry[2] += 1
-                if family in verdict.best:
-                    entry[len(verdict.best) > 1] += 1
+                if family in claim.best:
+                    entry[len(claim.best) > 1] += 1
     return counts
 
 
@@ -226,7 +241,8 @@ def separated() -> str:
     """How many pairs of contestants the headline tells apart with the seeds that there are."""
     apart = pairs = 0
     for source, suite in speakers().items():
-        own = suite.pairs[(suite.pairs["source"] == source) & (suite.pairs["metric"] == headline(suite.card, source))]
+        pairs_of = suite.found.comparisons
+        own = pairs_of[(pairs_of["source"] == source) & (pairs_of["metric"] == headline(suite.card, source))]
         pairs, apart = pairs + len(own), apart + int((own["better"].fillna("") != "").sum())
     return (
         f"Of {pairs} pairs of families on {len(speakers())} sources, the Fréchet distance tells {apart} apart with the "
@@ -238,7 +254,8 @@ def losses() -> str:
     """How many runs of which family were lost."""
     lost: dict[str, list[float]] = {}
     for source, suite in speakers().items():
-        own = suite.stability[(suite.stability["source"] == source) & (suite.stability["entry"] == "diverged")]
+        stability = suite.found.stability
+        own = stability[(stability["source"] == source) & (stability["entry"] == "lost")]
         for row in own.to_dict("records"):
             entry = lost.setdefault(str(row["family"]), [0.0, 0.0])
             entry[0], entry[1] = entry[0] + row["value"] * row["n"], entry[1] + row["n"]
@@ -261,9 +278,9 @@ def calls() -> str:
 def overall() -> str:
     """Every suite's skill over all its sources, with its picture; without yardsticks a suite has no skill."""
     parts = []
-    for suite in (each for each in reversed(suites()) if len(each.aggregate)):
+    for suite in (each for each in reversed(suites()) if len(each.found.aggregate)):
         origin = suite.provenance
-        lines = "\n".join(f"- {escape(line)}" for line in together(suite.aggregate))
+        lines = "\n".join(f"- {escape(line)}" for line in together(suite.found.aggregate))
         picture = f"results/{suite.name}/figures/headline.png"
         title = f"{suite.name}: Fréchet distance relative to the oracle's"
         parts += [

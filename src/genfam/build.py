@@ -13,12 +13,13 @@ import functools
 import importlib
 import inspect
 import math
+import operator
 import os
 import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,6 +27,12 @@ from typing import Any, Literal, TypeVar
 NOTES = ("name", "role")  # for tables: handed over only where they are accepted
 SIZES = ("event", "parameters", "classes")  # of a family, which its configuration does not say
 T = TypeVar("T")
+LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {  # of annotated_types: attribute -> test, words
+    "ge": (operator.ge, "of at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "of at most"),
+    "lt": (operator.lt, "below"),
+}
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -91,7 +98,7 @@ def annotations_of(target: type) -> dict[str, Any]:
     hints: dict[str, Any] = {}
     for each in reversed(target.__mro__[:-1]):
         if "__init__" in vars(each):
-            hints |= typing.get_type_hints(vars(each)["__init__"])
+            hints |= typing.get_type_hints(vars(each)["__init__"], include_extras=True)
     return hints
 
 
@@ -213,7 +220,10 @@ def checked(value: Any, expected: Any, where: str, plugins: Sequence[str] = ()) 
     if origin in (typing.Union, types.UnionType):
         return _one_of(value, arguments, where, plugins)
     if origin is typing.Annotated:
-        return checked(value, arguments[0], where, plugins)
+        found = checked(value, arguments[0], where, plugins)
+        if not all(_holds(found, limit) for limit in arguments[1:]):
+            raise ConfigurationError(f"{where}: expected {_name(expected)}, got {_short(value)}")
+        return found
     if isinstance(value, Mapping) and "_target_" in value:
         if inspect.isclass(expected) and expected.__module__ not in ("builtins", "typing"):
             return parse(value, expected, where, plugins)
@@ -271,6 +281,15 @@ def _one_of(value: Any, arguments: Sequence[Any], where: str, plugins: Sequence[
         raise ConfigurationError(f"{where}: expected {expected}, got {_short(value)}") from error
 
 
+def _holds(value: Any, limit: Any) -> bool:
+    """Whether a number is within one of `annotated_types`' limits."""
+    return all(
+        test(value, getattr(limit, name))
+        for name, (test, _) in LIMITS.items()
+        if getattr(limit, name, None) is not None
+    )
+
+
 def _refuse_parts(value: Any, where: str) -> None:
     """No `_target_` hides in a value that is handed over as it is."""
     if isinstance(value, Mapping):
@@ -289,6 +308,14 @@ def _name(expected: Any) -> str:
     if expected in words:
         return words[expected]
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Annotated:
+        limits = [
+            f"{said} {getattr(limit, name):g}"
+            for limit in arguments[1:]
+            for name, (_, said) in LIMITS.items()
+            if getattr(limit, name, None) is not None
+        ]
+        return f"{_name(arguments[0])} {' and '.join(limits)}"
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (list, tuple, collections.abc.Sequence):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+SETTLED = 2_000_000_000  # nanoseconds
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def checked_name(name: object, what: str, most: int = 60) -> str:
@@ -98,3 +105,56 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what cannot be used, so that nobody loses it; returns its new name."""
+    for number in range(1, 1000):
+        kept = path.with_name(f"{path.stem}.broken{number}{path.suffix}")
+        if not os.path.lexists(kept):
+            os.replace(path, kept)
+            return kept
+    raise OSError(f"{path}: expected a free name to set it aside, found a thousand broken files")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's contents, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Where this user's caches go; None where there is no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genfam"
+    except RuntimeError:
+        return None
+
+
+def contents_of(folder: Path, paths: Sequence[Path]) -> str:
+    """SHA-256 of the names and bytes of files; remembered for as long as no file was touched.
+
+    Args:
+        folder: that the paths are below.
+        paths: in any order.
+    """
+    stats = {path: (folder / path).stat() for path in sorted(paths)}
+    touched = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape"))
+    for path, stat in stats.items():
+        touched.update(os.fsencode(path.as_posix()) + b"\0")
+        touched.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}\n".encode())
+    cache = cache_folder()
+    kept = None if cache is None else cache / "contents" / touched.hexdigest()
+    try:
+        if kept is not None and _DIGEST.fullmatch(known := kept.read_text()):
+            return known
+    except (OSError, UnicodeDecodeError):
+        pass
+    whole = hashlib.sha256()
+    for path in stats:
+        whole.update(os.fsencode(path.as_posix()) + b"\0" + sha256(folder / path).encode() + b"\n")
+    # a file that changes again within the clock's tick would look untouched
+    if kept is not None and all(time.time_ns() - stat.st_ctime_ns > SETTLED for stat in stats.values()):
+        with suppress(OSError):
+            write_atomically(kept, whole.hexdigest())
+    return whole.hexdigest()

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 Progress = Callable[[float, str], None]
 """Called with the done share, in [0, 1], and what is being done."""
 
+stopped_by = 0
+"""Number of the signal by which this process was last asked to stop; 0 = none. It is the exit code less 128."""
+
 SILENCE_SECONDS = 60.0
 """After which a log without a terminal gets a line, so that one sees that the work goes on."""
 
@@ -58,3 +61,11 @@ def headline(reason: str) -> str:
         return lines[0]
     frames = [index for index, line in enumerate(lines) if line.startswith("  File ")]
     return next((line for line in lines[max(frames, default=0) + 1 :] if line and line[0] != " "), lines[-1])
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `1 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

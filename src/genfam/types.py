@@ -251,6 +251,7 @@ class Record:
         digest: of the source files and package versions that can change the run's numbers.
         code_version: package version and commit, for people.
         marks: what a reader must know beside the numbers, e.g. that nothing was trained.
+        files: name -> SHA-256 of the weights and samples that the numbers are about.
     """
 
     run_id: str
@@ -273,6 +274,7 @@ class Record:
     likelihood: Likelihood = Likelihood.NONE
     measure: str = ""
     marks: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     events_seen: int = 0
     updates: int = 0
     train_flops: float = 0.0

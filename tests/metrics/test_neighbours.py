@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from genfam.metrics.neighbours import NearestNeighbours, neighbours
+from genfam.metrics.neighbours import NearestNeighbours, distances, neighbours
 from genfam.types import Kind, Status
 
 
@@ -85,3 +85,34 @@ def test_too_few_events(normal, evaluate):
     assert all(m.status is Status.NOT_APPLICABLE and "at least 6" in m.reason for m in found)
     with pytest.raises(ValueError, match="k = 5"):
         neighbours(normal(50, 2), normal(5, 2), 5)
+
+
+def test_distances_are_those_of_direct_differences_at_any_offset_and_scale():
+    """10,000 random cases against float64 differences, to 1e-9 of the distance."""
+    generator = torch.Generator().manual_seed(0)
+    for case in range(100):
+        d = 1 + case % 7
+        scale = 10.0 ** torch.randint(-6, 7, (1,), generator=generator).item()
+        offset = scale * 10.0 ** torch.randint(-2, 8, (1,), generator=generator).item()
+        x, y = (offset + scale * torch.randn(10, d, generator=generator, dtype=torch.float64) for _ in range(2))
+        if case % 3 == 0:
+            y[0] += 1e6 * scale  # one far outlier
+        direct = (x[:, None] - y[None]).square().sum(dim=2).sqrt()
+        assert torch.allclose(distances(x, y), direct, rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e7])
+def test_tight_clusters_far_from_the_origin_are_judged_as_near_it(normal, offset):
+    real, fake = 0.01 * normal(300, 2, 1), 0.01 * normal(300, 2, 2) * 1.3
+    side = torch.where(torch.arange(300)[:, None] % 2 == 0, 1.0, -1.0) * offset
+    near = averages(neighbours(real + torch.sign(side) * 10, fake + torch.sign(side) * 10))
+    far = averages(neighbours(real + side, fake + side))
+    assert far == pytest.approx(near if offset else far, abs=0.02)
+
+
+def test_an_outlier_changes_its_own_row_only(normal):
+    real, fake = normal(300, 3, 1), normal(300, 3, 2)
+    plain = neighbours(real, fake)
+    fake[0] = 1e9
+    spoilt = neighbours(real, fake)
+    assert torch.equal(plain.precise[1:], spoilt.precise[1:]) and not spoilt.precise[0]

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import yaml
+
 from genfam.build import ConfigurationError
 from genfam.files import checked_name, refuse_links
 
@@ -96,6 +98,17 @@ def run_folder(folder: Path) -> Path:
     return folder
 
 
+def explain_yaml(error: yaml.YAMLError) -> str:
+    """File, line and what is wrong there."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"expected YAML, got {error}"
+    problem = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or ''}".strip()
+    tab = "; indent with spaces: YAML takes no tabs" if "\\t" in problem else ""
+    where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}"
+    return f"{where}: expected YAML, got text that is none: {problem}{tab}"
+
+
 def guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
     """Mistakes end in one line."""
     try:
@@ -104,8 +117,11 @@ def guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
         print(f"{parser.prog}: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except ConfigurationError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except yaml.YAMLError as error:
+        print(f"{parser.prog}: error: {' '.join(explain_yaml(error).split())}", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
@@ -26,7 +27,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from genfam import glossary, progress
 from genfam.build import ConfigurationError, configuration_folder
+from genfam.commands.arguments import explain_yaml
 from genfam.progress import Progress, headline, shown
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
@@ -127,6 +130,10 @@ def settings(config: DictConfig) -> Run:
     resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     run = Run.of({str(key): value for key, value in resolved.items()})
+    if not run.chosen_metrics:
+        raise ConfigurationError("metric: expected at least one metric, got none")
+    if run.judge and not run.plugins and glossary.metric(run.judge) == glossary.UNKNOWN:
+        raise ConfigurationError(f"judge: expected the name of a metric, such as coverage, got {run.judge!r}")
     assert run.identity  # every part is looked at here, before any work
     return run
 
@@ -138,15 +145,20 @@ def run_task(config: DictConfig) -> Record | None:
         ValueError: the configuration cannot be built. (A single run keeps its error for `main`: Hydra would print a
             line of its own about it, and this returns None.)
     """
-    from genfam.records.reuse import reuse
-    from genfam.records.store import finished_record
-    from genfam.running import experiment
-
     mode = HydraConfig.get().mode if HydraConfig.initialized() else None
     tally.multirun |= mode is RunMode.MULTIRUN
     try:
         run = settings(config)
-        reused = reuse(run) if finished_record(run.directory) is None else None
+        from genfam.records.reuse import reuse  # slow imports, after a mistake would have been said
+        from genfam.records.store import finished_record
+        from genfam.running import experiment, preflight
+
+        there = finished_record(run.directory)
+        reused = reuse(run) if there is None else None
+        if mode is RunMode.RUN and there is None and reused is None:
+            preflight.check([run])
+            if not quiet:
+                _announce(run)
         if reporter is not None:
             record = reused or experiment.execute(run, progress=reporter)
         else:
@@ -155,12 +167,42 @@ def run_task(config: DictConfig) -> Record | None:
     except Exception as error:
         if mode is not RunMode.RUN:
             raise
+        if isinstance(error, ConfigurationError):
+            remove_empty(Path(HydraConfig.get().runtime.output_dir))
         tally.error = error
         return None
     tally.add(run.directory.parent, run.results_dir, record.outcome.value, record.reason)
     tally.reused += reused is not None
     tally.last = record
     return record
+
+
+def _announce(run: Run) -> None:
+    """What a single run is going to do, and for how long."""
+    from genfam.running import preflight
+
+    seconds = preflight.expected_seconds([run], run.results_dir)
+    if run.family.get("role") is None:
+        spent = f"{run.budget.train_flops:.3g} training FLOPs"
+        time_needed = (
+            f"about {progress.duration(seconds)}" if seconds else "time not known: nothing like it is published"
+        )
+        print(f"training {run.family['name']} on {run.source['name']}, seed {run.seed}: {spent}, {time_needed}")
+
+
+def remove_empty(folder: Path, *but: str) -> None:
+    """Take away a folder that has nothing (but these files), and those above it, up to the store.
+
+    A mistake leaves nothing behind.
+    """
+    try:
+        if {path.name for path in folder.iterdir()} <= set(but):
+            for name in but:
+                (folder / name).unlink(missing_ok=True)
+        for place in (folder, *list(folder.parents)[:2]):
+            place.rmdir()
+    except OSError:
+        return
 
 
 def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any] = run_task) -> int:
@@ -171,7 +213,8 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         task: what runs a composed configuration (importable by name: it is sent to other processes).
 
     Returns:
-        Exit code: 0; 1 where a run failed; 2 where the command line is wrong; 130 after Ctrl-C.
+        Exit code: 0; 1 where a run failed; 2 where the command line is wrong; 130 after Ctrl-C, 143 after
+        SIGTERM.
     """
     global quiet, tally
     tally = Tally()
@@ -180,6 +223,8 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
     arguments = [argument for argument in arguments if argument != "--quiet"]
     options: list[str] = []
     overrides: list[str] = []
+    if not [argument for argument in arguments if argument not in ("-m", "--multirun")]:
+        arguments = [*arguments, "--help"]  # nothing was asked for, and a run takes minutes
     if "--version" in arguments:
         from importlib.metadata import version
 
@@ -189,7 +234,7 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         options, overrides = _split(arguments)
         if get_args_parser().parse_args(options).config_path is not None:
             return _complain("--config-path: a stored run is repeated with genfam-repeat run=FOLDER", 2)
-        unknown = _unknown_additions(options, overrides)
+        unknown = _unreadable(_folders(options, overrides)[1:]) or _unknown_additions(options, overrides)
         if unknown:
             return _complain(unknown, 2)
         try:
@@ -209,6 +254,9 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
     except ConfigurationError as error:
         _raise_if_asked(error)
         return _complain(str(error), 2)
+    except yaml.YAMLError as error:
+        _raise_if_asked(error)
+        return _complain(explain_yaml(error), 2)
     except (ValueError, OSError, ImportError) as error:
         _raise_if_asked(error)
         return _complain(str(error), 1)
@@ -251,7 +299,8 @@ def _conclude() -> int:
     """Say how it ended, report on the suites that were touched, and choose the exit code."""
     if tally.interrupted:
         kept = f"{tally.finished} of {tally.total} runs are finished; " if tally.multirun else ""
-        return _complain(f"interrupted: {kept}the same command goes on where it stopped", 130)
+        code = 128 + (progress.stopped_by or 2)
+        return _complain(f"interrupted: {kept}the same command goes on where it stopped", code)
     if tally.reused:
         print(f"{tally.reused} of {tally.total} runs reused from what is published", flush=True)
     if tally.multirun:
@@ -274,12 +323,14 @@ def _show(record: Record) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from genfam.report.tables import marked
+
     title = f"{record.family} on {record.task}, seed {record.seed}"
     table = Table("metric", "value", "stderr", "unit", title=title)
     for m in record.metrics:
         if m.estimate is not None:
             stderr = "" if m.estimate.stderr is None else f"{m.estimate.stderr:.2g}"
-            table.add_row(m.name, f"{m.estimate.value:.5g}", stderr, m.unit)
+            table.add_row(m.name, marked(m, record), stderr, m.unit)
     console = Console()
     console.print(table)
     reason = f" ({headline(record.reason)})" if record.reason else ""
@@ -292,7 +343,7 @@ def _show(record: Record) -> None:
 
 def _complain(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"genfam: {'' if code == 130 else 'error: '}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"genfam: {'' if code > 128 else 'error: '}{' '.join(message.split())}", file=sys.stderr, flush=True)
     return code
 
 
@@ -321,6 +372,20 @@ def _folders(options: list[str], overrides: list[str]) -> list[Path]:
     directory = get_args_parser().parse_args(options).config_dir
     added = re.findall(r"file://([^,\]\s'\"]+)", " ".join(o for o in overrides if o.startswith("hydra.searchpath=")))
     return folders + [Path(folder).absolute() for folder in [directory, *added] if folder]
+
+
+def _unreadable(folders: list[Path]) -> str:
+    """What is wrong with the encoding of a user's YAML file, which Hydra would misread without a word; else empty."""
+    for path in sorted(path for folder in folders for path in folder.rglob("*.yaml")):
+        content = path.read_bytes()
+        if content.startswith(b"\xef\xbb\xbf"):
+            return f"{path}, line 1: expected UTF-8 without a byte-order mark, got one: save the file without it"
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            return f"{path}, line {line}: expected UTF-8, got byte {content[error.start]:#x}"
+    return ""
 
 
 def _groups(folders: list[Path]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from genfam.build import ConfigurationError
 from genfam.commands.arguments import (
     add_places,
     add_plugins,
@@ -74,7 +75,9 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--guidance", type=numbers, help="knob: weights of guidance; 1 = none")
     parser.add_argument("--temperature", type=numbers, help="knob: below 1 sharpens, above 1 flattens")
     parser.add_argument("--guide", type=Path, help="with guidance: a weaker run to lead away from")
-    parser.add_argument("--data_dir", "--data-dir", type=Path, help="with a knob: where image files lie")
+    parser.add_argument(
+        "--data_dir", "--data-dir", type=Path, help="where image files lie, if elsewhere than when it was run"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress: results only")
     add_plugins(parser)
     add_places(parser, store=None)
@@ -84,8 +87,8 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
     wanted = {knob: values for knob in knobs if (values := getattr(arguments, knob))}
     if wanted and arguments.metric:
         parser.error("metric: not with a knob, which measures what the record has")
-    if not wanted and (arguments.guide or arguments.data_dir):
-        parser.error(f"guide and data_dir: only with a knob ({', '.join(knobs)})")
+    if not wanted and arguments.guide:
+        parser.error(f"guide: only with a knob ({', '.join(knobs)})")
 
     def measure(folder: Path, progress: Progress) -> tuple[str, Callable[[], None]]:
         """What was done, and what shows it."""
@@ -99,7 +102,9 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
             return "measured", lambda: _print_settings(folder / experiment.SAMPLING_COSTS, rows)
         path = arguments.metric
         more = {} if path is None else {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))}
-        record = experiment.measure_again(folder, more, arguments.plugins, progress=progress)
+        record = experiment.measure_again(
+            folder, more, arguments.plugins, data_dir=arguments.data_dir, progress=progress
+        )
         return record.outcome.value, lambda: _print_record(folder, record)
 
     def action() -> int:
@@ -113,17 +118,20 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
             return 0
         suite = suite_folder(arguments.output_dir or Path("outputs"), arguments.suite)
         folders = sorted(path.parent for path in suite.glob("*/record.json"))
-        skipped = 0
+        skipped = broken = 0
         for number, folder in enumerate(folders, start=1):
             try:
                 with shown(f"[{number}/{len(folders)}] {folder.name}", quiet=arguments.quiet) as progress:
                     said, _ = measure(folder, progress)
                 print(f"[{number}/{len(folders)}] {said:9} {folder.name}", flush=True)
-            except (FileNotFoundError, NothingToChoose) as error:  # no model to measure, or nothing to choose
+            except ConfigurationError:
+                raise
+            except (OSError, ValueError) as error:  # no model to measure, nothing to choose, or damaged files
                 skipped += 1
-                print(f"[{number}/{len(folders)}] skipped   {error}", flush=True)
+                broken += not isinstance(error, FileNotFoundError | NothingToChoose)
+                print(f"[{number}/{len(folders)}] skipped   {' '.join(str(error).split())}", flush=True)
         report.finish(suite, arguments.results_dir)
-        return 1 if skipped == len(folders) else 0
+        return 1 if broken or skipped == len(folders) else 0
 
     return guarded(parser, action)
 
@@ -238,6 +246,8 @@ def report(argv: Sequence[str] | None = None) -> int:
             print(report.paper_tables(folder, arguments.format, metrics), end="")
         elif ran:
             report.finish(store, arguments.results_dir)
+        elif store.is_dir() and not (arguments.results_dir / arguments.suite).is_dir():
+            print(f"{store}: nothing is finished yet; ask again once a run has ended")
         else:
             folder = suite_folder(arguments.results_dir, arguments.suite)
             report.finish(folder, arguments.results_dir, page_dir=store)
@@ -397,10 +407,12 @@ def estimate(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_record(folder: Path, record: Record) -> None:
+    from genfam.report.tables import marked
+
     for m in record.metrics:
         if m.estimate is not None:
             stderr = "" if m.estimate.stderr is None else f" ± {m.estimate.stderr:.2g}"
-            print(f"{m.name:28} {m.estimate.value:.5g}{stderr} {'' if m.unit == '1' else m.unit}")
+            print(f"{m.name:28} {marked(m, record)}{stderr} {'' if m.unit == '1' else m.unit}")
     print(folder / "record.json")
 
 

@@ -24,10 +24,10 @@ import yaml
 from genfam.build import configuration_folder
 from genfam.commands.cli import RunFailed
 from genfam.files import write_atomically
+from genfam.progress import duration
 from genfam.records.paths import strip_paths
 from genfam.types import Kind, Measurement, Outcome, Record
 from hydra_plugins.genfam_launcher._batch import run_batch
-from hydra_plugins.genfam_launcher._progress import duration
 
 if TYPE_CHECKING:
     import optuna

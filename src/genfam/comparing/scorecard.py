@@ -121,21 +121,24 @@ def _cells(
     counted = _counted(frame)
     _check_seeds(counted)
     seeds: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in counted.to_dict("records"):
-        seeds.setdefault((row["suite"], row["source"], row["metric"], row["family"]), {})[row["seed"]] = row["value"]
+    columns = [counted[name].tolist() for name in ("suite", "source", "metric", "family", "seed", "value")]
+    for of_suite, of_source, of_metric, family, seed, value in zip(*columns, strict=True):
+        seeds.setdefault((of_suite, of_source, of_metric, family), {})[seed] = value
     measured = frame[frame["status"] == "ok"]
     for (suite, source, metric), cell in measured.groupby(["suite", "source", "metric"], sort=True):
         # Runs that ended well say what the protocol was; where none did, the others may.
-        firsts: dict[str, dict[str, Any]] = {}
-        for row in sorted(cell.to_dict("records"), key=lambda row: (row["outcome"] != "ok", row["seed"])):
-            firsts.setdefault(str(row["family"]), {str(name): value for name, value in row.items()})
+        ordered = cell.assign(ill=cell["outcome"] != "ok").sort_values(["ill", "seed"], kind="stable")
+        firsts: dict[str, dict[str, Any]] = {
+            str(row["family"]): {str(name): value for name, value in row.items()}
+            for row in ordered.drop_duplicates("family").drop(columns="ill").to_dict("records")
+        }
         values = {family: seeds.get((suite, source, metric, family), {}) for family in firsts}
         yield (str(suite), str(source), str(metric)), firsts, values
 
 
 def to_csv(card: pd.DataFrame) -> str:
     """The scorecard as CSV text: what does not apply is empty, ranks are whole numbers."""
-    return plain_csv(card.astype({"rank": "Int64"}))
+    return plain_csv(card[list(COLUMNS)].astype({"rank": "Int64"}))
 
 
 def plain_csv(frame: pd.DataFrame) -> str:

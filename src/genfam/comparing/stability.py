@@ -31,7 +31,7 @@ PIVOT_DRAWS = 20_000
 CLEARLY = 2.0  # standard errors that the oracle must be better than the Gaussian by, for skill to mean anything
 NEAR = 0.2  # of skill below the best: within it, a learning rate does
 UNITS = {
-    "diverged": "share of runs",
+    "lost": "share of runs",
     "seed_spread": "IQR / median",
     "oscillation": "skill",
     "regret": "skill",
@@ -71,9 +71,9 @@ def stability_card(records: Iterable[Record]) -> pd.DataFrame:
     suite = ", ".join(sorted({record.suite for record in records}))
     rows: list[list[Any]] = []
     for source, own in _by_source(records).items():
-        judge = _judge(own)
-        scale = _scale(own, judge, final=True)
-        on_curve = _scale(own, judge, final=False)
+        judge = judge_of(own)
+        scale = scale_of(own, judge, final=True)
+        on_curve = scale_of(own, judge, final=False)
         for family in sorted({r.family for r in own if r.role == "contestant"}):
             runs = [record for record in own if record.family == family]
             tuned = as_tuned(runs)
@@ -104,8 +104,8 @@ def run_skills(records: Iterable[Record]) -> list[tuple[str, str, float, float]]
     """(source, contestant, factor of the learning rate, skill at the end) of every run; −∞ where it diverged."""
     found = []
     for source, own in _by_source(records).items():
-        judge = _judge(own)
-        scale = _scale(own, judge, final=True)
+        judge = judge_of(own)
+        scale = scale_of(own, judge, final=True)
         for record in own if scale is not None else []:
             if scale is not None and record.role == "contestant":
                 value = scale.skill(_final(record, judge)) if record.outcome is Outcome.OK else -math.inf
@@ -161,7 +161,7 @@ def _of_seeds(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[s
         lost = len(runs) - len(finals)
         if scale is not None:
             lost += sum(not scale.skill(value) >= 0.0 for value in finals)
-        found["diverged"] = share(lost, len(runs))
+        found["lost"] = share(lost, len(runs))
     spread = seed_spread(finals)
     if not math.isnan(spread):
         found["seed_spread"] = len(finals), spread, spread_interval(spread, len(finals))
@@ -172,9 +172,7 @@ def _of_curves(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[
     """What happened on the way."""
     if scale is None:
         return {}
-    whole = [
-        curve for record in runs if record.outcome is Outcome.OK and len(curve := _curve(record, judge, scale)) > 1
-    ]
+    whole = curves_of([record for record in runs if record.outcome is Outcome.OK], judge, scale)
     lost = sum(record.outcome is Outcome.DIVERGED for record in runs)
     if not whole and not lost:
         return {}
@@ -284,7 +282,7 @@ def _mean_share(values: Sequence[float]) -> Entry:
     return n, value, (low, high) if math.isnan(low) else (max(0.0, low), min(1.0, high))
 
 
-def _judge(records: Sequence[Record]) -> str:
+def judge_of(records: Sequence[Record]) -> str:
     """The metric that the configurations name, else the Fréchet distance that was measured."""
     for record in records:
         if record.judge:
@@ -306,7 +304,12 @@ def _curve(record: Record, judge: str, scale: Scale) -> list[float]:
     return [scale.skill(value) for value in _values(record, judge)]
 
 
-def _scale(records: Sequence[Record], judge: str, *, final: bool) -> Scale | None:
+def curves_of(records: Sequence[Record], judge: str, scale: Scale) -> list[list[float]]:
+    """Skill over training of every run that has a curve of several points."""
+    return [curve for record in records if len(curve := _curve(record, judge, scale)) > 1]
+
+
+def scale_of(records: Sequence[Record], judge: str, *, final: bool) -> Scale | None:
     """From the yardsticks' ends, or from their one point under the curve's protocol.
 
     None where one is missing, or where the oracle is not better than the Gaussian by `CLEARLY` standard errors (the

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from genfam.ranges import ShareBelowOne
 from genfam.seeds import choices, uniform
 from genfam.types import Data
 
@@ -36,7 +37,7 @@ class Condition(nn.Module, ABC):
     shares: Tensor
     spelled: Tensor
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: ShareBelowOne = 0.0) -> None:
         super().__init__()
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"condition.dropout: expected a share of at least 0 and below 1, got {dropout}")

@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from genfam.conditions.base import Condition
+from genfam.ranges import Count, ShareBelowOne
 from genfam.types import Data
 
 COMPONENTS = 50  # principal components in which k-means works: enough for the shapes of images, in a tenth of the time
@@ -48,7 +49,7 @@ class Clusters(Condition):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, count: int = 10, dropout: float = 0.0, threads: int = 1) -> None:
+    def __init__(self, count: Count = 10, dropout: ShareBelowOne = 0.0, threads: Count = 1) -> None:
         super().__init__(dropout)
         if count < 1:
             raise ValueError(f"condition.count: expected at least 1, got {count}")

@@ -21,6 +21,7 @@ from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.networks.base import Network, fit_width
 from genfam.networks.conditionals import Conditionals
+from genfam.ranges import Count
 from genfam.types import Batch, Data, Event, Likelihood
 
 DRAW_BYTES = 64 * 2**20  # of one pass of events
@@ -50,7 +51,7 @@ class Autoregressive(Family):
         parameters: int,
         network: Network,
         optimisation: Optimisation,
-        batch_size: int | None = None,
+        batch_size: Count | None = None,
         classes: int = 0,
     ) -> None:
         super().__init__(event, optimisation, batch_size or max(16, BATCH_DIMENSIONS // event.dimensions))

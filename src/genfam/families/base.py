@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from lightning import LightningModule
@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genfam.conditions.base import Condition
 from genfam.conditions.nothing import Nothing
+from genfam.ranges import NotNegative, Positive, Share
 from genfam.types import Batch, Data, Event, Likelihood
 
 SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
@@ -52,15 +53,15 @@ class Optimisation:
             it fits runs of any length (a fixed decay of 0.999 would drown a run of 1,000 updates); 0 = none.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     learning_rates: dict[str, float] | None = None
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    warmup: float = 0.02
-    decay: str = "cosine"
-    final: float = 0.0
-    clip: float | None = 1.0
-    ema: float = 0.03
+    weight_decay: NotNegative = 0.0
+    warmup: Share = 0.02
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    final: Share = 0.0
+    clip: Positive | None = 1.0
+    ema: Share = 0.03
 
     def factor(self, progress: float) -> float:
         """Learning rate as a share of its peak at `progress` in [0, 1] of the run."""

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,6 +27,7 @@ from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy, noi
 from genfam.families.paths import PREDICTIONS, SMALLEST, Times, Uniform, straight, target, velocity
 from genfam.families.solvers import Solver
 from genfam.networks.base import Network, fit_width
+from genfam.ranges import Count
 from genfam.seeds import normal, normal_like
 from genfam.types import Batch, Data, Event, Likelihood
 
@@ -59,8 +60,8 @@ class FlowMatching(Family):
         parameters: int,
         network: Network,
         optimisation: Optimisation,
-        batch_size: int,
-        prediction: str = "velocity",
+        batch_size: Count,
+        prediction: Literal["velocity", "data", "noise"] = "velocity",
         times: Times = Uniform(),
         coupling: Coupling = Independent(),
         solver: Solver = Solver(),

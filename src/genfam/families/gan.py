@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,6 +27,7 @@ from genfam.families.latents import Latent
 from genfam.families.penalties import GradientPenalty
 from genfam.networks.base import Network, fit_width
 from genfam.networks.embeddings import CODE
+from genfam.ranges import Count
 from genfam.types import Batch, Data, Event, Likelihood
 
 LOSSES = ("relativistic", "non_saturating", "minimax", "hinge", "wasserstein")
@@ -99,11 +100,11 @@ class GAN(Family):
         parameters: int,
         network: Network,
         optimisation: Optimisation,
-        batch_size: int,
+        batch_size: Count,
         latent: Latent = Latent(),
-        loss: str = "relativistic",
+        loss: Literal["relativistic", "non_saturating", "minimax", "hinge", "wasserstein"] = "relativistic",
         penalty: GradientPenalty = GradientPenalty(),
-        packing: int = 1,
+        packing: Count = 1,
         classes: int = 0,
     ) -> None:
         super().__init__(event, optimisation, batch_size)

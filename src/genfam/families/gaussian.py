@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
+from genfam.ranges import NotNegative
 from genfam.seeds import normal
 from genfam.types import Batch, Data, Event, Likelihood
 
@@ -53,7 +54,7 @@ class Gaussian(Family):
     trains: ClassVar[bool] = False
     samples_only: ClassVar[bool] = True  # its density is of the dequantised event, not a table of levels
 
-    def __init__(self, event: Event, ridge: float = 1e-6, classes: int = 0) -> None:
+    def __init__(self, event: Event, ridge: NotNegative = 1e-6, classes: int = 0) -> None:
         super().__init__(event, Optimisation(), batch_size=1)
         self.ridge, means = ridge, max(1, classes)
         self.codec = Codec(event)

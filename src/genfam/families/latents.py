@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from genfam.ranges import CountOrNone
 from genfam.seeds import integers, normal
 
 
@@ -21,8 +22,8 @@ class Latent:
         normals, bits: how many of each.
     """
 
-    normals: int = 16
-    bits: int = 0
+    normals: CountOrNone = 16
+    bits: CountOrNone = 0
 
     def __post_init__(self) -> None:
         if self.normals < 0 or self.bits < 0 or self.size == 0:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genfam.ranges import Positive
 from genfam.seeds import normal, uniform
 
 PREDICTIONS = ("velocity", "data", "noise")
@@ -87,7 +88,7 @@ class LogitNormal(Times):
     """
 
     mean: float = 0.0
-    spread: float = 1.0
+    spread: Positive = 1.0
 
     def draw(self, n: int, device: torch.device) -> Tensor:
         """-> (n,)."""

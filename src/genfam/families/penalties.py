@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from genfam.ranges import Count, NotNegative, Share
 from genfam.seeds import uniform
 
 KINDS = ("none", "r1", "r1_r2", "wgan_gp")
@@ -33,11 +35,11 @@ class GradientPenalty:
         interval: the penalty is taken on every n-th update only (lazy), then n times as strong.
     """
 
-    kind: str = "r1_r2"
-    weight: float = 0.1
-    final: float | None = None
-    burn_in: float = 0.5
-    interval: int = 4
+    kind: Literal["none", "r1", "r1_r2", "wgan_gp"] = "r1_r2"
+    weight: NotNegative = 0.1
+    final: NotNegative | None = None
+    burn_in: Share = 0.5
+    interval: Count = 4
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -24,6 +24,7 @@ from torch import Generator, Tensor, nn
 from genfam.networks.embeddings import CODE
 from genfam.networks.observation import gaussian_log_prob
 from genfam.networks.perceptron import ResidualMLP
+from genfam.ranges import Count
 from genfam.seeds import integers, normal
 
 LARGEST_LOG_SCALE = 0.5  # of one coupling layer: at 2, eight of them threw z to 10¹⁰ on one seed of three
@@ -118,7 +119,7 @@ class Vamp(Prior):
 
     is_network = False
 
-    def __init__(self, latent: int, inputs: tuple[int, ...], classes: int = 0, pseudo_inputs: int = 200) -> None:
+    def __init__(self, latent: int, inputs: tuple[int, ...], classes: int = 0, pseudo_inputs: Count = 200) -> None:
         super().__init__()
         self.pseudo_inputs = nn.Parameter(torch.zeros(pseudo_inputs, *inputs))
 
@@ -174,7 +175,7 @@ class Couplings(Prior):
     """
 
     def __init__(
-        self, latent: int, inputs: tuple[int, ...] = (), classes: int = 0, layers: int = 8, width: int = 96
+        self, latent: int, inputs: tuple[int, ...] = (), classes: int = 0, layers: Count = 8, width: Count = 96
     ) -> None:
         super().__init__()
         if latent < 2 or layers < 1:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
+
+from genfam.ranges import Count
 
 # our name -> torchdiffeq's name, network evaluations per step (its order)
 METHODS = {"euler": ("euler", 1), "midpoint": ("midpoint", 2), "heun": ("heun2", 2), "rk4": ("rk4", 4)}
@@ -22,8 +25,8 @@ class Solver:
         steps: how many.
     """
 
-    method: str = "heun"
-    steps: int = 25
+    method: Literal["euler", "midpoint", "heun", "rk4"] = "heun"
+    steps: Count = 25
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

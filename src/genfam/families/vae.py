@@ -33,6 +33,7 @@ from genfam.networks.observation import (
     observation_for,
     soft_floor,
 )
+from genfam.ranges import Count, Share
 from genfam.seeds import normal, normal_like
 from genfam.types import Batch, Data, Event, Likelihood, Part
 
@@ -102,12 +103,12 @@ class VAE(Family):
         parameters: int,
         network: Network,
         optimisation: Optimisation,
-        batch_size: int,
-        latent: int | None = None,
+        batch_size: Count,
+        latent: Count | None = None,
         prior: Part[Prior] = Normal,
-        warmup: float = 0.5,
-        importance_samples: int = 64,
-        mixtures: int = 5,
+        warmup: Share = 0.5,
+        importance_samples: Count = 64,
+        mixtures: Count = 5,
         classes: int = 0,
     ) -> None:
         super().__init__(event, optimisation, batch_size)

@@ -141,7 +141,7 @@ class Evaluation:
             more: settings of the metric.
         """
         split = getattr(self.data, "split", "test")
-        found = {"source": self.data.name}
+        found = {"source": self.data.name} | ({"data": data} if (data := getattr(self.data, "fingerprint", "")) else {})
         found |= {"samples": str(len(self.samples))} if samples else {}
         found |= {"reference": f"{split}:{len(self.reference)}"}
         found |= {"extractor": self.extractor.fingerprint} if features else {}

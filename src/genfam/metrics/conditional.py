@@ -19,6 +19,7 @@ from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import jackknife, refusal, share, split
 from genfam.metrics.frechet import frechet
 from genfam.metrics.likelihood import bits_per_dimension, likelihood_protocol, negative_log_likelihood
+from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Likelihood, Measurement
 
 FEWEST = 20  # events of a value, of samples and of the reference, from which a distance within it is taken
@@ -33,7 +34,7 @@ class Conditional(Metric):
     that value: the bias of few events is in it, and in the oracle's too.
     """
 
-    def __init__(self, events: int = 1000, chunk: int = 500, groups: int = 10) -> None:
+    def __init__(self, events: Several = 1000, chunk: Count = 500, groups: Several = 10) -> None:
         """`events`, `chunk`: of the likelihood; `groups`: of the jackknife."""
         self.events, self.chunk, self.groups = events, chunk, groups
 
@@ -105,7 +106,7 @@ class WithinClassVariance(Metric):
 
     on_curve = True
 
-    def __init__(self, groups: int = 10) -> None:
+    def __init__(self, groups: Several = 10) -> None:
         """`groups`: of the jackknife."""
         self.groups = groups
 

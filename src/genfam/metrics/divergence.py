@@ -24,6 +24,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import mean, plug_in_kl
+from genfam.ranges import Count, Positive, Several
 from genfam.types import Enumerable, Estimate, Kind, KnownDensity, Likelihood, Measurement
 
 NAMES = {"total_variation": "1", "kl_divergence": "nats"}
@@ -95,11 +96,11 @@ class Divergence(Metric):
 
     def __init__(
         self,
-        noise: float = 0.014,
-        least_samples: int = 20_000,
-        likelihood_events: int = 1000,
-        chunk: int = 500,
-        sample_chunk: int = 10_000,
+        noise: Positive = 0.014,
+        least_samples: Count = 20_000,
+        likelihood_events: Several = 1000,
+        chunk: Count = 500,
+        sample_chunk: Count = 10_000,
     ) -> None:
         """Sizes; the chunks bound memory.
 

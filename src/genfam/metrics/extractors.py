@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +19,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from genfam import files
 from genfam.files import checked_name
 from genfam.metrics.base import Extractor, blocks
 from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, train_classifier
+from genfam.ranges import Count, CountOrNone, Positive
 from genfam.types import Event
 
 # Part of the cache key: raise it whenever the network or its training below changes.
@@ -76,17 +76,17 @@ class Classifier(Extractor):
         name: str,
         data: object,
         cache_dir: str | Path,
-        epochs: int = 30,
-        width: int = 16,
-        features: int = 64,
-        batch_size: int = 64,
-        learning_rate: float = 4e-3,
-        seed: int = 0,
+        epochs: Count = 30,
+        width: Count = 16,
+        features: Count = 64,
+        batch_size: Count = 64,
+        learning_rate: Positive = 4e-3,
+        seed: CountOrNone = 0,
         body: str = "plain",
         flip: bool = False,
         shift: bool = True,
         stages: Sequence[int] = (2, 2),
-        threads: int = 1,
+        threads: Count = 1,
         device: str = "cpu",
     ) -> None:
         """Train, or load what an equal classifier left in `cache_dir`.
@@ -183,21 +183,41 @@ class Classifier(Extractor):
         return torch.cat(parts).reshape(len(x), self.images_per_event, -1)
 
     def _load_or_train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
-        """Fill the network; returns its test accuracy. One process trains while the others wait for it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
+        """Fill the network; returns its test accuracy. One process trains while the others wait for it.
+
+        Where the cache is somebody else's and may not be written, one's own takes its place.
+        """
+        for folder in (self.path.parent, files.cache_folder()):
+            if folder is None:
+                continue
+            path = folder / self.path.name
+            found = self._stored(path)
+            if found is not None:
+                return found
             try:
-                with safe_open(self.path, framework="pt") as stored:
-                    accuracy = float(stored.metadata()["test_accuracy"])
-                    names = stored.keys()
-                    self.network.load_state_dict({name: stored.get_tensor(name) for name in names})
-                return accuracy
-            except (FileNotFoundError, SafetensorError):
-                # Not there, or not whole: it is a cache, so make it again.
-                accuracy = self._train(images)
-            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-            write_atomically(self.path, weights, {"test_accuracy": repr(accuracy)})
-        return accuracy
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(f"{path}.lock", mode=0o664):
+                    found = self._stored(path)
+                    if found is not None:
+                        return found
+                    accuracy = self._train(images)
+                    weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+                    files.write_atomically(path, save(weights, {"test_accuracy": repr(accuracy)}))
+                    return accuracy
+            except PermissionError:
+                continue
+        return self._train(images)
+
+    def _stored(self, path: Path) -> float | None:
+        """Fill the network from a cache; None where it has no whole file of it, which is made again."""
+        try:
+            with safe_open(path, framework="pt") as stored:
+                accuracy = float(stored.metadata()["test_accuracy"])
+                names = stored.keys()
+                self.network.load_state_dict({name: stored.get_tensor(name) for name in names})
+            return accuracy
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+            return None
 
     def _train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
         """Train from the seed, on as many threads as the recipe says, whatever the run has."""
@@ -258,16 +278,3 @@ def content_hash(tensors: tuple[Tensor, ...], options: dict[str, Any]) -> str:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def write_atomically(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write safetensors beside `path`, sync, rename: a reader sees a whole file or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

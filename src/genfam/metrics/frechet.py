@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import jackknife, refusal, split
+from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Measurement
 
 
@@ -121,7 +122,7 @@ class Frechet(Metric):
 
     on_curve = True
 
-    def __init__(self, groups: int = 10) -> None:
+    def __init__(self, groups: Several = 10) -> None:
         """`groups`: of the jackknife behind the standard error."""
         self.groups = groups
 
@@ -144,7 +145,7 @@ class FrechetToTraining(Metric):
     its place. The features of the training split are computed in blocks, since it may be made when looked at.
     """
 
-    def __init__(self, groups: int = 10, block: int = 5000) -> None:
+    def __init__(self, groups: Several = 10, block: Count = 5000) -> None:
         """`groups`: of the jackknife behind the standard error; `block`: training events at a time."""
         self.groups, self.block = groups, block
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import jackknife, refusal, split
 from genfam.metrics.frechet import Moments, frechet_distance
+from genfam.ranges import Count, CountOrNone, Several
 from genfam.types import Estimate, Kind, Measurement
 
 NAME = "fd_infinity"
@@ -69,7 +70,9 @@ class FrechetInfinity(Metric):
     digits the oracle's value is near zero, not zero.
     """
 
-    def __init__(self, points: int = 8, repeats: int = 4, groups: int = 10, jackknife_up_to: int = 256) -> None:
+    def __init__(
+        self, points: Several = 8, repeats: Count = 4, groups: Several = 10, jackknife_up_to: CountOrNone = 256
+    ) -> None:
         """Sizes.
 
         Args:

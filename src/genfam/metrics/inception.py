@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from genfam.metrics.pretrained import ImageNetwork
+from genfam.ranges import Count
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 
@@ -36,7 +37,7 @@ class Inception(ImageNetwork):
         data: object = None,
         cache_dir: str | Path | None = None,
         weights_path: str | Path | None = None,
-        batch_size: int = 32,
+        batch_size: Count = 32,
         device: str = "cpu",
     ) -> None:
         """Load the weights; without `weights_path` from `cache_dir`, where they are downloaded once.

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import refusal
+from genfam.ranges import Several
 from genfam.types import Estimate, Kind, Measurement
 
 
@@ -70,7 +71,7 @@ def kernel_distance(x: Tensor, y: Tensor, subsets: int, size: int, generator: Ge
 class Kernel(Metric):
     """`kd_<extractor>`: lower is better; unbiased, so the oracle's value is zero up to its error."""
 
-    def __init__(self, subsets: int = 50, subset_size: int = 100) -> None:
+    def __init__(self, subsets: Several = 50, subset_size: Several = 100) -> None:
         """`subsets` pairs of `subset_size` events (at most half of what there is; the fingerprint says)."""
         self.subsets, self.subset_size = subsets, subset_size
 

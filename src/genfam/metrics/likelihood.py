@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import mean
+from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Likelihood, Measurement
 
 
@@ -42,7 +43,7 @@ def likelihood_protocol(evaluation: Evaluation, events: int, *, conditional: boo
 class NegativeLogLikelihood(Metric):
     """`nll_nats` per event and `bits_per_dim`; lower is better, and only within one kind and one measure."""
 
-    def __init__(self, events: int = 1000, chunk: int = 500) -> None:
+    def __init__(self, events: Several = 1000, chunk: Count = 500) -> None:
         """`events`: how many of the reference, from its start; `chunk`: at once, which bounds memory.
 
         A bound or an estimate draws the same random numbers in each chunk: smaller ones make its errors more alike.

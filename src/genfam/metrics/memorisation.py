@@ -22,21 +22,16 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import refusal, share
-from genfam.metrics.neighbours import squared_distances, squared_radii
+from genfam.metrics.neighbours import distances, radii_of
+from genfam.ranges import Count, Share
 from genfam.types import Estimate, Kind, Measurement
 
 NAMES = ("data_copying", "authenticity")
 
 
 def nearest(x: Tensor, to: Tensor, block_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """(N, d), (M, d) float64 -> (N,) squared distance to the nearest row of `to`, and (N,) its index.
-
-    What rounding may leave of a distance is taken off: equal rows are at distance zero.
-    """
-    found = []
-    for rows in blocks(len(x), block_size):
-        distances, slack = squared_distances(x[rows], to)
-        found.append((distances - slack).clamp_min_(0).min(dim=1))
+    """(N, d), (M, d) float64 -> (N,) distance to the nearest row of `to`, and (N,) its index."""
+    found = [distances(x[rows], to).min(dim=1) for rows in blocks(len(x), block_size)]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
@@ -95,7 +90,7 @@ def authentic(train: Tensor, generated: Tensor) -> Tensor:
     own nearest training event is. Copies of one event count as copies also where training events repeat.
     """
     distance, index = nearest(generated, train)
-    own = squared_radii(train, 1, 1000)[index]
+    own = radii_of(train, 1, 1000)[index]
     return (distance >= own) & (distance > 0)
 
 
@@ -105,7 +100,7 @@ class Memorisation(Metric):
     Both are read beside the oracle's values: C_T below −3 is copying, and a model far from the data is authentic too.
     """
 
-    def __init__(self, cells: int = 5, least_share: float = 0.01, most: int = 20_000) -> None:
+    def __init__(self, cells: Count = 5, least_share: Share = 0.01, most: Count = 20_000) -> None:
         """Sizes.
 
         Args:

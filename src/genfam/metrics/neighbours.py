@@ -16,13 +16,12 @@ from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
 from genfam.metrics.estimators import mean, refusal, share
+from genfam.ranges import Count, Several
 from genfam.types import Kind, Measurement
 
 KINDS = {
     "precision": Kind.FIDELITY, "recall": Kind.COVERAGE, "density": Kind.FIDELITY, "coverage": Kind.COVERAGE,
 }  # fmt: skip
-# What matrix products leave of a distance that is truly equal, relative to the squared norms.
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -42,19 +41,21 @@ class Neighbours:
     covered: Tensor
 
 
-def squared_distances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, d), (M, d) float64 -> (N, M) squared distances, and (N, M) how far rounding may carry each."""
-    norms = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)[None, :]
-    return torch.addmm(norms, x, y.T, alpha=-2.0).clamp_min_(0), norms.mul_(ROUNDING)
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """(N, d), (M, d) float64 -> (N, M) Euclidean distances by differences.
+
+    Matrix products would be faster, and wrong: of events far from the origin, or beside one far outlier, they leave
+    little but rounding.
+    """
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def squared_radii(x: Tensor, k: int, block_size: int) -> Tensor:
-    """(N, d) -> (N,) squared distance to the k-th nearest other row."""
+def radii_of(x: Tensor, k: int, block_size: int) -> Tensor:
+    """(N, d) -> (N,) distance to the k-th nearest other row."""
     radii = torch.empty(len(x), dtype=x.dtype)
     for rows in blocks(len(x), block_size):
-        distances, _ = squared_distances(x[rows], x)
         # The row itself is among its k + 1 nearest.
-        radii[rows] = distances.topk(k + 1, dim=1, largest=False).values[:, -1]
+        radii[rows] = distances(x[rows], x).topk(k + 1, dim=1, largest=False).values[:, -1]
     return radii
 
 
@@ -75,19 +76,17 @@ def neighbours(real: Tensor, fake: Tensor, k: int = 5, block_size: int = 1000) -
     """
     if min(len(real), len(fake)) <= k:
         raise ValueError(f"expected more than k = {k} rows in both sets, got {len(real)} and {len(fake)}")
-    centre = real.double().mean(dim=0)
-    real, fake = real.double() - centre, fake.double() - centre
-    real_radii, fake_radii = squared_radii(real, k, block_size), squared_radii(fake, k, block_size)
+    real, fake = real.double(), fake.double()
+    real_radii, fake_radii = radii_of(real, k, block_size), radii_of(fake, k, block_size)
     balls = torch.zeros(len(fake), dtype=torch.float64)
     recalled = torch.zeros(len(real), dtype=torch.bool)
     covered = torch.zeros(len(real), dtype=torch.bool)
     for rows in blocks(len(real), block_size):
-        distances, slack = squared_distances(real[rows], fake)
-        distances -= slack
-        in_real = distances <= real_radii[rows, None]
+        between = distances(real[rows], fake)
+        in_real = between <= real_radii[rows, None]
         balls += in_real.sum(dim=0)
         covered[rows] = in_real.any(dim=1)
-        recalled[rows] = (distances <= fake_radii[None, :]).any(dim=1)
+        recalled[rows] = (between <= fake_radii[None, :]).any(dim=1)
     return Neighbours(balls > 0, balls / k, recalled, covered)
 
 
@@ -99,7 +98,7 @@ class NearestNeighbours(Metric):
 
     on_curve = True
 
-    def __init__(self, k: int = 5, most: int = 2500, block_size: int = 1000) -> None:
+    def __init__(self, k: Count = 5, most: Several = 2500, block_size: Count = 1000) -> None:
         """Sizes.
 
         Args:

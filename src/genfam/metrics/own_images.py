@@ -10,6 +10,7 @@ from torch import Tensor
 from genfam.metrics.base import Extractor
 from genfam.metrics.extractors import Classifier
 from genfam.metrics.inception import Inception
+from genfam.ranges import Count
 
 MOST_EPOCHS = 30
 
@@ -33,7 +34,7 @@ class OwnImages(Extractor):
         data: Any,
         cache_dir: str | Path,
         name: str = "own_cnn",
-        looks: int = 30_000,
+        looks: Count = 30_000,
         weights_path: str | None = None,
     ) -> None:
         self.chosen: Extractor = self._choose(data, cache_dir, name, looks, weights_path)

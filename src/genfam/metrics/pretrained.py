@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from genfam.metrics.base import Extractor, blocks
+from genfam.ranges import Count
 
 
 class ImageNetwork(Extractor):
@@ -99,7 +100,7 @@ class Pretrained(ImageNetwork):
         cache_dir: str | Path | None = None,
         architecture: str = "clip-vit-b-32",
         weights_path: str | Path | None = None,
-        batch_size: int = 32,
+        batch_size: Count = 32,
         device: str = "cpu",
     ) -> None:
         super().__init__(name, data, batch_size, device)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from genfam.metrics.base import Evaluation, Metric
 from genfam.metrics.estimators import jackknife, split
+from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Measurement
 
 
@@ -58,7 +59,7 @@ class SlicedWasserstein(Metric):
     sets) is that of drawing other points, for these directions.
     """
 
-    def __init__(self, projections: int = 128, p: int = 2, groups: int = 10) -> None:
+    def __init__(self, projections: Count = 128, p: Count = 2, groups: Several = 10) -> None:
         """`projections` random directions, order `p`, `groups` of the jackknife."""
         self.projections, self.p, self.groups = projections, p, groups
 

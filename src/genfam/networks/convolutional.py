@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from genfam.networks.base import Network, Shape
 from genfam.networks.embeddings import CODE, Codes
 from genfam.networks.perceptron import activation_named
+from genfam.ranges import Count, CountOrNone
 
 
 def halvings(height: int, width: int, smallest: int = 4) -> int:
@@ -193,7 +195,13 @@ class Convolutional(Network):
         activation: `silu`, `leaky_relu` (slope 0.2) or `gelu`.
     """
 
-    def __init__(self, blocks: int = 1, patch: int = 1, hidden: int = 0, activation: str = "silu") -> None:
+    def __init__(
+        self,
+        blocks: Count = 1,
+        patch: Count = 1,
+        hidden: CountOrNone = 0,
+        activation: Literal["silu", "leaky_relu", "gelu"] = "silu",
+    ) -> None:
         self.blocks, self.patch, self.hidden, self.activation = blocks, patch, hidden, activation
 
     def encoder(self, shape: Shape, outputs: int, width: int, classes: int = 0) -> nn.Module:

@@ -13,6 +13,7 @@ from genfam.networks.base import Network, Shape
 from genfam.networks.convolutional import patched
 from genfam.networks.embeddings import Codes, TimeFeatures
 from genfam.networks.transformer import AxisEmbedding
+from genfam.ranges import Count
 
 
 class DiTBlock(nn.Module):
@@ -101,7 +102,7 @@ class DiT(Network):
         heads: attention heads.
     """
 
-    def __init__(self, depth: int = 4, patch: int = 2, heads: int = 4) -> None:
+    def __init__(self, depth: Count = 4, patch: Count = 2, heads: Count = 4) -> None:
         self.depth, self.patch, self.heads = depth, patch, heads
         self.multiples = (heads,)  # the width is a multiple of it
 

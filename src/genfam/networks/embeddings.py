@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genfam.ranges import Count, Positive
+
 CODE = 32  # numbers that stand for one value of a condition
 
 
@@ -48,8 +50,8 @@ class Fourier:
             steep functions.
     """
 
-    count: int
-    scale: float
+    count: Count
+    scale: Positive
 
     def of(self, inputs: int) -> FourierFeatures:
         """For that many inputs."""

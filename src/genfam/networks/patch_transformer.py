@@ -26,6 +26,7 @@ from genfam.networks.embeddings import Codes
 from genfam.networks.observation import LogisticMixture
 from genfam.networks.scalar_transformer import start_with
 from genfam.networks.transformer import AxisEmbedding, CausalTransformer
+from genfam.ranges import Count, CountOrNone, ShareBelowOne
 from genfam.types import Event
 
 GREY_FREQUENCIES = 2  # sines and cosines that tell the levels of grey values apart
@@ -207,12 +208,12 @@ class PatchTransformer(Network):
 
     def __init__(
         self,
-        depth: int = 3,
-        heads: int = 4,
-        dropout: float = 0.0,
+        depth: Count = 3,
+        heads: Count = 4,
+        dropout: ShareBelowOne = 0.0,
         patch: tuple[int, int] = (4, 4),
-        inner: int = 64,
-        mixtures: int = 0,
+        inner: Count = 64,
+        mixtures: CountOrNone = 0,
     ) -> None:
         self.depth, self.heads, self.dropout = depth, heads, dropout
         self.patch, self.inner, self.mixtures = (patch[0], patch[1]), inner, mixtures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from genfam.networks.base import Network, Shape
 from genfam.networks.embeddings import CODE, Codes, Fourier, TimeFeatures
+from genfam.ranges import Count, Positive, ShareBelowOne
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
@@ -148,13 +150,13 @@ class Perceptron(Network):
 
     def __init__(
         self,
-        depth: int = 4,
-        activation: str = "silu",
-        dropout: float = 0.0,
+        depth: Count = 4,
+        activation: Literal["silu", "leaky_relu", "gelu"] = "silu",
+        dropout: ShareBelowOne = 0.0,
         random_biases: bool = False,
         features: Fourier | None = None,
         latent_features: Fourier | None = None,
-        scale: float = 1.0,
+        scale: Positive = 1.0,
     ) -> None:
         activation_named(activation)
         self.depth, self.activation, self.dropout, self.random_biases = depth, activation, dropout, random_biases

@@ -6,6 +6,8 @@ References:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from genfam.networks.convolutional import Shaped
 from genfam.networks.embeddings import CODE, Codes
 from genfam.networks.patch_transformer import PatchTransformer
 from genfam.networks.perceptron import activation_named
+from genfam.ranges import Count
 from genfam.types import Event
 
 PLANE_FEATURES = 128  # what an encoder that channels share gives of each
@@ -89,7 +92,9 @@ class Planes(Network):
         activation: where an encoder joins the channels.
     """
 
-    def __init__(self, network: Network, code: int = 64, activation: str = "silu") -> None:
+    def __init__(
+        self, network: Network, code: Count = 64, activation: Literal["silu", "leaky_relu", "gelu"] = "silu"
+    ) -> None:
         activation_named(activation)
         self.network, self.code, self.activation = network, code, activation
         self.multiples = network.multiples

@@ -15,6 +15,7 @@ from genfam.networks.base import Network
 from genfam.networks.conditionals import Conditional, Conditionals, Levels, Mixture
 from genfam.networks.embeddings import Codes
 from genfam.networks.transformer import AxisEmbedding, CausalTransformer
+from genfam.ranges import Count, ShareBelowOne
 from genfam.types import Event
 
 COMPONENTS = 32  # Gaussians per dimension of a continuous event
@@ -136,7 +137,7 @@ class ScalarTransformer(Network):
 
     multiples = (8, 4, 2, 1)  # aligned rows multiply faster
 
-    def __init__(self, depth: int = 3, heads: int = 4, dropout: float = 0.0) -> None:
+    def __init__(self, depth: Count = 3, heads: Count = 4, dropout: ShareBelowOne = 0.0) -> None:
         self.depth, self.heads, self.dropout = depth, heads, dropout
 
     def conditionals(self, event: Event, width: int, classes: int = 0) -> Conditionals:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from genfam.networks.base import Network, Shape
 from genfam.networks.convolutional import ResidualBlock, patched
 from genfam.networks.embeddings import Codes, TimeFeatures
+from genfam.ranges import Count, CountOrNone
 
 
 class UNetField(nn.Module):
@@ -105,7 +106,7 @@ class UNet(Network):
         bottleneck: units of a fully connected layer over all positions in the middle; 0 = none.
     """
 
-    def __init__(self, depth: int = 2, patch: int = 1, bottleneck: int = 0) -> None:
+    def __init__(self, depth: Count = 2, patch: Count = 1, bottleneck: CountOrNone = 0) -> None:
         self.depth, self.patch, self.bottleneck = depth, patch, bottleneck
 
     def field(self, shape: Shape, width: int, classes: int = 0) -> nn.Module:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _ABSOLUTE_PATH = re.compile(r"""(?<![\w:/.~<>-])(?:/|~/|[A-Za-z]:\\)(?:[^\s/\\:'"<>|,;()\[\]{}]+[/\\])+""")
 
 
+@cache
+def _home() -> str:
+    try:
+        return str(Path.home())
+    except RuntimeError:  # a user whom the system does not know
+        return ""
+
+
 def strip_paths(text: str) -> str:
     """The home folder reduced to `~`, other absolute paths to `<path>/` and their last part; URLs are kept."""
-    home = str(Path.home())
+    if "/" not in text and "\\" not in text:
+        return text
+    home = _home()
     if len(home) > 1:
         text = re.sub(rf"(?<![\w./-]){re.escape(home)}(?![\w.-])", "~", text)
     return _ABSOLUTE_PATH.sub("<path>/", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from genfam.files import write_atomically
 from genfam.records.paths import without_paths
@@ -32,8 +33,8 @@ def reuse(run: Run) -> Record | None:
     if record is None:
         return None
     # The paths of a published record are shortened, so hashing its configuration need not give its id.
-    there = Run.of(record.config).model_copy(update={"plugins": run.plugins})
-    asked, found = without_paths(run.identity), without_paths(there.identity)
+    there = Run.of(record.config).model_copy(update={"plugins": run.plugins, "data_dir": run.data_dir})
+    asked, found = _settings(run), _settings(there)
     if asked != found:
         differ = sorted(key for key in asked.keys() | found.keys() if asked.get(key) != found.get(key))
         raise ValueError(
@@ -43,6 +44,13 @@ def reuse(run: Run) -> Record | None:
     written = Store(run.output_dir / run.suite).write(record)
     write_atomically(written.with_name(REUSED), f"{path}\n")
     return record
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Its identity without paths, and without the contents of files: the id holds them, and they need not lie here."""
+    found: dict[str, Any] = without_paths(run.identity)
+    source = {key: value for key, value in found["source"].items() if key != "contents"}
+    return found | {"source": source}
 
 
 @lru_cache(maxsize=4)

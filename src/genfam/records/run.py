@@ -12,15 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from genfam.build import ConfigurationError, configuration_folder, parse
-from genfam.conditions.base import Condition
-from genfam.families.base import Family
+from genfam.build import ConfigurationError, build, configuration_folder, parse
 from genfam.files import checked_name
-from genfam.metrics.base import Extractor, Metric
+from genfam.outline import check
 from genfam.records import environment
-from genfam.sources.base import Source
 
-PARTS: dict[str, type] = {"family": Family, "source": Source, "condition": Condition, "extractor": Extractor}
+PARTS = ("family", "source", "condition", "extractor")
 
 
 def _whole(value: Any) -> Any:
@@ -34,6 +31,16 @@ def _text(value: Any) -> Any:
     """A name that looks like a number is a name."""
     return str(value) if isinstance(value, int | float | Path) and not isinstance(value, bool) else value
 
+
+WORDS = {  # pydantic's -> ours
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "a text",
+    "a valid dictionary": "a mapping",
+    "greater than or equal to": "at least",
+    "greater than": "more than",
+}
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_text)]
@@ -85,7 +92,7 @@ class Run(_Settings):
     family: dict[str, Any]
     source: dict[str, Any]
     extractor: dict[str, Any]
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]] = {}
     condition: dict[str, Any] = {"_target_": "genfam.conditions.nothing.Nothing", "name": "nothing"}
     budget: Budget
     evaluation: Evaluation
@@ -124,6 +131,10 @@ class Run(_Settings):
                 checked_name(getattr(run, part).get("name"), f"{part}.name")
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+        for part in PARTS:
+            check(getattr(run, part), part)
+        for key, value in run.chosen_metrics.items():
+            check(value, f"metrics.{key}")
         settled = {"device": environment.device_for(run.device)} if run.device == "auto" else {}
         return run.model_copy(update=settled)
 
@@ -157,10 +168,18 @@ class Run(_Settings):
         Raises:
             ConfigurationError: a part that cannot be.
         """
+        # here, for they import torch, and a mistake in a plain value is said before
+        from genfam.conditions.base import Condition
+        from genfam.families.base import Family
+        from genfam.metrics.base import Extractor, Metric
+        from genfam.sources.base import Source
+
         found: dict[str, Any] = {"seed": self.seed, "budget": self.budget.model_dump(), "source": {}, "family": {}}
-        for key, kind in PARTS.items():
+        kinds: tuple[type, ...] = (Family, Source, Condition, Extractor)
+        for key, kind in zip(PARTS, kinds, strict=True):
             part = parse(getattr(self, key), kind, key, self.plugins).essence()
             found[key] = part | {"name": getattr(self, key).get("name")}
+        found["source"] |= self._contents()
         if found["condition"]["name"] == "nothing":
             del found["condition"]
         found["metrics"] = {
@@ -174,6 +193,20 @@ class Run(_Settings):
             if value != usual[key].default:
                 found[key] = value.model_dump() if isinstance(value, BaseModel) else value
         return found
+
+    def _contents(self) -> dict[str, str]:
+        """The hash of the source's files, where its settings do not say what is in them.
+
+        A configuration can be looked at where its data are not; it cannot be run there (`running.preflight`).
+        """
+        from genfam.sources.base import Source
+
+        source = build(self.source, Source, "source", plugins=self.plugins, data_dir=self.data_dir)
+        try:
+            contents = source.contents()
+        except (OSError, ValueError):
+            contents = "missing"
+        return {} if contents is None else {"contents": contents}
 
     @cached_property
     def id(self) -> str:
@@ -199,6 +232,7 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
         return f"{where}: expected a value, got nothing"
-    message = first["msg"].replace("Input should be ", "expected ").replace("a valid integer", "a whole number")
-    message = message.replace("a valid boolean", "true or false").replace("a valid string", "a text")
+    message = first["msg"].replace("Input should be ", "expected ")
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
     return f"{where}: {message}, got {first['input']!r}"

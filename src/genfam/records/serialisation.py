@@ -42,7 +42,10 @@ def record_from_json(text: str) -> Record:
     Raises:
         ValueError: not strict JSON, not a record, or of another schema; the message says what was expected.
     """
-    content = json.loads(text, parse_constant=_refuse_constant)
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("expected a record, got JSON that is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError(f"expected a record as a JSON object, got {type(content).__name__}")
     if content.get("schema") != RECORD_SCHEMA:

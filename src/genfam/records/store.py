@@ -6,15 +6,22 @@ from it. Both load into the same records.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import socket
+import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from genfam.files import checked_name, write_atomically
+from genfam.build import ConfigurationError
+from genfam.files import checked_name, set_aside, write_atomically
 from genfam.records.serialisation import record_from_json, record_to_json
-from genfam.types import Outcome, Record
+from genfam.types import RECORD_SCHEMA, Outcome, Record
 
 RECORD = "record.json"
 REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
@@ -100,12 +107,72 @@ def cell_of(record: Record) -> tuple[str, str, str, str]:
     return record.suite, record.source, record.family, record.condition
 
 
+class Owned(ConfigurationError):
+    """Another process is at work in a run's folder."""
+
+
+@contextmanager
+def owned(directory: Path, what: str) -> Iterator[None]:
+    """Be the only process that works on a run.
+
+    Raises:
+        Owned: another one does; the message names it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / ".run.lock")
+    note = directory / ".owner.txt"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        whose = note.read_text(encoding="utf-8", errors="replace") if note.exists() else "another process"
+        raise Owned(f"run {what}: {whose.strip()} is at work on it in {directory}; wait for it, or stop it") from None
+    try:
+        write_atomically(note, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+        if {path.name for path in directory.iterdir()} <= {".run.lock", ".record.lock"}:  # it was refused
+            shutil.rmtree(directory)
+            with suppress(OSError):  # and the suite's folder, where it held nothing else
+                directory.parent.rmdir()
+
+
+def at_work(directory: Path) -> bool:
+    """Whether some process works on the run there."""
+    if not (directory / ".run.lock").exists():
+        return False
+    lock = FileLock(directory / ".run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def check_version(directory: Path) -> None:
+    """Raise ConfigurationError where a later version wrote the record there, which knows more than this one."""
+    try:
+        schema = json.loads((directory / RECORD).read_text(encoding="utf-8")).get("schema")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return
+    if isinstance(schema, int) and schema > RECORD_SCHEMA:
+        raise ConfigurationError(
+            f"{directory / RECORD}: expected a record of schema {RECORD_SCHEMA}, got {schema}: a later version of "
+            "genfam wrote it; use that one, or another output_dir"
+        )
+
+
 def write_record(directory: Path, record: Record) -> Path:
     """Write a record atomically and return its path; a finished one is never replaced by a lesser one."""
     path = directory / RECORD
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".record.lock"):
         known = read_record(directory)
+        if known is None and path.exists():
+            kept = set_aside(path)
+            warnings.warn(f"{path} could not be read and is kept as {kept.name}", stacklevel=2)
         lesser = known is not None and known.outcome.finished and record.outcome not in (known.outcome, Outcome.OK)
         if not lesser:
             write_atomically(path, record_to_json(record, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""The answer in words: per source, who leads in what, and who cannot be told from the leader.
+"""The answer in words: per source, whom to choose, who leads in what, and who cannot be told apart.
 
-Nothing is computed here but sentences: ranks come from the scorecard, shares and their intervals from the stability
+Nothing is computed here but sentences: who leads is `genfam.comparing.verdicts`' rule, shares come from the stability
 card, rank correlations from the metric trial.
 """
 
@@ -9,56 +9,73 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
+from genfam.comparing.statistics import CONFIDENCE, holm
+from genfam.comparing.verdicts import Standing, Verdict
 from genfam.metrics.failures import FAILURES
-from genfam.report.tables import cell, headline
+from genfam.report.tables import KIND_MARKS, cell, choice, headline
+from genfam.types import Kind
 
 TRUTH_METRICS = ("total_variation", "kl_divergence")
 COVERAGE_METRICS = ("coverage", "modes_covered", "recall")
+ASPECTS = (
+    "choice", "distance", "true divergence", "coverage", "likelihood", "stability", "training time", "sampling cost"
+)  # fmt: skip
+COSTS = ("training time", "sampling cost")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Claim:
     """One question about one source.
 
     Attributes:
-        aspect: the question: distance, truth, coverage, stability, sampling cost.
+        aspect: the question, one of `ASPECTS`.
         metric: what answers it; empty for stability.
-        best: the leading families, several where they are tied; empty where nothing can be said.
-        tied: whether several lead because they cannot be told apart (else they are equal).
+        best: the leading families, several where they are tied; empty where nobody leads.
         detail: the numbers, as one sentence without its full stop.
+        equal: whether several lead because their numbers are the same (else they cannot be told apart).
     """
 
     aspect: str
     metric: str
     best: list[str]
-    tied: bool
     detail: str
+    equal: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All verdicts on a source, and what to beware of."""
+    """All claims on a source, and what to beware of."""
 
     source: str
-    verdicts: list[Verdict]
+    claims: list[Claim]
     warning: str = ""
 
 
 def answer(
-    source: str, card: pd.DataFrame, stability: pd.DataFrame, trial: pd.DataFrame, contestants: Sequence[str]
+    source: str,
+    card: pd.DataFrame,
+    stability: pd.DataFrame,
+    trial: pd.DataFrame,
+    contestants: Sequence[str],
+    said: Sequence[Verdict],
+    kinds: Mapping[str, str],
 ) -> Answer:
-    """Verdicts on one source, those that its records can give.
+    """Claims on one source, those that its records can give.
 
     Args:
         source: its name.
-        card: as `genfam.comparing.scorecard.scorecard` gives it.
+        card: as `genfam.report.findings` has it, with who leads.
         stability: as `genfam.comparing.stability.stability_card` gives it.
         trial: as `genfam.comparing.metric_trial.metric_trial` gives it.
         contestants: families that compete.
+        said: as `genfam.comparing.verdicts.verdicts` gives it.
+        kinds: family -> kind of its likelihood.
     """
     own = card[card["source"] == source]
     measured = set(own.loc[own["n_ok"] > 0, "metric"])
@@ -66,47 +83,66 @@ def answer(
         ("distance", headline(card, source)),
         ("true divergence", next((name for name in TRUTH_METRICS if name in measured), None)),
         ("coverage", next((name for name in COVERAGE_METRICS if name in measured), None)),
+        ("likelihood", "nll_nats" if "nll_nats" in measured else None),
+        ("training time", "train_seconds" if "train_seconds" in measured else None),
+        ("sampling cost", "evaluations_per_sample" if "evaluations_per_sample" in measured else None),
     ]
-    found = [ranked(aspect, metric, own, contestants) for aspect, metric in questions if metric is not None]
+    found = chosen(source, said)
+    found += [ranked(aspect, metric, own, contestants, kinds) for aspect, metric in questions if metric is not None]
     found += lost(source, stability, contestants)
-    if "evaluations_per_sample" in measured:
-        found.append(ranked("sampling cost", "evaluations_per_sample", own, contestants))
+    found.sort(key=lambda claim: ASPECTS.index(claim.aspect))
     return Answer(source, found, doubt(source, headline(card, source), trial))
 
 
-def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[str]) -> Verdict:
-    """Who has rank 1 in a metric, with the scorecard's own cells."""
+def chosen(source: str, said: Sequence[Verdict]) -> list[Claim]:
+    """Whom to choose, by the source's judge."""
+    own = [verdict for verdict in said if verdict.source == source]
+    best = [verdict.family for verdict in own if verdict.standing is Standing.BEST]
+    lines = choice(source, said)
+    return [Claim("choice", own[0].judge, best, "; ".join(lines))] if lines else []
+
+
+def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[str], kinds: Mapping[str, str]) -> Claim:
+    """Who leads in a metric, with the scorecard's own cells."""
     rows = {str(row["family"]): row for row in own[own["metric"] == metric].to_dict("records")}
     known = [name for name in contestants if name in rows and rows[name]["n_ok"] > 0]
-    best = [name for name in known if rows[name]["rank"] == 1]
+    best = [name for name in known if rows[name]["leads"]]
     best.sort(key=lambda name: (_signed(rows[name]), name))
-    numbers = ", ".join(f"{name} {_text(rows[name])}" for name in best or sorted(known, key=lambda n: _signed(rows[n])))
+    told = known if aspect in ("likelihood", "training time") else best or known
+    numbers = ", ".join(
+        f"{name} {_text(rows[name], kinds.get(name, ''))}" for name in sorted(told, key=lambda n: (_signed(rows[n]), n))
+    )
     missing = [name for name in contestants if name not in known]
+    ranks = [rows[name]["rank"] for name in known if math.isfinite(rows[name]["rank"])]
+    equal = bool(best) and all(rows[name]["mean"] == rows[best[0]]["mean"] for name in best)
     if not known:
         detail = "no contestant has a number"
-    elif not best:
-        why = "one run each" if all(rows[name]["n_ok"] < 2 for name in known) else "nobody to compare with"
-        detail = f"{why}, so no ranking ({numbers})"
-    else:
+    elif best:
         detail = numbers
+    elif ranks and max(ranks) == 1 and len({float(rows[name]["mean"]) for name in known}) == 1:
+        detail = f"no difference ({numbers})"
+    elif ranks and max(ranks) == 1:
+        detail = f"nobody leads: these seeds separate nothing ({numbers})"
+    elif ranks:
+        detail = f"nobody that may be chosen leads ({numbers})"
+    else:
+        alone = all(rows[name]["n_ok"] < 2 for name in known)
+        why = "one run each" if alone else "nobody to compare with"
+        detail = f"{why}, so no ranking ({numbers})"
     oracles = {float(rows[name]["oracle"]) for name in known if math.isfinite(rows[name]["oracle"])}
-    if len(oracles) == 1 and aspect != "sampling cost":
+    if len(oracles) == 1 and aspect not in COSTS:
         detail += f"; fresh real data {oracles.pop():.3g}"
     if missing and known:
         detail += f"; without a number: {', '.join(missing)}"
-    equal = all(rows[name]["mean"] == rows[best[0]]["mean"] for name in best) if best else False
-    return Verdict(aspect, metric, best, len(best) > 1 and not equal, detail)
+    return Claim(aspect, metric, best, detail, equal)
 
 
-def lost(source: str, stability: pd.DataFrame, contestants: Sequence[str]) -> list[Verdict]:
-    """Who lost the smallest share of runs, with everyone whose interval overlaps that one's, and failures by name."""
+def lost(source: str, stability: pd.DataFrame, contestants: Sequence[str]) -> list[Claim]:
+    """How many runs each family lost, and failures by name; who leads by Fisher's exact test after Holm."""
     own = stability[(stability["source"] == source) & stability["family"].isin(list(contestants))]
-    shares = {str(row["family"]): row for row in own[own["entry"] == "diverged"].to_dict("records")}
+    shares = {str(row["family"]): row for row in own[own["entry"] == "lost"].to_dict("records")}
     if not shares:
         return []
-    least = min(shares.values(), key=lambda row: (row["value"], row["ci_high"]))
-    best = [name for name in shares if shares[name]["ci_low"] <= least["ci_high"]] if len(shares) > 1 else []
-    best.sort(key=lambda name: (shares[name]["value"], name))
     told = [
         f"{row['family']} shows {row['entry']} in {_count(row)}"
         for row in own[own["entry"].isin(FAILURES)].to_dict("records")
@@ -118,8 +154,21 @@ def lost(source: str, stability: pd.DataFrame, contestants: Sequence[str]) -> li
         detail = "diverged or ended worse than the Gaussian: " + ", ".join(
             f"{name} {_count(row)}" for name, row in sorted(shares.items(), key=lambda item: item[1]["value"])
         )
-    equal = len({shares[name]["value"] for name in best}) == 1
-    return [Verdict("stability", "", best, len(best) > 1 and not equal, "; ".join([detail, *told]))]
+    best = _fewest({name: (round(row["value"] * row["n"]), int(row["n"])) for name, row in shares.items()})
+    return [Claim("stability", "", best, "; ".join([detail, *told]))]
+
+
+def _fewest(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Families than which none has significantly fewer of its runs, if another has significantly more."""
+    pairs = list(combinations(counts, 2))
+    tests = [stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue for (a, n), (b, m) in
+             ((counts[one], counts[other]) for one, other in pairs)]  # fmt: skip
+    beaten = set()
+    for (one, other), p in zip(pairs, holm(tests), strict=True):
+        if p < 1.0 - CONFIDENCE:
+            shares = {name: counts[name][0] / counts[name][1] for name in (one, other)}
+            beaten.add(max(shares, key=lambda name: shares[name]))
+    return sorted(counts.keys() - beaten) if beaten else []
 
 
 def doubt(source: str, metric: str | None, trial: pd.DataFrame) -> str:
@@ -134,18 +183,18 @@ def doubt(source: str, metric: str | None, trial: pd.DataFrame) -> str:
     )
 
 
-def sentence(verdict: Verdict) -> str:
+def sentence(claim: Claim) -> str:
     """`best` and `detail` as one sentence."""
-    if not verdict.best:
-        return f"{verdict.detail}."
-    names = _joined(verdict.best)
-    if len(verdict.best) == 1:
+    if not claim.best or claim.aspect == "choice":
+        return f"{claim.detail[:1].upper()}{claim.detail[1:]}."
+    names = _joined(claim.best)
+    if len(claim.best) == 1:
         lead = f"{names} leads"
-    elif verdict.tied:
-        lead = f"{names} cannot be told apart"
-    else:
+    elif claim.equal:
         lead = f"{names} are equal"
-    return f"{lead} ({verdict.detail})."
+    else:
+        lead = f"{names} lead and cannot be told apart"
+    return f"{lead} ({claim.detail})."
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -156,8 +205,9 @@ def _count(row: Mapping[Any, Any]) -> str:
     return f"{row['value'] * row['n']:.0f} of {row['n']} runs"
 
 
-def _text(row: Mapping[Any, Any]) -> str:
-    return cell({str(key): value for key, value in row.items()}).text.removesuffix(" ± 0")
+def _text(row: Mapping[Any, Any], kind: str) -> str:
+    mark = KIND_MARKS.get(kind, "") if row["kind"] == Kind.LIKELIHOOD.value else ""
+    return cell({str(key): value for key, value in row.items()}, mark).text.removesuffix(" ± 0")
 
 
 def _signed(row: Mapping[Any, Any]) -> float:

@@ -20,6 +20,7 @@ import pandas as pd
 from genfam.records.run import Wandb
 from genfam.records.store import Store, load_published
 from genfam.report.style import slug
+from genfam.running.tracking.base import summary_name
 from genfam.running.tracking.weights_and_biases import has_account, open_run, quiet_wandb
 from genfam.types import Kind, Outcome, Record
 
@@ -89,14 +90,16 @@ def _headlines(runs: Sequence[Record]) -> list[str]:
 
 
 def _named(runs: Sequence[Record], *kinds: Kind) -> list[str]:
-    return sorted({m.name for run in runs for m in run.metrics if m.estimate is not None and m.kind in kinds})
+    return sorted(
+        {summary_name(m, run) for run in runs for m in run.metrics if m.estimate is not None and m.kind in kinds}
+    )
 
 
 def _sections(runs: Sequence[Record]) -> dict[str, list[Any]]:
     """Section -> panels; only of what these runs measured."""
     wr = import_module("wandb_workspaces.reports.v2")
-    units = {m.name: m.unit for run in runs for m in run.metrics if m.estimate is not None}
-    better = {m.name: m.higher_is_better for run in runs for m in run.metrics if m.estimate is not None}
+    units = {summary_name(m, run): m.unit for run in runs for m in run.metrics if m.estimate is not None}
+    better = {summary_name(m, run): m.higher_is_better for run in runs for m in run.metrics if m.estimate is not None}
     curves = sorted({point.metric for run in runs for point in run.curve})
     players = sorted({name for run in runs if run.trace for p in run.trace.points for name in p.gradient_norms})
     family = wr.Config("family")

@@ -12,6 +12,7 @@ from genfam.comparing.metric_trial import metric_trial
 from genfam.comparing.scorecard import comparisons, one_machine, scorecard
 from genfam.comparing.stability import aggregate, stability_card
 from genfam.comparing.variance import variance_components
+from genfam.comparing.verdicts import Verdict, leaders, verdicts
 from genfam.records.frame import to_frame
 from genfam.records.store import as_tuned
 from genfam.report.tables import Summary, summarise
@@ -20,7 +21,10 @@ from genfam.types import Record
 
 @dataclass(frozen=True)
 class Findings:
-    """All tables of a suite; see the functions of the same names."""
+    """All tables of a suite; see the functions of the same names.
+
+    The column `leads` of `card` is `genfam.comparing.verdicts.leaders`: no report has another rule for who leads.
+    """
 
     frame: pd.DataFrame
     card: pd.DataFrame
@@ -29,6 +33,7 @@ class Findings:
     stability: pd.DataFrame
     aggregate: pd.DataFrame
     variance: pd.DataFrame
+    verdicts: list[Verdict]
     outcomes: Counter[str]
 
     def summary(self, facts: dict[str, str]) -> Summary:
@@ -41,6 +46,7 @@ class Findings:
             self.stability,
             self.aggregate,
             self.variance,
+            self.verdicts,
             facts,
             self.outcomes,
         )
@@ -48,14 +54,18 @@ class Findings:
 
 def findings(records: Sequence[Record]) -> Findings:
     """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
-    frame = one_machine(to_frame(as_tuned(records)))
+    tuned = as_tuned(records)
+    frame = one_machine(to_frame(tuned))
+    card, pairs = scorecard(frame), comparisons(frame)
+    said = verdicts(tuned, card, pairs)
     return Findings(
         frame,
-        scorecard(frame),
-        comparisons(frame),
+        card.assign(leads=leaders(card, said)),
+        pairs,
         metric_trial(frame),
         stability_card(records),
         aggregate(records),
         variance_components(frame),
+        said,
         Counter(record.outcome.value for record in records),
     )

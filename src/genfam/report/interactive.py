@@ -29,6 +29,7 @@ SYMBOLS = {"o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v"
            "X": "x", "*": "star", "_": "line-ew-open"}  # fmt: skip
 BINS = 72  # of a density plot, each way
 FAINT = 0.35
+MOST_LINES = 25  # of a family's runs, by seed: more cannot be told apart
 
 
 def plain(name: str, most: int = 30) -> str:
@@ -94,10 +95,11 @@ def compute_chart(found: Curves, families: Mapping[str, Look], roles: Mapping[st
     values = [(x, y) for lines in found.seeds.values() for points in lines for x, y in points.items()]
     reach = [min((x for x, _ in values), default=1.0), max((x for x, _ in values), default=1.0)]
     for family, value in found.marks.items():
-        across(figure, reach, [value, value], family, families[family].colour, dash(roles[family]))
+        name = f"{family}, as few samples"  # not the scorecard's number
+        across(figure, reach, [value, value], name, families[family].colour, dash(roles[family]))
     for family, lines in found.seeds.items():
         look = families[family]
-        for points in lines:
+        for points in lines[:MOST_LINES]:
             x, y = line(points)
             figure.add_scatter(
                 x=x, y=y, mode="lines" if len(x) > 1 else "markers", line={"color": look.colour, "width": 1},
@@ -117,8 +119,9 @@ def compute_chart(found: Curves, families: Mapping[str, Look], roles: Mapping[st
 
 
 def modes_chart(
-    shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64], truth: str, families: Mapping[str, Look]
-) -> go.Figure:
+    shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64], truth: str, families: Mapping[str, Look],
+    names: Sequence[str],
+) -> go.Figure:  # fmt: skip
     """Mass per mode against the truth: bars for up to `MOST_BARS` modes, the sorted ratio for more."""
     figure = go.Figure()
     if len(masses) <= MOST_BARS:
@@ -129,7 +132,8 @@ def modes_chart(
             x=modes, y=masses.tolist(), mode="markers", name=truth,
             marker={"symbol": "line-ew-open", "size": 16, "color": TRUTH, "line": {"width": 2.5, "color": TRUTH}},
         )  # fmt: skip
-        figure.update_xaxes(title="mode", dtick=1 if len(masses) <= 12 else 5)
+        shown = modes if len(modes) <= 12 else modes[::5]
+        figure.update_xaxes(title="mode", tickvals=shown, ticktext=[plain(names[mode]) for mode in shown])
         figure.update_yaxes(title="share of samples", rangemode="tozero")
         return finished(figure, 360)
     for family, share in shares.items():
@@ -198,7 +202,7 @@ def reach_chart(records: Sequence[Record], families: Mapping[str, Look]) -> go.F
     figure = go.Figure()
     for family, look in families.items():
         own = [r for r in records if r.family == family and r.trace is not None and r.trace.points]
-        for place, record in enumerate(sorted(own, key=lambda r: r.seed)):
+        for place, record in enumerate(sorted(own, key=lambda r: r.seed)[:MOST_LINES]):
             assert record.trace is not None
             points = record.trace.points
             figure.add_scatter(

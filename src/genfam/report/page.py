@@ -16,13 +16,14 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from genfam import glossary
 from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
 from genfam.comparing.stability import final_skills
 from genfam.families.base import Family as FamilyClass
 from genfam.files import write_atomically
 from genfam.records.store import as_tuned
 from genfam.report import definitions, fronts, interactive
-from genfam.report.answer import Answer, answer, sentence
+from genfam.report.answer import ASPECTS, Answer, answer, sentence
 from genfam.report.charts import Chart, chart
 from genfam.report.cost_charts import cost_chart
 from genfam.report.costs import Costs, costs, rows_of, yardsticks
@@ -130,7 +131,7 @@ def build(
     whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
     return Page(
         summary,
-        # on one source this would repeat the source's own answer, by a laxer test
+        # on one source this would repeat the source's own answer
         skill_rows(found.aggregate) if len(everywhere) > 1 else [],
         sorted(skills.keys() - set(found.aggregate["family"])),
         [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
@@ -145,7 +146,7 @@ def build(
         _profile(whole, families),
         _papers(found, tuned),
         published,
-        summary.facts.get("date", ""),
+        summary.facts.get("report made at", ""),
     )
 
 
@@ -156,8 +157,9 @@ def render(page: Page) -> str:
         lstrip_blocks=True, autoescape=True,
     )  # fmt: skip
     environment.filters["sentence"] = sentence
+    environment.globals["aspects"] = ASPECTS
     environment.filters["clean"] = clean
-    environment.filters["definition"] = definitions.metric
+    environment.filters["definition"] = glossary.metric
     templates = resources.files("genfam.report") / "templates"
     scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]
     style = (templates / "report.css").read_text(encoding="utf-8")
@@ -184,10 +186,11 @@ def _source(
     metric = headline(found.card, source)
     spent = costs(found.card, source, contestants, by_steps)
     sharpened = fronts.fronts(by_steps, source, contestants)
-    said = answer(source, found.card, found.stability, found.metric_trial, contestants)
+    own_kinds = {record.family: record.likelihood.value for record in own}
+    said = answer(source, found.card, found.stability, found.metric_trial, contestants, found.verdicts, own_kinds)
     return Source(
         source,
-        next((definitions.target(record.config.get("source"), SourceClass) for record in own), ""),
+        glossary.source(own[0].source) or definitions.target(own[0].config.get("source"), SourceClass),
         _budget(own),
         said,
         _headline(source, metric, found, families, roles, said) if metric else None,
@@ -222,7 +225,8 @@ def _headline(
     runs = frame[(frame["source"] == source) & (frame["metric"] == metric)]
     runs = runs[(runs["outcome"] == "ok") & (runs["status"] == "ok")]
     figure = interactive.headline_chart(rows.to_dict("records"), runs, families, roles)
-    label = f"{metric} of every family on {source} with 95 % intervals. {sentence(said.verdicts[0])}"
+    told = next(sentence(claim) for claim in said.claims if claim.metric == metric and claim.aspect != "choice")
+    label = f"{metric} of every family on {source} with 95 % intervals. {told}"
     return chart(f"headline-{slug(source)}", figure, f"{source}: {metric}, lower is better", label)
 
 

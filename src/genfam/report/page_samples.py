@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import density_chart, modes_chart
-from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_shares, strip
+from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_names, mode_shares, strip
 from genfam.report.style import TRUTH, Look, slug
 
 LISTED_STATES = 12  # of a table; the others stand together below it
@@ -180,7 +180,7 @@ def _modes(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, Look]
         return None
     shares, masses, exact = counted
     truth = "true mass" if exact else "held-out frequency"
-    figure = modes_chart(shares, masses, truth, families)
+    figure = modes_chart(shares, masses, truth, families, mode_names(drawn, len(masses)))
     missed = ", ".join(f"{name} misses {int((share[masses > 0] == 0).sum())}" for name, share in shares.items())
     return chart(
         f"modes-{slug(source)}", figure, f"{source}: {len(masses)} modes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -13,8 +14,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from genfam import glossary
 from genfam.records.publication import publishable
-from genfam.report import definitions
 from genfam.report.series import diagnosed
 from genfam.report.tables import KIND_MARKS, bracketed, cell, headline
 from genfam.types import Kind, Record
@@ -41,7 +42,7 @@ class ScoreRow:
 
     Attributes:
         text: as in the terminal's table.
-        best: whether it shares rank 1.
+        leads: see `genfam.comparing.verdicts`.
         leading: whether the metric is the source's headline.
         value: for sorting; NaN as an empty text.
         about: what the metric measures, and its direction and unit; `fingerprint` how it was measured.
@@ -54,7 +55,7 @@ class ScoreRow:
     direction: str
     unit: str
     text: str
-    best: bool
+    leads: bool
     rank: str
     runs: str
     leading: bool
@@ -122,11 +123,11 @@ def score_rows(
                 rows.append(
                     ScoreRow(
                         source, family, roles[family], metric, ARROWS[entry["higher_is_better"]],
-                        "" if entry["unit"] == "1" else str(entry["unit"]), shown.text, shown.best,
+                        "" if entry["unit"] == "1" else str(entry["unit"]), shown.text, shown.leads,
                         "" if math.isnan(entry["rank"]) else f"{entry['rank']:.0f}",
                         f"{entry['n_ok']}/{entry['n_runs']}", metric == leading,
                         repr(float(entry["mean"])) if math.isfinite(entry["mean"]) else "",
-                        None if spread else bars.get(family), definitions.metric(metric), str(entry["fingerprint"]),
+                        None if spread else bars.get(family), glossary.metric(metric), str(entry["fingerprint"]),
                     )
                 )  # fmt: skip
     return rows
@@ -166,14 +167,10 @@ def _bars(entries: Sequence[Mapping[Any, Any]], roles: Mapping[str, str]) -> dic
 
 @dataclass(frozen=True)
 class SkillRow:
-    """A family on all sources together; `leads` where its interval overlaps that of the highest value.
-
-    Without intervals nobody leads.
-    """
+    """A family on all sources together. Nobody leads there: across sources nothing is tested."""
 
     family: str
     text: str
-    leads: bool
     bar: Bar
 
 
@@ -193,7 +190,7 @@ def skill_rows(aggregate: pd.DataFrame) -> list[SkillRow]:
             place(row["value"]), place(row["ci_low"]) if known else None, place(row["ci_high"]) if known else None,
             place(1.0), place(0.0),
         )  # fmt: skip
-        found.append(SkillRow(str(row["family"]), bracketed(row), row["ci_high"] >= rows[0]["ci_low"], bar))
+        found.append(SkillRow(str(row["family"]), bracketed(row), bar))
     return found
 
 
@@ -211,13 +208,16 @@ def run_rows(
         store: folder of the runs, or of what was published.
         published: whether that is a folder of published records.
     """
-    texts: dict[str, int] = {}
+    places: dict[str, int] = {}
+    texts: list[str] = []
     rows = []
     leading = {source: headline(card, source) or "" for source in {record.task for record in records}}
     base = Path(os.path.relpath(store, page.parent)).as_posix()
     for line, record in enumerate(map(publishable, records), start=1):
         shared = {key: value for key, value in record.config.items() if key not in NOT_REPEATED}
-        text = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+        place = places.setdefault(json.dumps(shared), len(places))
+        if place == len(texts):
+            texts.append(yaml.safe_dump(shared, sort_keys=False, allow_unicode=True))
         own = {key: record.config[key] for key in NOT_REPEATED if key in record.config}
         values = [m.estimate.value for m in record.metrics if m.name == leading[record.task] and m.estimate]
         folder = f"{base}/{record.run_id}" if base != "." else record.run_id
@@ -227,12 +227,12 @@ def run_rows(
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
                 leading[record.task], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
                 f"{base}/records.jsonl#line={line}" if published else f"{folder}/record.json",
-                "" if published else f"{folder}/config.yaml", texts.setdefault(text, len(texts)),
-                yaml.safe_dump(own, sort_keys=False),
+                "" if published else f"{folder}/config.yaml", place,
+                "".join(f"{key}: {json.dumps(value)}\n" for key, value in own.items()),
                 _command(record, base if published else folder, published=published),
             )
         )  # fmt: skip
-    return rows, list(texts)
+    return rows, texts
 
 
 def _command(record: Record, folder: str, *, published: bool) -> str:

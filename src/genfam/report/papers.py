@@ -69,14 +69,14 @@ def _latex(table: Table) -> str:
     for place, row in enumerate(table.rows):
         if place and row.role != "contestant" and table.rows[place - 1].role == "contestant":
             lines.append(r"\midrule")
-        cells = [rf"\textbf{{{tex(cell.text)}}}" if cell.best else tex(cell.text) for cell in row.cells]
+        cells = [rf"\textbf{{{tex(cell.text)}}}" if cell.leads else tex(cell.text) for cell in row.cells]
         lines.append(rf"{tex(row.family)} & {' & '.join(cells)} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def _markdown(table: Table) -> str:
     def shown(cell: Cell) -> str:
-        return f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
+        return f"**{escape(cell.text)}**" if cell.leads else escape(cell.text)
 
     lines = [
         f"| {escape(table.source)} | {' | '.join(escape(column) for column in table.columns)} |",

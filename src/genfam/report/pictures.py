@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ ROW_IMAGES = 10  # of one value of the condition
 MOST_ROWS = 20  # values of the condition that are shown
 SHOWN_POINTS = 2500
 MOST_BARS = 40
+MOST_LETTERS = 60  # of all names below an axis, that stand side by side
 MOST_STATES = 4096
 
 
@@ -40,6 +41,7 @@ class Drawn:
         nearest: (n, *event) the training image nearest to each of the first n samples; None but for images.
         conditions, reference_conditions: (N,) value of the condition of each event; None without a condition.
         condition_names: of the values.
+        mode_names: (K,) for people; None where modes have none.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class Drawn:
     conditions: NDArray[np.int64] | None = None
     reference_conditions: NDArray[np.int64] | None = None
     condition_names: NDArray[np.str_] | None = None
+    mode_names: NDArray[np.str_] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -107,7 +110,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
-                "reference_conditions", "condition_names",
+                "reference_conditions", "condition_names", "mode_names",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -288,7 +291,7 @@ def modes_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path:
     axis = figure.subplots()
     name = "true mass" if exact else "held-out frequency"
     if len(masses) <= MOST_BARS:
-        _bars(axis, shares, masses, families, name)
+        _bars(axis, shares, masses, families, name, mode_names(drawn, len(masses)))
     else:
         _ratios(axis, shares, masses, families, name)
     axis.set_title(f"{label(source)}: {len(masses)} modes", fontsize=10)
@@ -297,9 +300,17 @@ def modes_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path:
     return True
 
 
+def mode_names(drawn: Mapping[str, Drawn], count: int) -> list[str]:
+    """Of `count` modes, for people: their numbers where a source has no names for them."""
+    for one in drawn.values():
+        if one.mode_names is not None and one.mode_names.shape == (count,):
+            return [str(name) for name in one.mode_names]
+    return [str(number) for number in range(count)]
+
+
 def _bars(
     axis: Axes, shares: Mapping[str, NDArray[np.float64]], masses: NDArray[np.float64],
-    families: Mapping[str, Look], name: str,
+    families: Mapping[str, Look], name: str, modes: Sequence[str],
 ) -> None:  # fmt: skip
     x = np.arange(len(masses))
     width = 0.84 / len(shares)
@@ -307,7 +318,11 @@ def _bars(
         axis.bar(x - 0.42 + (index + 0.5) * width, share, width, color=families[family].colour, label=label(family))
     axis.hlines(masses, x - 0.46, x + 0.46, colors=TRUTH, linewidth=1.2, label=name)
     axis.set_xlabel("mode")
-    axis.set_xticks(x, [str(mode) for mode in x], fontsize=9 if len(x) <= 25 else 6)
+    long = max(map(len, modes)) * len(modes) > MOST_LETTERS
+    axis.set_xticks(
+        x, [label(mode) for mode in modes], fontsize=9 if len(x) <= 25 else 6,
+        rotation=30 if long else 0, ha="right" if long else "center",
+    )  # fmt: skip
     axis.set_ylabel("share of samples")
     axis.set_ylim(bottom=0.0)
 

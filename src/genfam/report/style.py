@@ -18,6 +18,10 @@ from genfam.report.tables import clean
 
 # Okabe & Ito (2008), "Color universal design": told apart with any kind of colour vision. Yellow comes last.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+KNOWN = (
+    "autoregressive", "flow_matching", "gan", "vae", "normalizing_flow", "energy", "diffusion", "score", "mean_flow",
+    "masked_diffusion",
+)  # fmt: skip
 YARDSTICKS = ("#999999", "#555555", "#BBBBBB")
 TRUTH = "#333333"
 DPI = 120
@@ -32,17 +36,24 @@ class Look:
 
 
 def looks(roles: Mapping[str, str]) -> dict[str, Look]:
-    """Family -> look, by position among the contestants (or the yardsticks) in alphabetical order.
+    """Family -> look, the same on every page: by `KNOWN`, and for other families by their names.
 
     Args:
         roles: family -> role; the answer is in drawing order: contestants, then yardsticks.
     """
-    contestants = sorted(family for family, role in roles.items() if role == "contestant")
-    yardsticks = sorted(roles.keys() - set(contestants), key=lambda family: (roles[family], family))
     markers = "osD^vPX*"
+    contestants = sorted(family for family, role in roles.items() if role == "contestant")
+    places = {family: KNOWN.index(family) for family in contestants if family in KNOWN}
+    for family in contestants:
+        if family not in places:
+            wanted = int(sha256(family.encode("utf-8", "replace")).hexdigest(), 16) % len(PALETTE)
+            free = set(range(len(PALETTE) * len(markers))) - set(places.values())
+            places[family] = min(free, key=lambda place: (place // len(PALETTE), (place - wanted) % len(PALETTE)))
+    yardsticks = sorted(roles.keys() - set(contestants), key=lambda family: (roles[family], family))
     found = {
         family: Look(PALETTE[i % len(PALETTE)], markers[(i + i // len(PALETTE)) % len(markers)])
-        for i, family in enumerate(contestants)
+        for family in contestants
+        for i in (places[family],)
     }
     return found | {f: Look(YARDSTICKS[i % len(YARDSTICKS)], "_") for i, f in enumerate(yardsticks)}
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pandas as pd
 
-from genfam.report import definitions
-from genfam.types import Kind, Likelihood, Outcome
+from genfam import glossary
+from genfam.comparing.verdicts import Standing, Verdict
+from genfam.types import Kind, Likelihood, Measurement, Outcome, Record
 
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
 # After them stand metrics that are not genfam's.
@@ -26,8 +28,8 @@ KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "
 LEGEND = (
     "Mean ± half-width of the 95 % interval (Student's t over training seeds, BCa bootstrap from ten "
     "seeds on); no ± means one run, so no interval.",
-    "Bold: rank 1, that is no contestant is significantly better (paired by seed, at 5 % after Holm's correction for "
-    "all pairs of contestants).",
+    "Bold: leads, that is no contestant is significantly better and at least one is significantly worse (paired by "
+    "seed, at 5 % after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
@@ -36,10 +38,10 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One number as text, and whether it is the best or tied with it."""
+    """One number as text, and whether its family leads."""
 
     text: str
-    best: bool = False
+    leads: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class Row:
 class Table:
     """A source's table; `columns` are metric names with an arrow for their direction.
 
-    `ties` are sentences on what the headline metric cannot separate, `trial` on which metrics tell the truth,
-    `scatter` on whether training or evaluation makes the seeds differ; `stability` is a table of its own, by the
-    metric `judge`.
+    `choice` says which families to take and which not, `ties` are sentences on what the headline metric cannot
+    separate, `trial` on which metrics tell the truth, `scatter` on whether training or evaluation makes the seeds
+    differ; `stability` is a table of its own, by the metric `judge`.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Table:
     ties: list[str] = field(default_factory=list)
     trial: list[str] = field(default_factory=list)
     scatter: list[str] = field(default_factory=list)
+    choice: list[str] = field(default_factory=list)
     stability: Table | None = None
     judge: str = ""
 
@@ -90,6 +93,7 @@ def summarise(
     stability: pd.DataFrame | None = None,
     aggregate: pd.DataFrame | None = None,
     variance: pd.DataFrame | None = None,
+    said: Sequence[Verdict] = (),
     facts: dict[str, str] | None = None,
     outcomes: Counter[str] | None = None,
 ) -> Summary:
@@ -103,6 +107,7 @@ def summarise(
         stability: as `genfam.comparing.stability.stability_card` gives it.
         aggregate: as `genfam.comparing.stability.aggregate` gives it.
         variance: as `genfam.comparing.variance.variance_components` gives it.
+        said: as `genfam.comparing.verdicts.verdicts` gives it.
         facts: lines for the foot of the page (command, commit, machine).
         outcomes: of all runs, where the frame has not all of them.
     """
@@ -116,6 +121,7 @@ def summarise(
                 ties=ties(source, card, pairs),
                 trial=verdicts(source, trial),
                 scatter=scatter(source, card, variance),
+                choice=choice(source, said),
                 stability=stability_table(source, stability),
                 judge=_judge(source, stability),
             )
@@ -132,6 +138,22 @@ def headline(card: pd.DataFrame, source: str) -> str | None:
     """The Fréchet distance by which a source's families are ordered; None where there is none."""
     names = sorted(set(card.loc[(card["source"] == source) & (card["kind"] == Kind.HEADLINE.value), "metric"]))
     return names[0] if names else None
+
+
+def choice(source: str, said: Sequence[Verdict]) -> list[str]:
+    """A line per standing that contestants have, the best first; then those that were still improving."""
+    own = [verdict for verdict in said if verdict.source == source]
+    lines = []
+    for standing in Standing:
+        families = [verdict.family for verdict in own if verdict.standing is standing]
+        if standing is Standing.TIED and len(families) == 1:  # none is better, and it is not better than all others
+            lines.append(f"not separated from the best: {families[0]}")
+        elif families:
+            lines.append(f"{standing.value}: {', '.join(families)}")
+    rising = [verdict.family for verdict in own if verdict.undertrained]
+    if rising:
+        lines.append(f"undertrained, still improving when the budget ended: {', '.join(rising)}")
+    return lines
 
 
 def ties(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
@@ -186,16 +208,25 @@ def _training(row: dict[Any, Any]) -> str:
 
 
 def stability_table(source: str, stability: pd.DataFrame | None) -> Table | None:
-    """One source's stability: a row per contestant, a column per entry with its unit; None where nothing is known."""
+    """One source's stability: a row per contestant, a column per entry with its unit; None where nothing is known.
+
+    A column in which all contestants have one and the same share of runs says nothing, and is left out.
+    """
     if stability is None or not (stability["source"] == source).any():
         return None
     own = stability[stability["source"] == source]
-    entries = {str(row["entry"]): str(row["unit"]) for row in own.to_dict("records")}
+    entries = {
+        str(entry): str(rows["unit"].iloc[0])
+        for entry, rows in own.groupby("entry", sort=False)
+        if not (rows["unit"] == "share of runs").all() or len(set(zip(rows["value"], rows["n"], strict=True))) > 1
+    }
+    if not entries:
+        return None
     rows = []
     for family in own["family"].unique():
         known = {row["entry"]: row for row in own[own["family"] == family].to_dict("records")}
         cells = [Cell(bracketed(known[entry]) if entry in known else "–") for entry in entries]
-        noise = "diverged" not in known  # only contestants are counted; the oracle's row is the noise of the curves
+        noise = "lost" not in known  # only contestants are counted; the oracle's row is the noise of the curves
         rows.append(Row(f"{family}, noise alone" if noise else str(family), "oracle" if noise else "contestant", cells))
     return Table(source, [f"{entry} ({unit})" for entry, unit in entries.items()], rows)
 
@@ -258,9 +289,17 @@ def cell(row: dict[str, Any] | None, mark: str = "") -> Cell:
     if row is None or row["n_ok"] == 0:
         return Cell("–")
     mean, low, high = float(row["mean"]), float(row["ci_low"]), float(row["ci_high"])
+    leads = bool(row.get("leads", False))
     if not math.isfinite(mean):
-        return Cell(mark + {math.inf: "∞", -math.inf: "−∞"}.get(mean, "NaN"), row["rank"] == 1)
-    return Cell(mark + number(mean, None if math.isnan(low) else (high - low) / 2.0), row["rank"] == 1)
+        return Cell(mark + {math.inf: "∞", -math.inf: "−∞"}.get(mean, "NaN"), leads)
+    return Cell(mark + number(mean, None if math.isnan(low) else (high - low) / 2.0), leads)
+
+
+def marked(m: Measurement, record: Record) -> str:
+    """One run's number, a likelihood with the mark of its kind."""
+    assert m.estimate is not None
+    mark = KIND_MARKS.get(record.likelihood.value, "") if m.kind is Kind.LIKELIHOOD else ""
+    return f"{mark}{m.estimate.value:.5g}"
 
 
 def number(value: float, half: float | None = None) -> str:
@@ -282,7 +321,7 @@ def clean(text: str) -> str:
 
 def _columns(names: list[str]) -> list[str]:
     """`COLUMNS`, then the user's own metrics, which nobody would add for nothing."""
-    own = [name for name in sorted(names) if definitions.metric(name) == definitions.UNKNOWN]
+    own = [name for name in sorted(names) if glossary.metric(name) == glossary.UNKNOWN]
     shown = [name for pattern in COLUMNS for name in sorted(names) if fnmatchcase(name, pattern)]
     return [*shown, *(name for name in own if name not in shown)]
 

@@ -17,6 +17,8 @@ def print_summary(console: Console, summary: Summary) -> None:
     for table in summary.tables:
         for block in blocks(table, console.width):
             console.print(_render(block))
+        for line in table.choice:
+            console.print(Text(f"{clean(table.source)}: {clean(line)}"))
         if table.stability is not None:
             for block in blocks(table.stability, console.width):
                 console.print(_render(block, f"{table.source}: stability by {table.judge}"))
@@ -87,7 +89,7 @@ def _render(table: Table, title: str = "") -> rich.table.Table:
     for position, row in enumerate(table.rows):
         yardstick = row.role != "contestant"
         following = table.rows[position + 1].role if position + 1 < len(table.rows) else row.role
-        cells = [Text(cell.text, style="bold" if cell.best else "") for cell in row.cells]
+        cells = [Text(cell.text, style="bold" if cell.leads else "") for cell in row.cells]
         shown.add_row(
             Text(clean(row.family)), *cells, style="dim" if yardstick else "",
             end_section=not yardstick and following != "contestant",

@@ -15,8 +15,9 @@ import torch
 import yaml
 from torch import Tensor
 
+from genfam import progress
 from genfam.families.base import Diverged, Family
-from genfam.files import refuse_links, write_atomically
+from genfam.files import refuse_links, sha256, write_atomically
 from genfam.metrics.base import one_generator_state
 from genfam.metrics.failures import failures, symptoms
 from genfam.metrics.traces import gradient_norm_quantiles, last_minus_best
@@ -24,11 +25,12 @@ from genfam.networks.base import count_parameters
 from genfam.records import environment
 from genfam.records.digest import numerics_digest
 from genfam.records.run import Run
-from genfam.records.store import ended_well, finished_record, write_record
+from genfam.records.store import check_version, ended_well, finished_record, owned, write_record
+from genfam.running import checkpoints
 from genfam.running.evaluation import Report, curve_measure, evaluate
 from genfam.running.kept_samples import save_samples
 from genfam.running.parts import Tracker, make_extractor, make_family, make_metrics, make_source, make_tracker
-from genfam.running.saved import load_run, save_model
+from genfam.running.saved import WEIGHTS, load_run, save_model
 from genfam.running.tracing import Tracer
 from genfam.running.tracking.sketches import Sketcher, of_file
 from genfam.running.training import Interrupted, Progress, plan, train, weights_are_finite
@@ -56,12 +58,19 @@ def execute(run: Run, *, progress: Report | None = None) -> Record:
     Raises:
         ValueError: the configuration cannot be built, or a link leads out of the run's folder.
     """
-    directory = run.directory
-    found = finished_record(directory)
+    found = finished_record(run.directory)
     if found is not None:
         return found
-    refuse_links(directory)
+    refuse_links(run.directory)
     environment.device_for(run.device)
+    check_version(run.directory)
+    with owned(run.directory, run.id):
+        # another process may have finished it before the lock was ours
+        return finished_record(run.directory) or _execute(run, progress)
+
+
+def _execute(run: Run, progress: Report | None) -> Record:
+    directory = run.directory
     torch.set_num_threads(run.threads)
     torch.set_flush_denormal(True)
     report = progress or (lambda share, text: None)
@@ -92,7 +101,8 @@ def execute(run: Run, *, progress: Report | None = None) -> Record:
                     trace_points=run.trace.points,
                     look=tracer.look,
                     track=tracker.log,
-                    checkpoint=directory / "checkpoint.pt",
+                    folder=directory,
+                    digest=record.digest,
                     report=status_report(report, trained, tracer),
                     stop_requested=stop_requested,
                     progress=trained,
@@ -105,11 +115,15 @@ def execute(run: Run, *, progress: Report | None = None) -> Record:
                 record.curve = curve_measure(source, extractor, metrics, run.curve.samples, run.seed)(family)
                 tracker.log(0, {"train_flops": 0.0} | {f"curve/{p.metric}": p.value for p in record.curve})
             save_model(directory, run, family, source)
+            stop_requested.at_once()  # from here on nothing of the training can be lost
             evaluation = evaluate(
                 record, family, source, extractor, metrics, run.evaluation.samples, evaluation_report(report)
             )
             save_samples(directory / "samples.npz", evaluation, family.condition.names)
+            record.files = {name: sha256(directory / name) for name in (WEIGHTS, "samples.npz")}
             record.outcome, record.reason = Outcome.OK, ""
+        except KeyboardInterrupt:
+            record.outcome, record.reason = Outcome.INTERRUPTED, "stopped while it was measured; its training is kept"
         except Diverged as event:
             record.outcome, record.reason = Outcome.DIVERGED, str(event)
         except Interrupted as event:
@@ -123,7 +137,7 @@ def execute(run: Run, *, progress: Report | None = None) -> Record:
     write_record(directory, record)
     tell(tracker, record, directory, family.grad_norms)
     if record.outcome.finished:
-        (directory / "checkpoint.pt").unlink(missing_ok=True)
+        checkpoints.remove(directory)
     report(1.0, record.outcome.value)
     return record
 
@@ -133,6 +147,7 @@ def measure_again(
     more: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Sequence[str] = (),
     *,
+    data_dir: Path | None = None,
     progress: Report | None = None,
 ) -> Record:
     """Measure a stored run again, with the metrics of its configuration and today's code; nothing is trained.
@@ -141,6 +156,7 @@ def measure_again(
         directory: of the run: `<store>/<suite>/<run_id>`.
         more: further metrics by key, each with its `_target_`.
         plugins: packages beside genfam that the user named: a stored run's own are not trusted.
+        data_dir: where image files lie here, if elsewhere than where the run was made.
         progress: called with (share done, text).
 
     Raises:
@@ -148,7 +164,7 @@ def measure_again(
         ValueError: a link leads out of the run's folder, or its configuration cannot be built.
     """
     record = ended_well(directory)
-    saved = load_run(directory, plugins=plugins)
+    saved = load_run(directory, data_dir, plugins=plugins)
     # a GPU's run can be measured where there is none
     device = "cpu" if saved.run.device == "cpu" else environment.device_for("auto")
     run = saved.run.model_copy(update={"device": device})
@@ -159,6 +175,7 @@ def measure_again(
     report = progress or (lambda share, text: None)
     evaluation = evaluate(record, saved.family, saved.source, extractor, metrics, run.evaluation.samples, report)
     save_samples(directory / "samples.npz", evaluation, saved.family.condition.names)
+    record.files = {name: sha256(directory / name) for name in (WEIGHTS, "samples.npz")}
     record.code_version = environment.code_version()
     write_record(directory, record)
     tell(make_tracker(run, directory, "evaluate"), record, directory, {})
@@ -270,21 +287,41 @@ def evaluation_report(report: Report) -> Report:
     return lambda share, text: report(TRAINING_SHARE + (1.0 - TRAINING_SHARE) * share, text)
 
 
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a request that training asks for; the second one raises KeyboardInterrupt."""
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested.is_set
-        return
+class Stop:
+    """A request to stop, by SIGINT or (as Slurm asks) SIGTERM."""
 
-    def handle(number: int, frame: Any) -> None:
-        if requested.is_set():
+    def __init__(self) -> None:
+        self.requested = False
+        self.immediate = False
+
+    def __call__(self) -> bool:
+        """Whether training should write its checkpoint and end."""
+        return self.requested
+
+    def at_once(self) -> None:
+        """From now on a signal raises KeyboardInterrupt, as one that came before does now."""
+        self.immediate = True
+        if self.requested:
             raise KeyboardInterrupt
-        requested.set()
 
-    before = signal.signal(signal.SIGINT, handle)
+    def handle(self, number: int, frame: Any) -> None:
+        """The signals' handler: the first asks, the second raises."""
+        progress.stopped_by = number
+        if self.requested or self.immediate:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Stop]:
+    """Turn the first signal into a request; a second one raises KeyboardInterrupt."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield requested.is_set
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

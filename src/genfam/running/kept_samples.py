@@ -51,6 +51,8 @@ def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) 
         arrays["mode_total"] = np.array(len(modes))
         arrays["mode_counts"] = modes[modes >= 0].bincount(minlength=len(masses)).numpy()
         arrays["mode_masses"] = masses.numpy()
+        if len(source.label_names) == len(masses):
+            arrays["mode_names"] = np.array(source.label_names)
     if isinstance(source, KnownModes) and callable(centres := getattr(source, "modes", None)):
         arrays["mode_centres"] = centres().numpy()
     if isinstance(source, Enumerable) and (source.event.levels or 0) ** source.event.dimensions <= MOST_STATES:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genfam.build import ConfigurationError, build, find
+from genfam.build import ConfigurationError, build, find, parse
 from genfam.conditions.base import Condition
 from genfam.families.base import Family
 from genfam.metrics.base import Extractor, Metric
@@ -34,7 +34,9 @@ LEAST_BFLOAT16_BATCH = 4  # events
 
 def make_source(run: Run) -> Source:
     """The source, seen through its `split`."""
-    source = build(run.source, Source, "source", plugins=run.plugins, data_dir=run.data_dir)
+    node = parse(run.source, Source, "source", run.plugins)
+    source: Source = node.make(data_dir=run.data_dir)
+    source.settings = {key: value for key, value in node.essence().items() if key not in ("_target_", "name")}
     return seen_through(run.split, source)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -44,13 +46,13 @@ def weights_of(
         if record.seed != seed or record.outcome is not Outcome.OK or record.role != "contestant":
             continue
         family = load_run(runs.directory(record.run_id), plugins=plugins).family
-        kept = publishable(record)
+        kept, weights = publishable(record), save(sampling_weights(family))
         config = kept.config | {"data_dir": None, "output_dir": "outputs", "results_dir": "results"}
         suite, name = checked_name(record.suite, "suite"), checked_name(record.run_id, "run_id", 250)
         found[Path(results, suite, "weights", name)] = {
             "config.yaml": yaml.safe_dump(config, sort_keys=False),
-            RECORD: record_to_json(kept, indent=1),
-            WEIGHTS: save(sampling_weights(family)),
+            RECORD: record_to_json(replace(kept, files={WEIGHTS: hashlib.sha256(weights).hexdigest()}), indent=1),
+            WEIGHTS: weights,
         }
     if not found:
         raise ValueError(f"{runs.folder}: expected contestants' finished runs with seed {seed}, found none")

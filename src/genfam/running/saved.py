@@ -23,14 +23,24 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from genfam.families.base import Family
-from genfam.files import refuse_links, write_atomically
+from genfam.files import refuse_links, sha256, write_atomically
+from genfam.records.paths import without_paths
 from genfam.records.run import Run
+from genfam.records.store import read_record
 from genfam.running.parts import make_family, make_source
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.types import Event
 
 WEIGHTS = "weights.safetensors"
+PLACES = (
+    "output_dir",
+    "results_dir",
+    "data_dir",
+    "plugins",
+    "logger",
+    "wandb",
+)  # of a configuration: no number hangs on them
 CHECKED = 4  # samples by which a saved model is held against the trained one
 
 
@@ -117,6 +127,7 @@ def load_run(directory: str | Path, data_dir: str | Path | None = None, *, plugi
             )
     refuse_links(folder)
     run = stored(folder, data_dir, plugins=plugins)
+    check_weights(folder)
     source = make_source(run)
     try:
         weights = load_file(folder / WEIGHTS)
@@ -128,6 +139,34 @@ def load_run(directory: str | Path, data_dir: str | Path | None = None, *, plugi
     load_weights(family, weights)
     family.eval()
     return SavedRun(run, source, family)
+
+
+def check_weights(folder: Path) -> None:
+    """Raise ValueError where a run's weights are not those that its record is about."""
+    record = read_record(folder)
+    known = record.files.get(WEIGHTS) if record is not None else None
+    if known is not None and sha256(folder / WEIGHTS) != known:
+        raise ValueError(
+            f"{folder / WEIGHTS}: expected the weights that the record beside it is about (SHA-256 {known[:12]}…), got "
+            "others: they are damaged, or were replaced"
+        )
+
+
+def check_settings(folder: Path, content: dict[str, Any]) -> None:
+    """Raise ValueError where a run's settings are not those that its record is about."""
+    record = read_record(folder)
+    if record is None:
+        return
+    there, here = (
+        {key: value for key, value in without_paths(config).items() if key not in PLACES}
+        for config in (record.config, content)
+    )
+    if there != here:
+        differ = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+        raise ValueError(
+            f"{folder / 'config.yaml'}: expected the settings that the record beside it is about, got others in "
+            f"{', '.join(differ)}"
+        )
 
 
 def stored(folder: Path, data_dir: str | Path | None = None, *, plugins: Sequence[str] = ()) -> Run:
@@ -145,6 +184,7 @@ def stored(folder: Path, data_dir: str | Path | None = None, *, plugins: Sequenc
         raise ValueError(f"{path}: expected a run's configuration, got text that is no YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a run's configuration, got {type(content).__name__}")
+    check_settings(folder, content)
     content["plugins"] = list(plugins)
     if data_dir is not None:
         content["data_dir"] = str(data_dir)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genfam.families.base import Family
 from genfam.metrics.base import Extractor, one_generator_state
-from genfam.metrics.neighbours import squared_distances, squared_radii
+from genfam.metrics.neighbours import distances, radii_of
 from genfam.seeds import derive_seed, derived_generator
 from genfam.sources.base import Source
 from genfam.types import Batch, KnownModes, Trace, TracePoint
@@ -80,12 +80,9 @@ class Tracer:
 def manifold(extractor: Extractor, real: Tensor) -> Callable[[Tensor], Tensor]:
     """(M, *event) real events -> (N, *event) to (N,) bool: whether a sample lies in a real event's ball."""
     features = extractor.features(real)
-    centre = features.mean(dim=0)
-    features = features - centre
-    radii = squared_radii(features, min(NEIGHBOURS, len(features) - 1), 1000)
+    radii = radii_of(features, min(NEIGHBOURS, len(features) - 1), 1000)
 
     def inside(samples: Tensor) -> Tensor:
-        distances, slack = squared_distances(extractor.features(samples) - centre, features)
-        return (distances - slack <= radii).any(dim=1)
+        return (distances(extractor.features(samples), features) <= radii).any(dim=1)
 
     return inside

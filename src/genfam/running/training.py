@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import time
 import warnings
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
+from genfam.build import ConfigurationError
 from genfam.families.base import Family
-from genfam.files import write_atomically
+from genfam.running import checkpoints
 from genfam.running.flops import count_flops
 from genfam.seeds import derive_seed, random_state, set_random_state
 from genfam.sources.base import Source
@@ -48,10 +49,16 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
     Backward passes, penalties and every player are included; the mean is taken over `flop_period` updates.
 
     Raises:
-        ValueError: the budget does not pay a single period, or nothing in an update is counted.
+        ConfigurationError: the budget does not pay a single period, or a batch has more events than there are.
+        ValueError: nothing in an update is counted.
     """
     if not family.trains:
         return
+    if family.batch_size > len(source.train):
+        raise ConfigurationError(
+            f"family.batch_size: expected at most {len(source.train)} (the training events of {source.name}), got "
+            f"{family.batch_size}"
+        )
     trial = copy.deepcopy(family).train()
     trial.total_updates = 10**9
     optimisers = trial.configure_optimizers()
@@ -73,7 +80,7 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
         )
     family.total_updates = int(train_flops / family.flops_per_update)
     if family.total_updates < family.flop_period:
-        raise ValueError(
+        raise ConfigurationError(
             f"budget.train_flops: expected at least {family.flops_per_update * family.flop_period:.3g} "
             f"(one update of this family), got {train_flops:.3g}"
         )
@@ -88,7 +95,8 @@ class Conductor(Callback):
         trace_points: number of trace points, likewise.
         look: called at each of those; -> the trace point but for its gradient norms.
         track: called at each point of either kind with (updates, what is known then).
-        checkpoint: file to be written at each point of the curve and on a stop.
+        folder: of the run: a checkpoint is written at each point of the curve and on a stop.
+        digest: of the code, which checkpoints hold.
         progress: what survives.
         report: called with (share done, text) some twice a second.
         stop_requested: asked after each update.
@@ -101,12 +109,13 @@ class Conductor(Callback):
         trace_points: int,
         look: Callable[[Family], TracePoint],
         track: Track,
-        checkpoint: Path,
+        folder: Path,
+        digest: str,
         progress: Progress,
         report: Callable[[float, str], None],
         stop_requested: Callable[[], bool],
     ) -> None:
-        self.points, self.measure, self.checkpoint = points, measure, checkpoint
+        self.points, self.measure, self.folder, self.digest = points, measure, folder, digest
         self.trace_points, self.look, self.track = trace_points, look, track
         self.progress, self.report, self.stop_requested = progress, report, stop_requested
         self.started = 0.0
@@ -131,14 +140,18 @@ class Conductor(Callback):
                 self.progress.curve += self.measure(family)
             self.track(done, row_at(family, self.progress, done))
             family.train()
-            if measured and done < total:
-                save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            if measured:
+                self._checkpoint(trainer, family)
             self.started = time.perf_counter()
         if self.stop_requested():
             self._stop_clock()
-            save_checkpoint(self.checkpoint, family, trainer.optimizers, self.progress)
+            self._checkpoint(trainer, family)
             raise Interrupted(f"stopped at update {done} of {total}; the same command goes on from there")
         self._report(done, total)
+
+    def _checkpoint(self, trainer: Trainer, family: Family) -> None:
+        state = state_of(family, trainer.optimizers, self.progress)
+        checkpoints.write(self.folder, state | {"digest": self.digest})
 
     def _trace_point(self, family: Family) -> TracePoint:
         since = self.progress.trace[-1].updates if self.progress.trace else 0
@@ -198,22 +211,17 @@ def is_due(done: int, total: int, points: int) -> bool:
     return done * points // total > (done - 1) * points // total
 
 
-def save_checkpoint(path: Path, family: Family, optimisers: list[Any], progress: Progress) -> None:
-    """All that training needs to go on, in plain containers, replaced in one step."""
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "weights": family.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-            "family": family.training_state(),
-            "random_state": random_state(),
-            "curve": [(point.train_flops, point.metric, point.value, point.kind.value) for point in progress.curve],
-            "trace": [asdict(point) for point in progress.trace],
-            "train_seconds": progress.train_seconds,
-        },
-        buffer,
-    )
-    write_atomically(path, buffer.getvalue())
+def state_of(family: Family, optimisers: list[Any], progress: Progress) -> dict[str, Any]:
+    """All that training needs to go on, in plain containers."""
+    return {
+        "weights": family.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        "family": family.training_state(),
+        "random_state": random_state(),
+        "curve": [(point.train_flops, point.metric, point.value, point.kind.value) for point in progress.curve],
+        "trace": [asdict(point) for point in progress.trace],
+        "train_seconds": progress.train_seconds,
+    }
 
 
 class Resume(Callback):
@@ -239,7 +247,8 @@ def train(
     trace_points: int,
     look: Callable[[Family], TracePoint],
     track: Track,
-    checkpoint: Path,
+    folder: Path,
+    digest: str,
     report: Callable[[float, str], None],
     stop_requested: Callable[[], bool],
     progress: Progress,
@@ -254,8 +263,8 @@ def train(
         Interrupted: `stop_requested` said so; the checkpoint is written.
     """
     callbacks: list[Callback] = []
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    state = checkpoints.read(folder, digest)
+    if state is not None:
         family.load_state_dict(state["weights"])
         family.load_training_state(state["family"])
         progress.curve = [CurvePoint(flops, name, value, Kind(kind)) for flops, name, value, kind in state["curve"]]
@@ -266,7 +275,9 @@ def train(
             track(updates, row)
     else:
         torch.manual_seed(derive_seed(seed, source.name, "training noise"))
-    conductor = Conductor(points, measure, trace_points, look, track, checkpoint, progress, report, stop_requested)
+    if family.updates >= family.total_updates:
+        return  # it was cut off after its last update
+    conductor = Conductor(points, measure, trace_points, look, track, folder, digest, progress, report, stop_requested)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     stream = batches(family, source, derive_seed(seed, source.name, "batches"))
     trainer = Trainer(
@@ -280,6 +291,7 @@ def train(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        plugins=[LightningEnvironment()],  # one device: what Slurm or torchrun say of others is not asked for
     )
     with warnings.catch_warnings():
         # a stream over tensors in memory is no DataLoader and needs no workers

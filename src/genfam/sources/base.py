@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from torch import Generator, Tensor
 
@@ -18,9 +22,13 @@ class Source(ABC):
         name: as in tables and seeds.
         event: shape and levels of one data point; discrete events are uint8 levels, continuous ones float32.
         split: what `test` is, as fingerprints say it.
+        settings: its configuration without its class's defaults; set where it is built from one.
+        places: settings that say where its data lie, and not what they are.
     """
 
     split: str = "test"
+    settings: Mapping[str, Any] = MappingProxyType({})
+    places: ClassVar[tuple[str, ...]] = ("data_dir", "download")
 
     name: str
     event: Event
@@ -38,6 +46,37 @@ class Source(ABC):
     @abstractmethod
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """(n, *event): fresh real data, what the oracle draws."""
+
+    def require(self) -> None:  # noqa: B027  # most sources need no files
+        """Look whether its files are there, without reading them.
+
+        Raises:
+            FileNotFoundError, ValueError: they are not, or not as they should be.
+        """
+
+    def count(self) -> int | None:
+        """Number of training events, as far as that is known without reading them."""
+        return None
+
+    def contents(self) -> str | None:
+        """SHA-256 of the names and bytes of its files; None where its settings alone say what its events are.
+
+        Raises:
+            FileNotFoundError, ValueError: as for `require`.
+        """
+        return None
+
+    def remarks(self) -> list[str]:
+        """What a user should know of the files that were found, a sentence each."""
+        return []
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What its reference hangs on: its class, settings and contents, e.g. `Ring(radius=100.0)`."""
+        found = {key: value for key, value in self.settings.items() if key not in self.places}
+        contents = self.contents()
+        found |= {} if contents is None else {"contents": contents[:12]}
+        return f"{type(self).__name__}({', '.join(f'{k}={json.dumps(v, sort_keys=True)}' for k, v in found.items())})"
 
     @property
     def label_names(self) -> tuple[str, ...]:

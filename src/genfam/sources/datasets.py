@@ -19,6 +19,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from genfam.files import contents_of
+from genfam.ranges import CountOrNone
 from genfam.sources.base import Source
 from genfam.sources.images import draw
 from genfam.types import Event
@@ -34,7 +36,8 @@ class Dataset:
         shape: (C, H, W).
         labels: names of the classes.
         contents: SHA-256 of pixels and labels of the training and the test split; None where they are not known to us:
-            CIFAR-10's files are checked by torchvision at every reading, KMNIST's by the archives beside them.
+            KMNIST's files are checked by the archives beside them.
+        checked_by_torchvision: whether torchvision checks the files at every reading.
     """
 
     loader: str
@@ -42,6 +45,7 @@ class Dataset:
     shape: tuple[int, int, int]
     labels: tuple[str, ...]
     contents: tuple[str, str] | None = None
+    checked_by_torchvision: bool = False
 
 
 DATASETS = {
@@ -63,9 +67,34 @@ DATASETS = {
     "cifar10": Dataset(
         "CIFAR10", "cifar-10-batches-py", (3, 32, 32),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        checked_by_torchvision=True,
     ),
 }  # fmt: skip
 Split = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64
+
+
+def find(dataset: str, data_dir: str | Path | None, download: bool) -> Path:
+    """Torchvision's root, once it is known that the set is there or may be fetched.
+
+    Raises:
+        FileNotFoundError: no `data_dir`, or no such set in it.
+        ValueError: an unknown set.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"source.dataset: expected one of {sorted(DATASETS)}, got {dataset!r}")
+    known = DATASETS[dataset]
+    if data_dir is None:
+        raise FileNotFoundError(
+            f"source {dataset}: expected data_dir=FOLDER with {known.place} in it "
+            "(source.download=true fetches it there)"
+        )
+    root = Path(data_dir).expanduser()
+    if not download and not (root / known.place).exists():
+        raise FileNotFoundError(
+            f"source {dataset}: expected {root / known.place}, found none; put torchvision's files there, or let them "
+            "be fetched with source.download=true"
+        )
+    return root
 
 
 def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bool, check: bool = True) -> Split:
@@ -82,20 +111,8 @@ def load(dataset: str, data_dir: str | Path | None, download: bool, *, train: bo
         FileNotFoundError: no `data_dir`, no such set in it, files that cannot be read, or no network to download it by.
         ValueError: an unknown set, or contents other than known or than those of an archive beside them.
     """
-    if dataset not in DATASETS:
-        raise ValueError(f"source.dataset: expected one of {sorted(DATASETS)}, got {dataset!r}")
+    root = find(dataset, data_dir, download)
     known = DATASETS[dataset]
-    if data_dir is None:
-        raise FileNotFoundError(
-            f"source {dataset}: expected data_dir=FOLDER with {known.place} in it "
-            "(source.download=true fetches it there)"
-        )
-    root = Path(data_dir).expanduser()
-    if not download and not (root / known.place).exists():
-        raise FileNotFoundError(
-            f"source {dataset}: expected {root / known.place}, found none; put torchvision's files there, or let them "
-            "be fetched with source.download=true"
-        )
     import torchvision  # takes a second, and most sources do not need it
 
     try:
@@ -162,7 +179,7 @@ class ImageSet(Source):
         dataset: str,
         data_dir: str | Path | None = None,
         download: bool = False,
-        pad: int = 0,
+        pad: CountOrNone = 0,
         check: bool = True,
         name: str | None = None,
     ) -> None:
@@ -172,6 +189,20 @@ class ImageSet(Source):
         self.dataset, self.data_dir, self.download, self.pad, self.check = dataset, data_dir, download, pad, check
         channels, height, width = DATASETS[dataset].shape
         self.event = Event((channels, height + 2 * pad, width + 2 * pad), 256)
+
+    def require(self) -> None:
+        """See `Source.require`."""
+        find(self.dataset, self.data_dir, self.download)
+
+    def contents(self) -> str | None:
+        """See `Source.contents`; None where they are checked at every reading, so that they can be but one."""
+        known = DATASETS[self.dataset]
+        if self.check and (known.contents is not None or known.checked_by_torchvision):
+            return None
+        if self.data_dir is None or not (Path(self.data_dir).expanduser() / known.place).exists():
+            assert self.splits  # downloads, or says what is missing
+        folder = (Path(self.data_dir or ".").expanduser() / known.place).parent
+        return contents_of(folder, [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()])
 
     @cached_property
     def splits(self) -> tuple[Split, Split]:

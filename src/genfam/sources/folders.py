@@ -7,6 +7,8 @@ Reference:
 from __future__ import annotations
 
 import hashlib
+import os
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,21 +17,25 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from genfam.files import contents_of
+from genfam.ranges import Count
 from genfam.sources.base import Source
 from genfam.sources.images import draw
+from genfam.sources.listing import Listing, list_images, printable, some
 from genfam.types import Event
 
 FEWEST_TEST = 10
-HIDDEN = (".", "__MACOSX")  # what systems put beside images
-SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
+Rows = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64 labels
 
 
 class ImageFolder(Source):
-    """Images of a folder (and the folders in it), cropped to a square and resized; one in ten is for testing.
+    """Images of a folder (and the folders in it), cropped to a square and resized.
 
-    An image belongs to the test split if the hash of its path below the folder says so: adding images moves none.
-    Where all images lie in two or more folders below it, those are classes, which a classifier can learn.
-    Phones' rotations are applied, transparency becomes white, 16 bits become 8, hidden files are left out.
+    Folders called `train` and `test` (or `eval`, `val`) are the splits; without them one image in ten is for testing,
+    if the hash of its path below the folder says so: adding images moves none. Where all images lie in two or more
+    folders, those are classes. What is read, and what is left out: `genfam.sources.listing`. Phones' rotations are
+    applied, transparency becomes white, 16 bits become 8, of several frames the first is taken. Training images that
+    are equal to a test image are left out.
 
     Args:
         folder: below `data_dir`, or absolute.
@@ -41,72 +47,104 @@ class ImageFolder(Source):
 
     Raises:
         FileNotFoundError: no such folder, or too few images in it for a test split of ten.
-        ValueError: files that cannot be read as images; `train` and `test` where classes were expected.
+        ValueError: files that cannot be read as images, or folders that might be splits or classes.
     """
 
-    SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+    places = ("data_dir", "folder", "download")
 
     def __init__(
         self,
         folder: str,
         data_dir: str | Path | None = None,
-        size: int = 64,
+        size: Count = 64,
         grey: bool = False,
-        limit: int | None = None,
+        limit: Count | None = None,
         name: str = "image_folder",
     ) -> None:
         self.folder = Path(data_dir or ".").expanduser() / Path(folder).expanduser()
         self.name, self.size, self.grey, self.limit = name, size, grey, limit
         self.event = Event((1 if grey else 3, size, size), 256)
 
+    def require(self) -> None:
+        """See `Source.require`."""
+        assert self._files
+
+    def count(self) -> int | None:
+        """Images that are not held out."""
+        return sum(not test for _, _, test in self._files)
+
+    def contents(self) -> str | None:
+        """See `Source.contents`."""
+        return contents_of(self.folder, [path for path, _, _ in self._files])
+
+    def remarks(self) -> list[str]:
+        """See `Source.remarks`."""
+        files, names = self._files, self.label_names
+        held_out = sum(test for _, _, test in files)
+        of = f" of {len(names)} classes ({some([Path(name) for name in names])})" if names else ", no classes"
+        return [f"{len(files)} images{of}; {held_out} for testing", *self._listing.remarks()]
+
     @cached_property
-    def _files(self) -> list[tuple[Path, bool]]:
-        """Paths below the folder in their order, and whether each is held out."""
+    def _listing(self) -> Listing:
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"source {self.name}: expected a folder of images at {self.folder.absolute()} (source.folder=…, below "
                 "data_dir=… where that is given), found none"
             )
-        below = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
-        images = [
-            path
-            for path in below
-            if path.suffix.lower() in self.SUFFIXES and not any(part.startswith(HIDDEN) for part in path.parts)
+        return list_images(self.folder, f"source {self.name}")
+
+    @cached_property
+    def _files(self) -> list[tuple[Path, str, bool]]:
+        """Paths below the folder in their order, the label of each, and whether it is for testing."""
+        there = self._listing
+        digests = {path: hashlib.sha256(os.fsencode(path.as_posix())).digest() for path in there.images}
+        stated = any(there.splits)
+        rows = [
+            # The first byte holds out; what follows it chooses, so that a choice has its tenth held out too.
+            (path, label, split == "test" if stated else digests[path][0] < 26)
+            for path, label, split in zip(there.images, there.labels, there.splits, strict=True)
         ]
-        digests = {path: hashlib.sha256(path.as_posix().encode()).digest() for path in images}
-        # The first byte holds out; what follows it chooses, so that a choice has its tenth held out too.
-        chosen = sorted(sorted(images, key=lambda path: digests[path][1:])[: self.limit])
-        files = [(path, digests[path][0] < 26) for path in chosen]
-        held_out = sum(test for _, test in files)
+        files = sorted(sorted(rows, key=lambda row: digests[row[0]][1:])[: self.limit])
+        held_out = sum(test for _, _, test in files)
         if held_out < FEWEST_TEST or len(files) < 2 * held_out:
+            rule = "in test" if stated else "to be held out (one in ten, by the hash of its name: 150 images do)"
             raise FileNotFoundError(
-                f"source {self.name}: expected enough images ({', '.join(self.SUFFIXES)}) below {self.folder} for "
-                f"{FEWEST_TEST} to be held out (one in ten, by the hash of its name: 150 images do), got {len(files)} "
-                f"with {held_out} held out"
+                f"source {self.name}: expected enough images below {self.folder} for {FEWEST_TEST} {rule} and as many "
+                f"for training, got {len(files)} with {held_out} held out; " + "; ".join(there.remarks())
             )
         return files
 
     @cached_property
-    def _splits(self) -> tuple[Tensor, Tensor]:
+    def _splits(self) -> tuple[Rows, Rows]:
+        """Training and test images with their labels."""
         images, broken = [], []
-        for path, _ in self._files:
+        for path, _, _ in self._files:
             try:
                 images.append(self._read(self.folder / path))
             except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError and others of its own
-                broken.append(f"{path} ({error})")
+                broken.append(f"{printable(path)} ({printable(str(error))})")
         if broken:
-            some = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
+            listed = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
             raise ValueError(
                 f"source {self.name}: expected images below {self.folder}, got {len(broken)} of {len(self._files)} "
-                f"files that cannot be read: {some}; remove or mend them"
+                f"files that cannot be read: {listed}; remove or mend them"
             )
-        mask = self._held_out
-        stacked = torch.stack(images)
-        return stacked[~mask], stacked[mask]
-
-    @property
-    def _held_out(self) -> Tensor:
-        return torch.tensor([test for _, test in self._files])
+        names = {name: number for number, name in enumerate(self._names)}
+        labels = torch.tensor([names.get(label, 0) for _, label, _ in self._files])
+        stacked, mask = torch.stack(images), torch.tensor([test for _, _, test in self._files])
+        tested = {image.numpy().tobytes() for image in stacked[mask]}
+        copies = torch.tensor([image.numpy().tobytes() in tested for image in stacked]) & ~mask
+        if copies.any():
+            named = some([path for (path, _, _), copy in zip(self._files, copies.tolist(), strict=True) if copy])
+            warnings.warn(
+                f"source {self.name}: {int(copies.sum())} training images are equal to a test image and are left out: "
+                f"{named}",
+                stacklevel=2,
+            )
+        kept = ~mask & ~copies
+        if not kept.any():
+            raise ValueError(f"source {self.name}: expected training images other than the test images, got none")
+        return (stacked[kept], labels[kept]), (stacked[mask], labels[mask])
 
     def _read(self, path: Path) -> Tensor:
         """(C, size, size) uint8: the middle square, resized with antialiasing (Pillow's Lanczos)."""
@@ -114,6 +152,8 @@ class ImageFolder(Source):
 
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
+            if image.mode == "F":
+                raise ValueError("floating-point levels, of which no range is stated")
             if image.mode.startswith("I"):  # Pillow would clip 16 bits to 255
                 image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
             if image.has_transparency_data:  # hidden colours are anything
@@ -127,22 +167,13 @@ class ImageFolder(Source):
         return torch.from_numpy(resized.copy()).reshape(self.size, self.size, -1).permute(2, 0, 1)
 
     @cached_property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the folders that hold all images, if there are two or more; else none.
+    def _names(self) -> list[str]:
+        return sorted({label for _, label, _ in self._files} - {""})
 
-        Raises:
-            ValueError: they are called `train`, `test`, `val`: splits, not classes.
-        """
-        names = {path.parts[0] if len(path.parts) > 1 else "" for path, _ in self._files}
-        if len(names) < 2 or "" in names:
-            return ()
-        if {name.lower() for name in names} <= SPLIT_NAMES:
-            splits = ", ".join(sorted(names))
-            raise ValueError(
-                f"source {self.name}: expected a folder per class in {self.folder}, got splits ({splits}): "
-                "give one of them as source.folder (the test images are chosen here, one in ten)"
-            )
-        return tuple(sorted(names))
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the folders that hold all images, if there are two or more; else none."""
+        return tuple(map(printable, self._names)) if len(self._names) > 1 else ()
 
     def classifier_images(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Train images and labels, test images and labels, for an extractor to learn classes from.
@@ -163,29 +194,25 @@ class ImageFolder(Source):
             )
         return self.train, self.train_labels, self.test, self.test_labels
 
-    @cached_property
-    def _labels(self) -> Tensor:
-        return torch.tensor([self.label_names.index(path.parts[0]) for path, _ in self._files])
-
     @property
     def train_labels(self) -> Tensor:
         """(N,) int64: the folder that an image is in."""
-        return self._labels[~self._held_out]
+        return self._splits[0][1]
 
     @property
     def test_labels(self) -> Tensor:
         """(M,) int64."""
-        return self._labels[self._held_out]
+        return self._splits[1][1]
 
     @property
     def train(self) -> Tensor:
         """(N, C, size, size) uint8."""
-        return self._splits[0]
+        return self._splits[0][0]
 
     @property
     def test(self) -> Tensor:
         """(M, C, size, size) uint8."""
-        return self._splits[1]
+        return self._splits[1][0]
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """(n, C, size, size) images of the training split, without repetition as long as they last."""
@@ -212,8 +239,8 @@ class CelebA(ImageFolder):
     def __init__(
         self,
         data_dir: str | Path | None = None,
-        size: int = 64,
-        limit: int | None = None,
+        size: Count = 64,
+        limit: Count | None = None,
         download: bool = False,
         name: str = "celeba",
     ) -> None:
@@ -226,18 +253,37 @@ class CelebA(ImageFolder):
         """None: faces have forty attributes, and no class."""
         return ()
 
-    @cached_property
-    def _splits(self) -> tuple[Tensor, Tensor]:
-        return self._images("train"), self._images("test")
-
-    def _images(self, split: str) -> Tensor:
-        """(N, 3, size, size) uint8."""
+    def require(self) -> None:
+        """See `Source.require`."""
         if self.root is None or not (self.download or self.folder.is_dir()):
             raise FileNotFoundError(
                 f"source {self.name}: expected data_dir=FOLDER with celeba/img_align_celeba in it, got "
                 f"{'no data_dir' if self.root is None else self.root}; put torchvision's files there, or let them be "
                 "fetched with source.download=true"
             )
+
+    def count(self) -> int | None:
+        """Not known before the lists are read."""
+        return None
+
+    def contents(self) -> str | None:
+        """See `Source.contents`."""
+        self.require()
+        there = sorted(path.relative_to(self.folder) for path in self.folder.glob("*") if path.is_file())
+        return contents_of(self.folder, there)
+
+    def remarks(self) -> list[str]:
+        """None: the lists beside the images say what is read."""
+        return []
+
+    @cached_property
+    def _splits(self) -> tuple[Rows, Rows]:
+        train, test = self._images("train"), self._images("test")
+        return (train, torch.zeros(len(train), dtype=torch.int64)), (test, torch.zeros(len(test), dtype=torch.int64))
+
+    def _images(self, split: str) -> Tensor:
+        """(N, 3, size, size) uint8."""
+        self.require()
         import torchvision  # takes a second, and most sources do not need it
 
         try:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch import Generator, Tensor
 
+from genfam.ranges import Count, Positive
 from genfam.seeds import derived_generator
 from genfam.sources.base import KnownSource
 from genfam.types import Estimate, Event
@@ -51,7 +54,9 @@ class Die(KnownSource):
         weights: relative weight of each face; None = fair.
     """
 
-    def __init__(self, faces: int = 6, weights: Sequence[float] | None = None, name: str = "die") -> None:
+    def __init__(
+        self, faces: Annotated[int, Ge(2), Le(256)] = 6, weights: Sequence[float] | None = None, name: str = "die"
+    ) -> None:
         if not 2 <= faces <= 256:
             raise ValueError(f"faces: expected 2 to 256, got {faces}")
         self.name = name
@@ -110,7 +115,9 @@ class TinyImages(KnownSource):
         sigma: pixel noise as a share of the brightness range.
     """
 
-    def __init__(self, levels: int = 4, sigma: float = 0.15, name: str = "tiny_images") -> None:
+    def __init__(
+        self, levels: Annotated[int, Ge(2), Le(256)] = 4, sigma: Positive = 0.15, name: str = "tiny_images"
+    ) -> None:
         if not 2 <= levels <= 256:
             raise ValueError(f"levels: expected 2 to 256, got {levels}")
         if sigma <= 0:
@@ -234,7 +241,7 @@ class Ring(GaussianMixture):
         name: of the source.
     """
 
-    def __init__(self, modes: int = 8, radius: float = 1.0, sigma: float = 0.01, name: str = "ring") -> None:
+    def __init__(self, modes: Count = 8, radius: Positive = 1.0, sigma: Positive = 0.01, name: str = "ring") -> None:
         angle = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
         super().__init__(radius * torch.stack([angle.cos(), angle.sin()], dim=-1), sigma, name)
 
@@ -249,6 +256,6 @@ class Grid(GaussianMixture):
         name: of the source.
     """
 
-    def __init__(self, side: int = 5, spacing: float = 2.0, sigma: float = 0.05, name: str = "grid") -> None:
+    def __init__(self, side: Count = 5, spacing: Positive = 2.0, sigma: Positive = 0.05, name: str = "grid") -> None:
         axis = (torch.arange(side, dtype=torch.float64) - (side - 1) / 2) * spacing
         super().__init__(torch.cartesian_prod(axis, axis), sigma, name)

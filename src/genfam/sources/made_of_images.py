@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from genfam.ranges import Count
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.sources.datasets import ImageSet
@@ -43,9 +44,9 @@ class StackedImages(Source):
         dataset: str = "mnist",
         data_dir: str | Path | None = None,
         download: bool = False,
-        channels: int = 3,
-        train_size: int = 200_000,
-        test_size: int = 10_000,
+        channels: Count = 3,
+        train_size: Count = 200_000,
+        test_size: Count = 10_000,
         check: bool = True,
         name: str = "stacked_mnist",
     ) -> None:
@@ -56,6 +57,14 @@ class StackedImages(Source):
         self.name = name
         self.channels, self.train_size, self.test_size = channels, train_size, test_size
         self.event = Event((channels, height, width), 256)
+
+    def require(self) -> None:
+        """See `Source.require`."""
+        self.images.require()
+
+    def contents(self) -> str | None:
+        """See `Source.contents`."""
+        return self.images.contents()
 
     @property
     def mode_masses(self) -> Tensor:
@@ -122,6 +131,14 @@ class BinarisedImages(Source):
         self.images = ImageSet(dataset, data_dir, download, check=check)
         self.name, self.dynamic = name, dynamic
         self.event = Event(self.images.event.shape, 2)
+
+    def require(self) -> None:
+        """See `Source.require`."""
+        self.images.require()
+
+    def contents(self) -> str | None:
+        """See `Source.contents`."""
+        return self.images.contents()
 
     def _binarise(self, images: Tensor, generator: Generator) -> Tensor:
         return (torch.rand(images.shape, generator=generator) * 255.0 < images).to(torch.uint8)

@@ -57,6 +57,28 @@ class ValidationSplit(Source):
             if hasattr(source, known):
                 setattr(self, known, getattr(source, known))
 
+    def require(self) -> None:
+        """See `Source.require`."""
+        self.source.require()
+
+    def count(self) -> int | None:
+        """Without the last tenth, as far as it is known."""
+        there = self.source.count()
+        return None if there is None else there - max(1, round(VALIDATION_SHARE * there))
+
+    def contents(self) -> str | None:
+        """The source's."""
+        return self.source.contents()
+
+    def remarks(self) -> list[str]:
+        """The source's."""
+        return self.source.remarks()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The source's; `split` tells them apart."""
+        return self.source.fingerprint
+
     @property
     def label_names(self) -> tuple[str, ...]:
         """The source's."""

@@ -77,12 +77,13 @@ class Job:
         return finished_record(self.directory)
 
     def write_failure(self) -> None:
-        """Leave a record that says why: the process could not do so itself."""
-        from genfam.records.store import write_record
+        """Leave a record that says why: the process could not do so itself; not where another one is at work on it."""
+        from genfam.records.store import at_work, write_record
         from genfam.running.experiment import begun
         from genfam.types import Outcome
 
-        write_record(self.directory, begun(self.settings, Outcome.FAILED, f"{self.reason}\nlog: {self.log}"))
+        if not at_work(self.directory):
+            write_record(self.directory, begun(self.settings, Outcome.FAILED, f"{self.reason}\nlog: {self.log}"))
 
     def to_job_return(self) -> JobReturn:
         """What Hydra's sweepers expect; a failed one raises `RunFailed` when they look at its value."""

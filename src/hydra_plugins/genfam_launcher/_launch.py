@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.singleton import Singleton
@@ -13,10 +13,15 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_g
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from genfam.build import ConfigurationError
+from genfam.progress import duration
 from hydra_plugins.genfam_launcher._job import Job
 from hydra_plugins.genfam_launcher._pool import Pool, start_forkserver
 from hydra_plugins.genfam_launcher._progress import make_display
 from hydra_plugins.genfam_launcher._worker import Order
+
+if TYPE_CHECKING:
+    from genfam.records.run import Run
 
 
 def launch(
@@ -40,9 +45,15 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     # The slow imports happen there while the jobs are composed here.
     start_forkserver(int(config.get("threads", 1)))
-    jobs = _make_jobs(job_overrides, first_number, config, context)
-    originals = {job.directory: job for job in reversed(jobs)}
-    to_run = [job for job in jobs if originals[job.directory] is job and not job.outcome]
+    try:
+        jobs = _make_jobs(job_overrides, first_number, config, context)
+        originals = {job.directory: job for job in reversed(jobs)}
+        to_run = [job for job in jobs if originals[job.directory] is job and not job.outcome]
+        if task_function is cli.run_task:
+            _look_ahead([job.settings for job in to_run], workers)
+    except ConfigurationError:
+        cli.remove_empty(Path(config.hydra.sweep.dir), "multirun.yaml")
+        raise
 
     context = HydraContext(
         config_loader=cast(ConfigLoader, getattr(context.config_loader, "loader", context.config_loader)),
@@ -69,6 +80,21 @@ def launch(
     if pool.interrupts:
         raise KeyboardInterrupt
     return [job.to_job_return() for job in jobs]
+
+
+def _look_ahead(runs: list[Run], workers: int) -> None:
+    """Refuse what cannot run before anything starts, and say how long it may take.
+
+    Raises:
+        ConfigurationError: see `genfam.running.preflight.check`.
+    """
+    from genfam.commands import cli
+    from genfam.running import preflight
+
+    preflight.check(runs)
+    seconds = preflight.expected_seconds(runs, runs[0].results_dir) if runs else None
+    if seconds and not cli.quiet:
+        print(f"about {duration(seconds / workers)} of training, by published runs of these families", flush=True)
 
 
 def _make_jobs(

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
+from genfam import progress
 from hydra_plugins.genfam_launcher._job import Job
 from hydra_plugins.genfam_launcher._progress import Display
 from hydra_plugins.genfam_launcher._worker import Report, Result, work
@@ -132,7 +133,8 @@ class Pool:
     def _signals(self) -> Iterator[None]:
         """Count Ctrl-C (and a polite SIGTERM) instead of raising wherever the program happens to be."""
 
-        def count(_signal: int, _frame: FrameType | None) -> None:
+        def count(number: int, _frame: FrameType | None) -> None:
+            progress.stopped_by = number
             self.interrupts += 1
 
         if threading.current_thread() is not threading.main_thread():

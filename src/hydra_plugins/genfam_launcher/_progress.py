@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Column
 
-from genfam.progress import headline
+from genfam.progress import duration, headline
 from hydra_plugins.genfam_launcher._job import Job
 
 ENOUGH_TO_ESTIMATE = 0.05
@@ -90,14 +90,6 @@ def _has_ended(job: Job) -> bool:
 
 def _share(job: Job) -> float:
     return 1.0 if _has_ended(job) else min(1.0, max(0.0, job.fraction))
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `7 min`, `1 h 05 min`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def diagnosed(job: Job) -> list[str]:

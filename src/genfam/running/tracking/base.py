@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genfam.types import Record
+from genfam.types import Kind, Measurement, Record
 
 Row = Mapping[str, float | tuple[int, ...]]
 """What is known at one update: numbers by name, and samples per mode."""
@@ -103,14 +103,20 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def summary_name(m: Measurement, record: Record) -> str:
+    """A likelihood says of which kind it is, so that no chart mixes exact values with bounds and estimates."""
+    return f"{m.name}_{record.likelihood.value}" if m.kind is Kind.LIKELIHOOD else m.name
+
+
 def final_numbers(record: Record) -> dict[str, float | str]:
     """A record's numbers under the names that a summary has: metrics bare, their errors as `<metric>_stderr`."""
     found: dict[str, float | str] = {"outcome": record.outcome.value}
     for m in record.metrics:
         if m.estimate is not None:
-            found[m.name] = m.estimate.value
+            name = summary_name(m, record)
+            found[name] = m.estimate.value
             if m.estimate.stderr is not None:
-                found[f"{m.name}_stderr"] = m.estimate.stderr
+                found[f"{name}_stderr"] = m.estimate.stderr
     found |= {f"stability_{key}": value for key, value in record.stability.items()}
     for name in ("updates", "events_seen", "train_flops", "train_seconds", "evaluate_seconds", "parameters",
                  "trained_parameters", "peak_memory", "evaluations_per_sample", "seconds_per_sample"):  # fmt: skip

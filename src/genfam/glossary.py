@@ -1,0 +1,74 @@
+"""What each metric measures and each source holds, in a sentence for somebody who has never met it."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+# Pattern of a metric's name -> what it measures; the first that fits.
+METRICS: tuple[tuple[str, str], ...] = (
+    ("seed_spread_*", "How much this distance differs between training seeds: interquartile range over median."),
+    ("fid", "Fréchet distance between samples and held-out data in Inception-v3 features; 0 would be no difference."),
+    ("train_f*d*", "The Fréchet distance to the training split, as papers on CIFAR-10 report FID: copies look good."),
+    ("*_within", "The mean over classes of the Fréchet distance between samples and held-out data of that class."),
+    ("class_accuracy", "Share of samples that a classifier of real data gives the label that they were drawn for."),
+    ("within_class_variance", "How varied samples of one class are, relative to held-out data of it; 1 is right."),
+    ("conditional_nll_nats", "Negative log-likelihood of held-out data given their condition, nats per event."),
+    ("conditional_bits_per_dim", "Negative log-likelihood of held-out data given their condition, bits per dimension."),
+    ("fd_infinity", "The Fréchet distance extrapolated to infinitely many samples; near 0 for real data."),
+    ("fd_*", "Fréchet distance: how far mean and covariance of samples lie from those of held-out data, in the "
+             "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),
+    ("kid", "Kernel distance in Inception-v3 features: unbiased, so about 0 for real data."),
+    ("kd_*", "Kernel distance between samples and held-out data: unbiased, so about 0 for real data."),
+    ("sliced_wasserstein", "How far points must be moved, on average over directions, to turn samples into data."),
+    ("precision", "Share of samples that lie where real data lie. Rewards playing safe."),
+    ("density", "How many real neighbourhoods a sample lies in, 1 as real data. Rewards playing safe."),
+    ("recall", "Share of real data that lie where samples lie. A model that is spread too wide scores well."),
+    ("coverage", "Share of real data that have a sample in their neighbourhood: how much of the variety is reached."),
+    ("modes_covered", "How many of the distinct kinds of event (modes) are ever drawn."),
+    ("high_quality_share", "Share of samples that lie on a mode, within three standard deviations."),
+    ("mode_reverse_kl", "How unlike the true frequencies the model's are over the modes; 0 where they are equal."),
+    ("total_variation", "The true distance between the model's and the data's distribution: the largest difference in "
+                        "the probability of any event, 0 to 1. Known only where the data's distribution is."),
+    ("kl_divergence", "The true Kullback-Leibler divergence; known only where the data's distribution is."),
+    ("nll_nats", "Negative log-likelihood of held-out data, nats per event: how surprised the model is by real data."),
+    ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension."),
+    ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),
+    ("authenticity", "Share of samples that are no copy of a training event."),
+    ("evaluations_per_sample", "How often the network is asked to draw one sample."),
+    ("train_seconds", "Time to train, on this machine."),
+    ("evaluate_seconds", "Time to measure, on this machine."),
+    ("seconds_per_sample", "Time to draw one sample, on this machine."),
+    ("train_flops", "Floating-point operations spent on training: the budget, equal for all."),
+    ("parameters", "Numbers in the network that draws samples: the budget, equal for all."),
+    ("trained_parameters", "Numbers in all networks that were trained."),
+    ("peak_memory", "Largest memory of the run's process."),
+    ("stability_gradient_norm_*", "Gradient norm of one player before clipping; the name ends with its quantile."),
+    ("stability_last_minus_best", "How much worse the end of training is than its best point."),
+)  # fmt: skip
+SOURCES = {
+    "die": "Throws of a die whose faces have known probabilities.",
+    "tiny_images": "Images of 2 × 2 grey pixels, six patterns and noise: the probability of every image is known.",
+    "ring": "Points in the plane: eight tight clusters on a circle, a known density.",
+    "grid": "Points in the plane: 5 × 5 tight clusters, a known density.",
+    "digits": "1,797 real handwritten digits of 8 × 8 pixels.",
+    "stacked_digits": "Three random 8 × 8 digits as the colours of one image: 1,000 kinds, equally likely.",
+    "mnist": "70,000 real handwritten digits of 28 × 28 pixels.",
+    "binarised_mnist": "MNIST with black and white pixels, drawn by their grey level: for likelihoods.",
+    "stacked_mnist": "Three random MNIST digits as the colours of one image: 1,000 kinds, equally likely.",
+    "fashion_mnist": "70,000 photographs of clothes, 28 × 28 grey pixels.",
+    "kmnist": "70,000 cursive Japanese characters of 28 × 28 pixels.",
+    "cifar10": "60,000 colour photographs of 32 × 32 pixels, ten kinds of animals and vehicles.",
+    "celeba": "202,599 photographs of faces.",
+    "image_folder": "Images of a folder, cropped to squares.",
+}  # fmt: skip
+UNKNOWN = "This page has no definition of this metric; its own class does."
+
+
+def metric(name: str) -> str:
+    """What a metric measures; `UNKNOWN` for one from outside the package."""
+    return next((text for pattern, text in METRICS if fnmatchcase(name, pattern)), UNKNOWN)
+
+
+def source(name: str) -> str:
+    """What a source's events are; empty for one from outside the package."""
+    return SOURCES.get(name, "")

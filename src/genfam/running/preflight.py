@@ -1,0 +1,108 @@
+"""What can be known of a suite before its first run: whether its data, sizes and disk will do, and the time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from genfam.build import ConfigurationError, build
+from genfam.families.base import Family
+from genfam.records.run import Run
+from genfam.running.parts import make_condition, make_source
+from genfam.sources.base import Source
+
+BYTES_PER_PARAMETER = 40  # of a run: weights, average, two moments of Adam in a checkpoint that is replaced, twice
+BYTES_PER_RUN = 3_000_000  # record, samples, log, pictures
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Refuse a suite that cannot be run.
+
+    Args:
+        runs: that are to be run; those that are finished need nothing.
+
+    Raises:
+        ConfigurationError: data that are not there, a family that cannot be built for them, or too small a disk; one
+            line, the first of what is wrong.
+    """
+    sources: dict[str, Source] = {}
+    seen: set[str] = set()
+    for run in runs:
+        key = json.dumps([run.source, str(run.data_dir), run.split], sort_keys=True)
+        if key not in sources:
+            sources[key] = make_source(run)
+            try:
+                sources[key].require()
+                for remark in sources[key].remarks():
+                    print(f"source {run.source['name']}: {remark}", file=sys.stderr, flush=True)
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(str(error)) from error
+        cell = json.dumps([key, run.family, run.condition, run.budget.parameters], sort_keys=True)
+        if cell not in seen:
+            seen.add(cell)
+            _build(run, sources[key])
+    _check_disk(runs)
+
+
+def _build(run: Run, source: Source) -> None:
+    """Raise ConfigurationError where the family cannot be built for the source's events."""
+    try:
+        classes = make_condition(run).expected(source)
+        family = build(
+            run.family, Family, "family", plugins=run.plugins,
+            event=source.event, parameters=run.budget.parameters, classes=classes,
+        )  # fmt: skip
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigurationError(f"{run.family['name']} on {run.source['name']}: {error}") from error
+    there = source.count()
+    if family.trains and there is not None and there < family.batch_size:
+        raise ConfigurationError(
+            f"{run.family['name']} on {run.source['name']}: expected at least {family.batch_size} training events "
+            f"(family.batch_size), got {there}"
+        )
+
+
+def _check_disk(runs: Sequence[Run]) -> None:
+    needed = sum(BYTES_PER_RUN + BYTES_PER_PARAMETER * run.budget.parameters for run in runs)
+    for store in {run.output_dir for run in runs}:
+        there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(there).free
+        if free < needed:
+            raise ConfigurationError(
+                f"output_dir: expected {needed / 1e9:.2g} GB free in {there} for {len(runs)} runs, got {free / 1e9:.2g}"
+            )
+
+
+def expected_seconds(runs: Iterable[Run], results: Path) -> float | None:
+    """Processor time of training, by the published seconds per FLOP of the same families and sources.
+
+    Args:
+        runs: that are to be run.
+        results: folder of published suites.
+
+    Returns:
+        Seconds on the machines of the published runs; None where a family that trains was never published.
+    """
+    rates: dict[tuple[str, str], float] = {}
+    for path in sorted(results.glob("*/scorecard.csv")):
+        card = pd.read_csv(path)
+        means = card.pivot_table(index=["source", "family"], columns="metric", values="mean")
+        if {"train_seconds", "train_flops"} <= set(means.columns):
+            known = means[means["train_flops"] > 0]
+            for cell, row in known.iterrows():
+                assert isinstance(cell, tuple)
+                rates[str(cell[0]), str(cell[1])] = float(row["train_seconds"] / row["train_flops"])
+    total = 0.0
+    for run in runs:
+        if run.family.get("role") is not None:
+            continue
+        rate = rates.get((run.source["name"], run.family["name"]))
+        if rate is None:
+            return None
+        total += rate * run.budget.train_flops
+    return total

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from genfam.records import sampling_costs
 from genfam.records.store import Store
-from genfam.running import sampling_costs
 from genfam.types import CurvePoint, Estimate, Kind, Likelihood, Measurement, Outcome, Record, Trace, TracePoint
 
 HOSTILE = "a|b`*_x_* <script>[l](u)\n## $\\frac{$ \x1b[31m http://evil.example @me"
@@ -126,7 +126,7 @@ def rich(folder: Path) -> Path:
             )
         )  # fmt: skip
         if (record.family, record.source) == ("alpha", "digits"):
-            sampling_costs.write(store.directory(record.run_id) / sampling_costs.SAMPLING_COSTS, steps_of(record))
+            sampling_costs.write(store.directory(record.run_id) / sampling_costs.FILE, steps_of(record))
         path = store.directory(record.run_id) / "samples.npz"
         if path.exists():
             with np.load(path) as file:

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from genfam.comparing.scorecard import scorecard
+from genfam.records import sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.store import Store
 from genfam.report import fronts
 from genfam.report.page import build, render
 from genfam.report.pictures import by_row, classes_figure, load_drawn
-from genfam.running import sampling_costs
 from genfam.running.tracking import sketches
 from page_of import page_arguments
 from stores import make
@@ -49,7 +49,7 @@ def folder(tmp_path):
                              levels=17, conditions=values, reference_conditions=values,
                              condition_names=np.array(["T-shirt/top", "Bag", "<b>"]))  # fmt: skip
                 if family == "vae":
-                    path = store.directory(record.run_id) / sampling_costs.SAMPLING_COSTS
+                    path = store.directory(record.run_id) / sampling_costs.FILE
                     sampling_costs.write(path, rows(record, (0.5, 0.8, 1.0)))
     return store.folder
 

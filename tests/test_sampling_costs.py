@@ -11,6 +11,7 @@ from genfam.commands import scripts
 from genfam.families import flow_density
 from genfam.families.flow_matching import FlowMatching
 from genfam.records import environment
+from genfam.records import sampling_costs as table
 from genfam.records.run import Run
 from genfam.records.store import Store, ended_well
 from genfam.running import sampling_costs
@@ -22,7 +23,7 @@ TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "cur
         "trace.points=1", "trace.samples=50", "evaluation.samples=300", "metrics.likelihood.events=20",
         "metrics.divergence.noise=1", "metrics.divergence.least_samples=2000",
         "metrics.divergence.likelihood_events=20")  # fmt: skip
-FILE = sampling_costs.SAMPLING_COSTS
+FILE = table.FILE
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def test_settings_are_measured_as_the_record_was(folder, capsys):
     before = (folder / "record.json").read_bytes()
     assert scripts.evaluate([f"run={folder}", "steps=3,1", "--quiet"]) == 0
     assert "solver=heun, steps=3: 6 network evaluations" in capsys.readouterr().out
-    rows = sampling_costs.read(folder / FILE)
-    assert list(rows.columns) == list(sampling_costs.COLUMNS)
+    rows = table.read(folder / FILE)
+    assert list(rows.columns) == list(table.COLUMNS)
     record = ended_well(folder)
     own = {m.name: m for m in record.metrics}
     as_run = rows[rows["as_run"]].set_index("metric")
@@ -87,7 +88,7 @@ def test_what_is_there_is_not_drawn_again_and_nothing_is_lost(folder, monkeypatc
     monkeypatch.setattr(FlowMatching, "sample", drawn)
     assert scripts.evaluate([f"run={folder}", "steps=1,2", "--quiet"]) == 130
     assert "what was finished is kept" in capsys.readouterr().err
-    assert set(knob(sampling_costs.read(folder / FILE), "steps")) == {1}
+    assert set(knob(table.read(folder / FILE), "steps")) == {1}
     monkeypatch.setattr(FlowMatching, "sample", sample)
     heard = []
     rows = sampling_costs.measure(folder, {"steps": [1, 2]}, progress=lambda share, text: heard.append((share, text)))
@@ -110,7 +111,7 @@ def test_a_straight_velocity_needs_one_step(folder, monkeypatch):
 
 def test_a_run_that_leads_away_from_itself_draws_the_same_at_twice_the_cost(folder, capsys):
     assert scripts.evaluate([f"run={folder}", f"guide={folder}", "guidance=1,2", "--quiet"]) == 0
-    rows = sampling_costs.read(folder / FILE)
+    rows = table.read(folder / FILE)
     plain, guided = (rows[knob(rows, "guidance") == weight].set_index("metric") for weight in (1.0, 2.0))
     assert guided["value"].to_dict() == pytest.approx(plain["value"].to_dict(), rel=1e-2)
     assert set(plain["network_evaluations"]) == {6.0} and set(guided["network_evaluations"]) == {12.0}
@@ -136,7 +137,7 @@ def test_refusals_name_what_there_is(folder, monkeypatch, capsys, configure):
     assert "Gaussian has no sampling knobs: one sample takes it 1 network evaluations" in capsys.readouterr().err
     (folder / FILE).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"expected the columns run_id, family, .* got a, b"):
-        sampling_costs.read(folder / FILE)
+        table.read(folder / FILE)
     for wrong in ("steps=0", "steps=1,x", "steps=1 metric=m.yaml", "guide=elsewhere", "guidance=-1"):
         with pytest.raises(SystemExit):
             scripts.evaluate([f"run={folder}", *wrong.split()])
@@ -151,14 +152,14 @@ def test_rows_are_published_and_weights_measured(folder, tmp_path, capsys):
     command = [f"output_dir={tmp_path}/outputs", f"results_dir={results}", "suite=single"]
     assert scripts.evaluate([*command, "steps=1,2", "--quiet"]) == 0
     assert scripts.publish(command) == 0
-    published = sampling_costs.read(results / "single" / FILE)
+    published = table.read(results / "single" / FILE)
     assert set(knob(published, "steps")) == {1, 2}
     assert "cost-grid" in (store / "report.html").read_text()
     records = Store(store).current()
-    both = sampling_costs.of_suite(results / "single", records)  # the published rows and those beside the weights
+    both = table.of_suite(results / "single", records)  # the published rows and those beside the weights
     assert len(both) == len(published)
     own = [rows[knob(rows, "steps") == 1].reset_index(drop=True) for rows in (both, published)]
     pd.testing.assert_frame_equal(*own)
     (folder / FILE).unlink()
-    assert sampling_costs.publish(store, results / "single") is None
+    assert table.publish(store, results / "single") is None
     assert not (results / "single" / FILE).exists()

@@ -1,4 +1,4 @@
-"""What each metric measures and each source holds, in a sentence for somebody who has never met it."""
+"""What each metric measures, each source holds and each family is, in a sentence for somebody who has never met it."""
 
 from __future__ import annotations
 
@@ -61,14 +61,17 @@ SOURCES = {
     "celeba": "202,599 photographs of faces.",
     "image_folder": "Images of a folder, cropped to squares.",
 }  # fmt: skip
+FAMILIES = {
+    "autoregressive": "Predicts one value after another: exact likelihood, one network evaluation per value.",
+    "flow_matching": "Learns the velocity from noise to data and integrates it: many network evaluations per sample.",
+    "gan": "A generator against a critic: one network evaluation per sample, no likelihood.",
+    "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
+    "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
+    "oracle": "Fresh real data.",
+}  # fmt: skip
 UNKNOWN = "This page has no definition of this metric; its own class does."
 
 
 def metric(name: str) -> str:
     """What a metric measures; `UNKNOWN` for one from outside the package."""
     return next((text for pattern, text in METRICS if fnmatchcase(name, pattern)), UNKNOWN)
-
-
-def source(name: str) -> str:
-    """What a source's events are; empty for one from outside the package."""
-    return SOURCES.get(name, "")

@@ -23,6 +23,7 @@ _STORED = pydantic.ConfigDict(ser_json_inf_nan="strings", extra="forbid")
 T = TypeVar("T")
 Part = Callable[..., T]
 """What makes a T once its sizes are known: its class, or its class with some settings filled in (functools.partial)."""
+KNOWN_TRAINING_EVENTS = 1_000_000  # that a source with a known density gives to learn from
 
 
 class Likelihood(StrEnum):

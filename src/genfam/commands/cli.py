@@ -126,10 +126,17 @@ def settings(config: DictConfig) -> Run:
     """
     from genfam.records.run import Run
 
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    resolved = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
-    run = Run.of({str(key): value for key, value in resolved.items()})
+    resolved = {}
+    for key in config:
+        if key != "hydra":
+            value = config[key]  # without a copy of it all, which takes longer than the rest
+            plain = (
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+                if OmegaConf.is_config(value)
+                else value
+            )
+            resolved[str(key)] = plain
+    run = Run.of(resolved)
     if not run.chosen_metrics:
         raise ConfigurationError("metric: expected at least one metric, got none")
     if run.judge and not run.plugins and glossary.metric(run.judge) == glossary.UNKNOWN:

@@ -92,6 +92,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
 
     def measure(folder: Path, progress: Progress) -> tuple[str, Callable[[], None]]:
         """What was done, and what shows it."""
+        from genfam.records.sampling_costs import FILE
         from genfam.running import experiment, sampling_costs
 
         if wanted:
@@ -99,7 +100,7 @@ def evaluate(argv: Sequence[str] | None = None) -> int:
                 folder, wanted, data_dir=arguments.data_dir, output_dir=arguments.output_dir, guide=arguments.guide,
                 plugins=arguments.plugins, progress=progress,
             )  # fmt: skip
-            return "measured", lambda: _print_settings(folder / experiment.SAMPLING_COSTS, rows)
+            return "measured", lambda: _print_settings(folder / FILE, rows)
         path = arguments.metric
         more = {} if path is None else {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))}
         record = experiment.measure_again(

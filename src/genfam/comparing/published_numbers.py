@@ -15,8 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from genfam.sources.base import KnownSource
-from genfam.types import Record
+from genfam.types import KNOWN_TRAINING_EVENTS, Record
 
 COLUMNS = (
     "source", "metric", "unit", "model", "family", "published", "stderr", "ours", "ci_low", "ci_high", "suite",
@@ -139,7 +138,7 @@ def our_protocol(cell: Mapping[Any, Any], source: Mapping[str, Any], train_flops
         "likelihood": kinds.get(said.get("likelihood", ""), "") + by,
         "events": said.get("events", ""),
         "binarisation": ("dynamic" if source["dynamic"] else "fixed") if "dynamic" in source else "",
-        "training set": f"{KnownSource.train_size:,} points" if points else "",
+        "training set": f"{KNOWN_TRAINING_EVENTS:,} points" if points else "",
         "runs": f"mean of {int(cell['n_ok'])}",
         "compute": NOT_STATED if math.isnan(train_flops) else f"{train_flops:.2g} FLOPs",
     }

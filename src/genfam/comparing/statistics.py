@@ -22,7 +22,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10  # values; of fewer, resampling sees too little (tests/test_statistics.py measures the coverage)
-BOOTSTRAP_UNTIL = 200
+BOOTSTRAP_UNTIL = 50
 RESAMPLES = 9999
 POWER = 0.8
 MOST_SEEDS = 10_000  # that `seeds_needed` looks for
@@ -31,7 +31,7 @@ MOST_SEEDS = 10_000  # that `seeds_needed` looks for
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a mean over training seeds: Student's t below ten values, BCa bootstrap from ten on.
 
-    From two hundred on they agree, and t is not slow.
+    From fifty on they agree, and t is not slow.
 
     Returns:
         (low, high); (NaN, NaN) for fewer than two values or where one is not finite.

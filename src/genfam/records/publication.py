@@ -19,7 +19,6 @@ import psutil
 
 import genfam
 from genfam.files import checked_name, write_atomically
-from genfam.metrics.extractors import stored_accuracies
 from genfam.records import environment
 from genfam.records.paths import strip_paths, without_paths
 from genfam.records.serialisation import record_to_json
@@ -65,6 +64,8 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     target = Path(results_dir) / records[0].suite
     origin = target / "provenance.json"
     known = json.loads(origin.read_text(encoding="utf-8")).get("classifiers", {}) if origin.exists() else {}
+    from genfam.metrics.extractors import stored_accuracies  # imports torch, which a report does not need
+
     accuracies = known | stored_accuracies(store.folder.parent / ".cache")
     facts = provenance(records, command) | {"classifiers": used_by(records, accuracies)}
     lines = [record_to_json(publishable(record)) for record in records]

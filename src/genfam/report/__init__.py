@@ -14,7 +14,7 @@ from rich.text import Text
 
 from genfam.comparing.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
 from genfam.files import refuse_links, write_atomically
-from genfam.records import publication
+from genfam.records import publication, sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.publication import provenance
 from genfam.records.store import Store, as_tuned, load_published
@@ -26,7 +26,6 @@ from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figu
 from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.terminal import print_agreement, print_summary
-from genfam.running import sampling_costs
 from genfam.types import Outcome, Record
 
 __all__ = ["finish", "paper_tables", "publish", "write_report"]

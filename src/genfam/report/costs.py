@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from genfam.comparing.statistics import interval
+from genfam.records.sampling_costs import COLUMNS
 from genfam.report.tables import headline
-from genfam.running.sampling_costs import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def costs(card: pd.DataFrame, source: str, contestants: Iterable[str], by_knobs:
         card: as `genfam.comparing.scorecard.scorecard` gives it.
         source: its name.
         contestants: families.
-        by_knobs: as `genfam.running.sampling_costs.of_suite` gives it. A setting is on the front only where all runs
+        by_knobs: as `genfam.records.sampling_costs.of_suite` gives it. A setting is on the front only where all runs
             that entered the scorecard's mean were measured at it.
     """
     metric = headline(card, source) or ""

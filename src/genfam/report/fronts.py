@@ -41,7 +41,7 @@ def fronts(by_knobs: pd.DataFrame, source: str, families: Sequence[str]) -> list
     """Points by family and from plain samples on; empty where no family was measured at two settings that sharpen.
 
     Args:
-        by_knobs: as `genfam.running.sampling_costs.of_suite` gives it.
+        by_knobs: as `genfam.records.sampling_costs.of_suite` gives it.
         source: a task's name.
         families: in drawing order.
     """

@@ -19,10 +19,10 @@ from plotly.offline import get_plotlyjs
 from genfam import glossary
 from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
 from genfam.comparing.stability import final_skills
-from genfam.families.base import Family as FamilyClass
 from genfam.files import write_atomically
+from genfam.records.sampling_costs import of_suite
 from genfam.records.store import as_tuned
-from genfam.report import definitions, fronts, interactive
+from genfam.report import fronts, interactive
 from genfam.report.answer import ASPECTS, Answer, answer, sentence
 from genfam.report.charts import Chart, chart
 from genfam.report.cost_charts import cost_chart
@@ -34,8 +34,6 @@ from genfam.report.pictures import Drawn
 from genfam.report.series import by_learning_rate, curves, diagnosed, diagnosis, first_traced
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import LEGEND, Summary, clean, headline
-from genfam.running.sampling_costs import of_suite
-from genfam.sources.base import Source as SourceClass
 from genfam.types import Record
 
 NAME = "report.html"
@@ -43,7 +41,7 @@ NAME = "report.html"
 
 @dataclass(frozen=True)
 class Family:
-    """A family in the page's legend; `role` as in the tables, `about` its class's own first sentence."""
+    """A family in the page's legend; `role` as in the tables, `about` empty for one from outside the package."""
 
     name: str
     role: str
@@ -122,7 +120,6 @@ def build(
     families = looks(roles)
     tuned = as_tuned(records)
     kinds = {f"{record.task} {record.family}": record.likelihood.value for record in tuned}
-    about = {record.family: definitions.target(record.config.get("family"), FamilyClass) for record in records}
     rates = by_learning_rate(records) if len({record.learning_rate_factor for record in records}) > 1 else {}
     runs, configurations = run_rows(records, found.card, path, store, published=published)
     skills = final_skills(records)
@@ -134,7 +131,7 @@ def build(
         # on one source this would repeat the source's own answer
         skill_rows(found.aggregate) if len(everywhere) > 1 else [],
         sorted(skills.keys() - set(found.aggregate["family"])),
-        [Family(name, roles[name], look.colour, about[name]) for name, look in families.items()],
+        [Family(name, roles[name], look.colour, glossary.FAMILIES.get(name, "")) for name, look in families.items()],
         [
             _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)
             for source in sorted({record.task for record in records})
@@ -190,7 +187,7 @@ def _source(
     said = answer(source, found.card, found.stability, found.metric_trial, contestants, found.verdicts, own_kinds)
     return Source(
         source,
-        glossary.source(own[0].source) or definitions.target(own[0].config.get("source"), SourceClass),
+        glossary.SOURCES.get(own[0].source, ""),
         _budget(own),
         said,
         _headline(source, metric, found, families, roles, said) if metric else None,

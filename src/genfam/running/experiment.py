@@ -22,7 +22,7 @@ from genfam.metrics.base import one_generator_state
 from genfam.metrics.failures import failures, symptoms
 from genfam.metrics.traces import gradient_norm_quantiles, last_minus_best
 from genfam.networks.base import count_parameters
-from genfam.records import environment
+from genfam.records import environment, sampling_costs
 from genfam.records.digest import numerics_digest
 from genfam.records.run import Run
 from genfam.records.store import check_version, ended_well, finished_record, owned, write_record
@@ -38,7 +38,6 @@ from genfam.seeds import derive_seed
 from genfam.sources.base import Source
 from genfam.types import Kind, Outcome, Record
 
-SAMPLING_COSTS = "sampling_costs.csv"  # beside a record: the same weights at other sampling knobs (sampling_costs.py)
 TRAINING_SHARE = 0.9  # of a run's progress bar; the rest is evaluation
 
 
@@ -81,7 +80,7 @@ def _execute(run: Run, progress: Report | None) -> Record:
     extractor, metrics = make_extractor(run, source), make_metrics(run)
 
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / SAMPLING_COSTS).unlink(missing_ok=True)  # of weights that are about to be replaced
+    (directory / sampling_costs.FILE).unlink(missing_ok=True)  # of weights that are about to be replaced
     write_atomically(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     record = born(run, family, source)
     write_record(directory, record)

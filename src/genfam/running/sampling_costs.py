@@ -19,24 +19,17 @@ import torch
 from torch import Generator, Tensor
 
 from genfam.families.base import Family
-from genfam.files import refuse_links, write_atomically
+from genfam.files import refuse_links
 from genfam.metrics.base import Evaluation, measure_all
 from genfam.metrics.conditional import WithinClassVariance
 from genfam.records import environment
-from genfam.records.store import Store, ended_well
+from genfam.records.sampling_costs import COLUMNS, FILE, read, write
+from genfam.records.store import ended_well
 from genfam.running.evaluation import Report, drawn_values, evaluation_of
-from genfam.running.experiment import SAMPLING_COSTS
 from genfam.running.parts import make_extractor, make_metrics
 from genfam.running.saved import load_run
 from genfam.seeds import derived_generator
 from genfam.types import Measurement, Record
-
-# `knobs`: JSON, all of the family's; `seconds`: to draw all `samples`; `as_run`: whether the record was measured so.
-COLUMNS = (
-    "run_id", "family", "source", "seed", "knobs", "network_evaluations", "metric", "value", "stderr", "samples",
-    "seconds", "as_run", "fingerprint", "code_version",
-)  # fmt: skip
-SETTING = ["run_id", "knobs"]
 
 
 def measure(
@@ -84,7 +77,7 @@ def measure(
     for setting in settings:  # a mistake in the last one is said before the first is measured
         family.choose_sampling(**(as_run | setting))
         work[_text(family.sampling)] = family.evaluations_per_sample
-    rows = read(folder / SAMPLING_COSTS)
+    rows = read(folder / FILE)
     to_do = [text for text in work if text not in set(rows["knobs"])]
     if not to_do:
         return rows
@@ -124,7 +117,7 @@ def measure(
             if (e := m.estimate) is not None
         ]
         rows = pd.DataFrame([*rows.to_dict("records"), *new], columns=list(COLUMNS))
-        write(folder / SAMPLING_COSTS, rows)
+        write(folder / FILE, rows)
         done += work[text]
     report(1.0, "measured")
     return rows
@@ -168,60 +161,3 @@ def check_protocol(record: Record, measured: Iterable[Measurement]) -> None:
                 "numbers of two protocols cannot share a figure. output_dir=STORE names the store whose .cache has the "
                 "record's classifier; without a knob, genfam-evaluate measures the record itself again"
             )
-
-
-def read(path: Path) -> pd.DataFrame:
-    """The rows of one file; none where there is no file.
-
-    Raises:
-        ValueError: it has other columns.
-    """
-    if not path.exists():
-        return pd.DataFrame(columns=list(COLUMNS))
-    texts = dict.fromkeys(("run_id", "family", "source", "knobs"), str)
-    rows = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
-    if list(rows.columns) != list(COLUMNS):
-        raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(rows.columns)}")
-    return rows
-
-
-def write(path: Path, rows: pd.DataFrame) -> None:
-    """All rows, atomically."""
-    write_atomically(path, rows.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-
-
-def of_suite(folder: str | Path, records: Iterable[Record]) -> pd.DataFrame:
-    """What a suite's folder has of these runs, in the store or published (beside published weights, too).
-
-    Rows whose protocol is not the record's any more are left out: `genfam-evaluate` may have measured that again.
-    """
-    place = Path(folder)
-    files = [file for form in ("", "*/", "weights/*/") for file in sorted(place.glob(form + SAMPLING_COSTS))]
-    found = [rows for file in files if len(rows := read(file))]
-    if not found:
-        return pd.DataFrame(columns=list(COLUMNS))
-    rows = pd.concat(found, ignore_index=True)
-    known = {r.run_id: {m.name: m.fingerprint for m in r.metrics if m.estimate is not None} for r in records}
-    own = zip(rows["run_id"], rows["metric"], rows["fingerprint"], strict=True)
-    rows = rows[[run in known and known[run].get(metric, text) == text for run, metric, text in own]]
-    order = ["source", "family", "seed", *SETTING, "metric"]
-    return rows.drop_duplicates([*SETTING, "metric"]).sort_values(order, ignore_index=True)
-
-
-def publish(store_dir: str | Path, target: str | Path) -> Path | None:
-    """Copy the rows of a store's runs to `results/<suite>`, where those of reused runs stay as they were published.
-
-    Returns:
-        The file; None where there is no row (an old file of other runs is then removed).
-    """
-    store = Store(store_dir)
-    records = store.current()
-    reused = [record for record in records if store.reused(record.run_id)]
-    parts = [of_suite(store.folder, records), of_suite(target, reused)]
-    parts = [rows for rows in parts if len(rows)]
-    path = Path(target) / SAMPLING_COSTS
-    if not parts:
-        path.unlink(missing_ok=True)
-        return None
-    write(path, pd.concat(parts, ignore_index=True).drop_duplicates([*SETTING, "metric"]))
-    return path

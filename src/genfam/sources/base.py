@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Generator, Tensor
 
 from genfam.seeds import derived_generator
-from genfam.types import Event
+from genfam.types import KNOWN_TRAINING_EVENTS, Event
 
 
 class Source(ABC):
@@ -102,7 +102,7 @@ class KnownSource(Source):
     256 states; and 10,000 to measure against.
     """
 
-    train_size: int = 1_000_000
+    train_size: int = KNOWN_TRAINING_EVENTS
     test_size: int = 10_000
 
     @cached_property

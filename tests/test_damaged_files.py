@@ -20,6 +20,7 @@ import genfam
 from genfam.build import ConfigurationError
 from genfam.commands import scripts
 from genfam.files import set_aside
+from genfam.records import store
 from genfam.records.run import Run
 from genfam.records.store import Owned, Store, at_work, owned, read_record
 from genfam.running import checkpoints, experiment, training
@@ -213,7 +214,7 @@ def test_torn_weights_of_one_run_do_not_stop_a_suites_evaluation(
 ) -> None:
     other = copy.parent / "other"
     shutil.copytree(copy, other)
-    content = json.loads((other / "record.json").read_text()) | {"run_id": "other", "seed": 7}
+    content = json.loads((other / "record.json").read_text()) | {"run_id": "other", "seed": 7, "checksum": None}
     (other / "record.json").write_text(json.dumps(content))
     (other / "weights.safetensors").write_bytes(b"torn")
     assert scripts.evaluate(["suite=single", f"output_dir={copy.parents[1]}", "results_dir=none", "--quiet"]) == 1
@@ -256,12 +257,13 @@ with owned(Path(sys.argv[1]), "x"):
 """
 
 
-def test_a_run_has_one_owner_who_is_named(configure: Any) -> None:
+def test_a_run_has_one_owner_who_is_named(configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = configure(*TINY)
     command = [sys.executable, "-c", WORKER, str(run.directory)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "mine\n"
     assert at_work(run.directory)
+    monkeypatch.setattr(store, "PATIENCE", 0.2)
     with pytest.raises(Owned, match=rf"process {other.pid} on .*, since .* is at work on it"):
         experiment.execute(run)
     other.kill()

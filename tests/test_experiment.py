@@ -29,6 +29,7 @@ TINY = ("budget=smoke", "budget.train_flops=3e9", "budget.parameters=8000", "cur
 def numbers(record) -> dict:
     """The record but for times and the store's place."""
     plain = json.loads(record_to_json(record))
+    plain.pop("checksum")  # of all of it
     plain["config"].pop("output_dir"), plain["config"].pop("results_dir")
     return {key: value for key, value in plain.items() if key not in TIMES}
 

@@ -51,6 +51,7 @@ def fresh_wandb():
 def numbers(record) -> dict:
     """The record but for times, the store's place and the logger."""
     plain = json.loads(record_to_json(record))
+    plain.pop("checksum")  # of all of it
     for key in ("output_dir", "results_dir", "wandb", "logger"):
         plain["config"].pop(key)
     return {key: value for key, value in plain.items() if key not in TIMES}

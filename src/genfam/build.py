@@ -132,7 +132,13 @@ class Node:
         ]  # fmt: skip
         if missing:
             raise ConfigurationError(f"{self.where}.{missing[0]}: {self.target.__name__} needs it, got nothing")
-        return self.target(**arguments)
+        try:
+            return self.target(**arguments)
+        except ConfigurationError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError) as error:
+            said = str(error).strip().split("\n")[0] or type(error).__name__
+            raise ConfigurationError(f"{self.where}: {self.target.__name__} cannot be built: {said}") from error
 
     def essence(self) -> dict[str, Any]:
         """The class and those arguments that differ from its defaults, as plain data."""

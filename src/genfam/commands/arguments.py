@@ -12,6 +12,7 @@ import yaml
 
 from genfam.build import ConfigurationError
 from genfam.files import checked_name, refuse_links
+from genfam.progress import print_anywhere
 
 
 def command_parser(name: str, what: str, *examples: str) -> argparse.ArgumentParser:
@@ -111,6 +112,7 @@ def explain_yaml(error: yaml.YAMLError) -> str:
 
 def guarded(parser: argparse.ArgumentParser, action: Callable[[], int]) -> int:
     """Mistakes end in one line."""
+    print_anywhere()
     try:
         return action()
     except KeyboardInterrupt:

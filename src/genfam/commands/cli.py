@@ -225,6 +225,7 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
     """
     global quiet, tally
     tally = Tally()
+    progress.print_anywhere()
     arguments = list(sys.argv[1:] if argv is None else argv)
     quiet = "--quiet" in arguments  # no option of Hydra's
     arguments = [argument for argument in arguments if argument != "--quiet"]
@@ -266,6 +267,8 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         return _complain(explain_yaml(error), 2)
     except (ValueError, OSError, ImportError) as error:
         _raise_if_asked(error)
+        if isinstance(error, OSError) and error.filename and error is not tally.error:  # Hydra's own, before any run
+            return _complain(f"output_dir: expected a folder that can be written to, got one that cannot: {error}", 2)
         return _complain(str(error), 1)
     finally:
         quiet = False
@@ -469,7 +472,9 @@ def _explain(error: BaseException, options: list[str], overrides: list[str]) -> 
         key, _, value = match[1].partition("=")
         return f"{match[1]}: add -m for a multirun over the values, or write {key}=[{value}] for one list"
     if isinstance(error, OverrideParseException):
-        return f"expected key=value, got {error.override!r} ({' '.join(text.split(chr(10))[1:2])})"
+        key, _, value = (error.override or "").partition("=")
+        quoted = f"; to keep signs and letters as they are, quote them twice: '{key}=\"{value}\"'" if value else ""
+        return f"expected key=value, got {error.override!r}{quoted}"
     lines = [line.strip() for line in text.split("\n")]
     where = next((f" ({line})" for line in lines if line.startswith("full_key:")), "")
     cause = f": {_first_line(str(error.__cause__))}" if str(error) and error.__cause__ else ""

@@ -38,8 +38,11 @@ WORDS = {  # pydantic's -> ours
     "a valid boolean": "true or false",
     "a valid string": "a text",
     "a valid dictionary": "a mapping",
+    r"String should match pattern '^[^/\\#?%:]{1,128}$'": r"expected 1 to 128 characters other than / \ # ? % :",
     "greater than or equal to": "at least",
     "greater than": "more than",
+    "String should have at least": "expected at least",
+    "String should have at most": "expected at most",
 }
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -72,13 +75,13 @@ class Evaluation(_Settings):
 
 
 class Wandb(_Settings):
-    """Where wandb's runs go, if `logger` is wandb."""
+    """Where wandb's runs go, if `logger` is wandb; names as wandb allows them."""
 
     mode: Literal["offline", "online", "disabled"] = "disabled"
-    project: Text = "genfam"
+    project: Text = Field(default="genfam", pattern=r"^[^/\\#?%:]{1,128}$")
     entity: Text | None = None
     group: Text = ""
-    tags: list[Text] = []
+    tags: list[Annotated[Text, Field(min_length=1, max_length=64)]] = []
     artifacts: bool = False
 
 
@@ -121,8 +124,13 @@ class Run(_Settings):
         Raises:
             ConfigurationError: the first key that cannot be, what was expected and what was found.
         """
+        named = {
+            part: {**node, "name": _text(node["name"])}
+            for part in PARTS
+            if isinstance(node := config.get(part), Mapping) and "name" in node
+        }
         try:
-            run = cls.model_validate(dict(config))
+            run = cls.model_validate({**config, **named})
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from None
         try:

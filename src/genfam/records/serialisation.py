@@ -6,10 +6,13 @@ non-finite one stands as the string "NaN", "Infinity" or "-Infinity" and comes b
 Indented, for people, curve, trace and metrics are lists of objects. On one line, for programs and for `results/`, they
 are columns, which take little more than half the bytes: {"value": [0.5, 0.25], "metric": {"of": ["kl"], "at": [0, 0]}},
 a column with many repetitions being a list of what occurs and indices into it.
+
+Both forms end with the checksum of what they say, so that an edited or damaged record is recognised.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -17,6 +20,7 @@ import pydantic
 
 from genfam.types import RECORD_SCHEMA, Record
 
+CHECKSUM = "checksum"
 _ADAPTER = pydantic.TypeAdapter(Record)
 
 
@@ -28,6 +32,7 @@ def record_to_json(record: Record, indent: int | None = None) -> str:
     """
     json.dumps(record.config, allow_nan=False)
     content = json.loads(_ADAPTER.dump_json(record))
+    content[CHECKSUM] = _checksum(content)
     if indent is not None:
         return json.dumps(content, indent=indent, allow_nan=False)
     content["curve"], content["metrics"] = _columns(content["curve"]), _columns(content["metrics"])
@@ -40,7 +45,8 @@ def record_from_json(text: str) -> Record:
     """The inverse of `record_to_json`.
 
     Raises:
-        ValueError: not strict JSON, not a record, or of another schema; the message says what was expected.
+        ValueError: not strict JSON, not a record, of another schema, or other than it was written; the message says
+            what was expected.
     """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
@@ -50,12 +56,13 @@ def record_from_json(text: str) -> Record:
         raise ValueError(f"expected a record as a JSON object, got {type(content).__name__}")
     if content.get("schema") != RECORD_SCHEMA:
         raise ValueError(f"expected a record of schema {RECORD_SCHEMA}, got {content.get('schema')!r}")
+    known = content.pop(CHECKSUM, None)
     try:
         for key in ("curve", "metrics"):
             content[key] = _rows(content.get(key, []))
         if content.get("trace"):
             content["trace"]["points"] = _rows(content["trace"]["points"])
-        return _ADAPTER.validate_python(content)
+        found = _ADAPTER.validate_python(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -64,6 +71,13 @@ def record_from_json(text: str) -> Record:
         ) from None
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"expected a record; a malformed field: {error!r}") from error
+    if known is not None and known != _checksum(content):
+        raise ValueError(f"expected a record as it was written (checksum {known}), got one that was edited or damaged")
+    return found
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def _refuse_constant(word: str) -> float:

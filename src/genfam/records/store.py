@@ -24,6 +24,7 @@ from genfam.records.serialisation import record_from_json, record_to_json
 from genfam.types import RECORD_SCHEMA, Outcome, Record
 
 RECORD = "record.json"
+PATIENCE = 12.0  # seconds
 REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
 
 
@@ -113,7 +114,7 @@ class Owned(ConfigurationError):
 
 @contextmanager
 def owned(directory: Path, what: str) -> Iterator[None]:
-    """Be the only process that works on a run.
+    """Be the only process that works on a run, once one whose launcher was killed has had time to end.
 
     Raises:
         Owned: another one does; the message names it.
@@ -122,7 +123,7 @@ def owned(directory: Path, what: str) -> Iterator[None]:
     lock = FileLock(directory / ".run.lock")
     note = directory / ".owner.txt"
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE)
     except Timeout:
         whose = note.read_text(encoding="utf-8", errors="replace") if note.exists() else "another process"
         raise Owned(f"run {what}: {whose.strip()} is at work on it in {directory}; wait for it, or stop it") from None

@@ -21,7 +21,7 @@ from genfam.records.run import Wandb
 from genfam.records.store import Store, load_published
 from genfam.report.style import slug
 from genfam.running.tracking.base import summary_name
-from genfam.running.tracking.weights_and_biases import has_account, open_run, quiet_wandb
+from genfam.running.tracking.weights_and_biases import has_account, open_run, quiet_wandb, wandb_id
 from genfam.types import Kind, Outcome, Record
 
 SECTIONS = ("Comparison", "Coverage", "Stability", "Samples", "Cost")
@@ -242,7 +242,7 @@ def finished_offline_runs(folder: Path) -> list[Path]:
 
     A run that is not finished stays: when it is resumed its folder is written anew, from the first step.
     """
-    outcomes = {record.run_id: record.outcome for record in Store(folder).load()}
+    outcomes = {wandb_id(record.run_id): record.outcome for record in Store(folder).load()}
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*")):
         run_id = path.name.split("-", 3)[3]  # offline-run-<time>-<id>

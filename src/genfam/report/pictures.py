@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
         if listed and (len(listed) != 3 or len(set(listed)) != 1):
             raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
         return drawn
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -70,8 +71,15 @@ def _build(run: Run, source: Source) -> None:
 def _check_disk(runs: Sequence[Run]) -> None:
     needed = sum(BYTES_PER_RUN + BYTES_PER_PARAMETER * run.budget.parameters for run in runs)
     for store in {run.output_dir for run in runs}:
-        there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(there).free
+        try:
+            there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+            free = shutil.disk_usage(there).free
+        except OSError as error:
+            raise ConfigurationError(
+                f"output_dir: expected a folder, got {str(store)!r:.80}: {error.strerror}"
+            ) from error
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise ConfigurationError(f"output_dir: expected a folder that can be written to, got {there}")
         if free < needed:
             raise ConfigurationError(
                 f"output_dir: expected {needed / 1e9:.2g} GB free in {there} for {len(runs)} runs, got {free / 1e9:.2g}"

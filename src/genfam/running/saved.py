@@ -181,7 +181,8 @@ def stored(folder: Path, data_dir: str | Path | None = None, *, plugins: Sequenc
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a run's configuration, got text that is no YAML: {error}") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a run's configuration, got text that is no YAML: {said}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a run's configuration, got {type(content).__name__}")
     check_settings(folder, content)

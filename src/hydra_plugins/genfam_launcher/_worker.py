@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 REPORT_EVERY_SECONDS = 0.2
 TRACEBACK_LINES = 12
+LAST_SECONDS = 10.0  # of a job whose launcher was killed
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,15 @@ def _redirect_output(log: Path, label: str) -> None:
 
 
 def _die_with_parent() -> None:
-    """The parent is killed, the forkserver is not: PR_SET_PDEATHSIG would wait for the wrong one."""
+    """The parent is killed, the forkserver is not: PR_SET_PDEATHSIG would wait for the wrong one.
+
+    Training gets some seconds to write its checkpoint.
+    """
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LAST_SECONDS)
         os.killpg(0, signal.SIGKILL)
 
 

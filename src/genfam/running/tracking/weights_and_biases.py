@@ -7,6 +7,7 @@ and every step is in it once. Online, what the server has already is not sent ag
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -51,20 +52,27 @@ def offline_folders(folder: Path, run_id: str) -> list[Path]:
     return sorted(path for path in folder.glob("wandb/offline-run-*") if pattern.fullmatch(path.name))
 
 
+def wandb_id(run_id: str) -> str:
+    """A run's id in the letters that wandb allows; a hash keeps those apart that had others."""
+    plain = re.sub(r"[:;,#?/'\\]", "_", run_id)
+    return plain if plain == run_id else f"{plain}-{hashlib.sha256(run_id.encode()).hexdigest()[:6]}"
+
+
 def open_run(settings: Wandb, run_id: str, folder: Path, **about: Any) -> Any:
     """A wandb run of this id, begun anew where it is offline, gone on with where it is online.
 
     Args:
         settings: `wandb` of a configuration: mode, project, entity, tags, ...
-        run_id: of the wandb run.
+        run_id: of the wandb run, as `wandb_id` gives it.
         folder: its files go to the `wandb` folder there.
         about: further arguments of `wandb.init`: name, group, job_type, config, ...
 
     Raises:
-        ValueError: online without an account.
+        ValueError: online without an account, or what wandb refuses.
     """
     mode = settings.mode
     wandb = quiet_wandb()
+    run_id = wandb_id(run_id)
     finish()
     for old in offline_folders(folder, run_id):
         shutil.rmtree(old)
@@ -93,7 +101,10 @@ def open_run(settings: Wandb, run_id: str, folder: Path, **about: Any) -> Any:
         for left in set(folder.glob("wandb/run-*")) - before:
             if left.name.endswith(f"-{run_id}"):
                 shutil.rmtree(left)
-    return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **common)
+    try:
+        return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **common)
+    except wandb.errors.Error as error:
+        raise ValueError(f"logger=wandb: {error}; logger=none does without") from error
 
 
 def finish() -> None:

@@ -59,7 +59,8 @@ SMALL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("family", SMALL)
 def test_a_cell_runs_in_small(family: str, configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_density, "STEPS", 2)
+    for steps in ("FEWEST_STEPS", "MOST_STEPS"):
+        monkeypatch.setattr(flow_density, steps, 2)
     write_cifar10(tmp_path, monkeypatch)
     weights = tmp_path / "weights.pth"
     write_inception(weights, monkeypatch)

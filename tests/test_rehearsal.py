@@ -84,7 +84,8 @@ def test_families_mix_no_devices(
     module = importlib.import_module(kind.__module__)
     if hasattr(module, "fit_width"):  # the search for a width takes seconds, and any width does
         monkeypatch.setattr(module, "fit_width", lambda build, parameters, multiples: 8)
-    monkeypatch.setattr(flow_density, "STEPS", 1)
+    for steps in ("FEWEST_STEPS", "MOST_STEPS"):
+        monkeypatch.setattr(flow_density, steps, 1)
     # The engine of backward passes asks CUDA's driver, so gradients are made up; they are where their tensors are.
     monkeypatch.setattr(torch.autograd, "grad", lambda out, x, *_, **__: (torch.zeros_like(x) + 0 * out.mean(),))
     with rehearsal("cuda") as watch:

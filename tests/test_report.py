@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -323,3 +324,16 @@ def test_a_users_own_metric_has_a_column_and_what_compact_tables_leave_out_has_n
     (digits,) = summarise(scorecard(frame), frame).tables
     assert digits.columns[0] == "fd_net ↓" and digits.columns[-2:] == ["worst_marginal ↓", "diverged"]
     assert not any(column.startswith("density") for column in digits.columns)
+
+
+def test_runs_that_failed_do_not_hide_what_is_published(suite, tmp_path):
+    results = tmp_path / "results"
+    publish(suite, results, "make benchmark")
+    broken = Store(tmp_path / "other/quick")
+    for seed in range(3):
+        broken.write(replace(make("alpha", "die", seed, 1.0, outcome=Outcome.FAILED), reason="no such data_dir"))
+    console = Console(file=io.StringIO(), width=200)
+    finish(broken.folder, results, console=console)
+    said = console.file.getvalue()
+    assert "None of the 3 runs" in said and "no such data_dir" in said and "published records of" in said
+    assert "clearly best: alpha" in said

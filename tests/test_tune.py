@@ -113,7 +113,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def study(tmp_path: Path, **changes: Any) -> tune.Study:
-    options: dict[str, Any] = {"trials": 10, "output_dir": tmp_path / "o", "results_dir": tmp_path / "r"} | changes
+    places = {"output_dir": tmp_path / "o", "results_dir": tmp_path / "r"}
+    options: dict[str, Any] = {"trials": 10, "overrides": ("judge=coverage",)} | places | changes
     return tune.Study("gan", "ring", **options)
 
 

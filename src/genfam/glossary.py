@@ -30,6 +30,10 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("total_variation", "The true distance between the model's and the data's distribution: the largest difference in "
                         "the probability of any event, 0 to 1. Known only where the data's distribution is."),
     ("kl_divergence", "The true Kullback-Leibler divergence; known only where the data's distribution is."),
+    ("cell_total_variation", "Total variation between samples and the known density over 512 cells of equal mass; the "
+                             "oracle's value is the floor."),
+    ("cell_kl", "Kullback-Leibler divergence of samples from the known density over 512 cells of equal mass."),
+    ("mode_width_ratio", "Median distance of samples from the nearest mode over that of real data; 1 is right."),
     ("nll_nats", "Negative log-likelihood of held-out data, nats per event: how surprised the model is by real data."),
     ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension."),
     ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),

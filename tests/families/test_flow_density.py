@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genfam.families.flow_density import exact_divergence, hutchinson_divergence, log_density
+from genfam.families.flow_density import TOLERANCE, exact_divergence, hutchinson_divergence, log_density
 from genfam.seeds import derived_generator
 
 
@@ -17,7 +17,8 @@ def test_a_linear_flow_has_the_density_of_its_gaussian(exact_up_to, monkeypatch)
     """
     monkeypatch.setattr("genfam.families.flow_density.EXACT_UP_TO", exact_up_to)
     x, end = torch.tensor([[0.3, -0.2], [0.0, 0.0], [0.8, 1.5]]), 0.7
-    found = log_density(lambda t, z: -1.3 * z, x, end, derived_generator(0, "probe"))
+    found, error = log_density(lambda rows: lambda t, z: -1.3 * z, x, end, derived_generator(0, "probe"))
+    assert error < TOLERANCE * 2
     truth = torch.distributions.Normal(0.0, math.exp(-1.3 * end)).log_prob(x).sum(dim=1)
     assert torch.allclose(found, truth, atol=5e-3)
 
@@ -39,3 +40,26 @@ def test_hutchinson_is_unbiased_for_the_divergence():
     error = hutchinson_divergence(torch.tanh(z) @ a, z, probe) - exact
     assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(len(error))
     assert float(error.std()) > 0.1
+
+
+def test_steps_are_doubled_until_a_stiff_flow_is_integrated():
+    """dx/dt = a(t) x with a(t) as steep near t = 1 as a path to modes of width 0.01: ∫ div is 2 log(width ratio)."""
+
+    def width(t):
+        return torch.sqrt((1 - t) ** 2 + (0.01 * t) ** 2)
+
+    def velocity(t, z):
+        slope = (-(1 - t) + 0.01**2 * t) / width(t) ** 2
+        return slope * z
+
+    x = 0.01 * torch.randn(50, 2, generator=derived_generator(0, "stiff"))
+    found, error = log_density(lambda rows: velocity, x, 1.0, derived_generator(0, "probe"))
+    truth = torch.distributions.Normal(0.0, 0.01).log_prob(x).sum(dim=1)
+    assert float((found - truth).abs().mean()) < 3 * TOLERANCE * 2 and error < TOLERANCE * 2
+
+
+def test_an_integration_that_is_not_converged_says_by_how_much(monkeypatch):
+    monkeypatch.setattr("genfam.families.flow_density.MOST_STEPS", 40)
+    x = 0.01 * torch.randn(50, 2, generator=derived_generator(0, "stiff"))
+    _, error = log_density(lambda rows: lambda t, z: -z / (1.02 - t), x, 1.0, derived_generator(0, "probe"))
+    assert error > TOLERANCE * 2

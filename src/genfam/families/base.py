@@ -98,6 +98,7 @@ class Family(LightningModule, ABC):
         sampling: knobs that may be chosen after training, as they are now; empty where a family draws in one way only.
         updates, total_updates: how far training is.
         learning_rate_factor: on every player's learning rate, to see how much hangs on it.
+        integration_error: of log-probabilities since it was last set to 0: nats by which they may be off on average.
         in_bfloat16: whether training's matrix products are in bfloat16 (autocast); sampling stays in float32.
     """
 
@@ -108,6 +109,7 @@ class Family(LightningModule, ABC):
     needs_data: ClassVar[bool] = False
     samples_only: ClassVar[bool] = False
     flop_period: int = 1
+    integration_error: float = 0.0
 
     def __init__(self, event: Event, optimisation: Optimisation, batch_size: int) -> None:
         super().__init__()
@@ -382,9 +384,10 @@ class Family(LightningModule, ABC):
 
     @property
     def density_kind(self) -> Likelihood:
-        """`likelihood` on this event: dequantisation makes an exact density a bound."""
-        dequantised = self.dequantises and self.event.is_discrete
-        return Likelihood.LOWER_BOUND if self.likelihood is Likelihood.EXACT and dequantised else self.likelihood
+        """`likelihood` on this event: dequantisation makes a density a bound, and a loose one where levels are few."""
+        has_density = self.likelihood in (Likelihood.EXACT, Likelihood.ESTIMATE)
+        dequantised = has_density and self.dequantises and self.event.is_discrete
+        return Likelihood.LOWER_BOUND if dequantised else self.likelihood
 
     @property
     def likelihood_method(self) -> str:

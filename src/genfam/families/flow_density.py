@@ -16,7 +16,8 @@ from torchdiffeq import odeint
 
 from genfam.seeds import integers
 
-STEPS = 40  # of the midpoint rule
+FEWEST_STEPS, MOST_STEPS = 20, 1280  # of the midpoint rule
+TOLERANCE = 0.005  # nats per dimension: change of an event by twice as many steps
 EXACT_UP_TO = 8  # dimensions up to which the divergence is exact; above, it is estimated with one probe
 
 
@@ -36,29 +37,57 @@ def hutchinson_divergence(v: Tensor, z: Tensor, probe: Tensor) -> Tensor:
     return (grad * probe).flatten(1).sum(dim=1).detach()
 
 
-def log_density(velocity: Callable[[Tensor, Tensor], Tensor], z: Tensor, end: float, generator: Generator) -> Tensor:
+Velocity = Callable[[Tensor, Tensor], Tensor]
+
+
+def log_density(
+    velocity: Callable[[Tensor], Velocity], z: Tensor, end: float, generator: Generator
+) -> tuple[Tensor, float]:
     """Log N(x_0; 0, I) − ∫ div v dt along the flow from t = `end` back to 0 (FFJORD, equation 4).
 
+    An event's steps are doubled until its log-density changes by less than `TOLERANCE`: of tight modes forty steps are
+    off by more than the divergence that is to be measured. Each event by itself, so that its number does not hang on
+    its neighbours.
+
     Args:
-        velocity: scalar t, (B, *shape) -> (B, *shape), differentiable in the state.
+        velocity: (b,) indices of events -> their field: scalar t, (b, *shape) -> (b, *shape), differentiable in the
+            state.
         z: (B, *shape) states at t = `end`.
         end: where they are.
         generator: of Hutchinson's Rademacher probes.
 
     Returns:
-        (B,) nats per volume.
+        (B,) nats per volume, and the events' mean change by their last doubling, nats.
     """
     probe = integers(2, z.shape, z.device, generator).float() * 2 - 1
+
+    def integrated(rows: Tensor, steps: int) -> Tensor:
+        times = torch.linspace(end, 0.0, steps + 1, device=z.device)
+        return _integrated(velocity(rows), z[rows], probe[rows], times)
+
+    rows, steps = torch.arange(len(z), device=z.device), FEWEST_STEPS
+    found = integrated(rows, steps)
+    change = torch.zeros_like(found)
+    while len(rows) and steps < MOST_STEPS:
+        steps *= 2
+        fine = integrated(rows, steps)
+        change[rows] = (fine - found[rows]).abs()
+        found[rows] = fine
+        rows = rows[change[rows] > TOLERANCE * z[0].numel()]
+    return found, float(change.mean()) if len(z) else 0.0
+
+
+def _integrated(field: Velocity, z: Tensor, probe: Tensor, times: Tensor) -> Tensor:
+    """(b, *shape) states at times[0] -> (b,) their log-density, in midpoint steps through the times."""
     exact = z[0].numel() <= EXACT_UP_TO if len(z) else True
 
     def dynamics(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            z = state[0].detach().requires_grad_(True)
-            v = velocity(t, z)
-            trace = exact_divergence(v, z) if exact else hutchinson_divergence(v, z, probe)
+            here = state[0].detach().requires_grad_(True)
+            v = field(t, here)
+            trace = exact_divergence(v, here) if exact else hutchinson_divergence(v, here, probe)
         return v.detach(), trace
 
-    times = torch.linspace(end, 0.0, STEPS + 1, device=z.device)
     with torch.no_grad():
         path_z, path_trace = odeint(dynamics, (z, torch.zeros(len(z), device=z.device)), times, method="midpoint")
     x0, integral = path_z[-1].flatten(1), path_trace[-1]

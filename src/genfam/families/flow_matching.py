@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.families.coupling import Coupling, Independent
-from genfam.families.flow_density import log_density
+from genfam.families.flow_density import Velocity, log_density
 from genfam.families.guidance import Predict, guided
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy, noisy
 from genfam.families.paths import PREDICTIONS, SMALLEST, Times, Uniform, straight, target, velocity
@@ -200,8 +200,14 @@ class FlowMatching(Family):
 
     def _carried_back(self, z: Tensor, end: float, condition: Tensor | None, generator: Generator) -> Tensor:
         """(B, *shape) states at t = `end` -> (B,) nats per volume there."""
-        predict = self.predictor(condition)
-        return log_density(lambda t, y: self.velocity(t, y, predict), z, end, generator)
+
+        def field(rows: Tensor) -> Velocity:
+            predict = self.predictor(None if condition is None else condition[rows])
+            return lambda t, y: self.velocity(t, y, predict)
+
+        found, error = log_density(field, z, end, generator)
+        self.integration_error = max(self.integration_error, error)
+        return found
 
     def _noisy_bound(self, x: Tensor, condition: Tensor | None, generator: Generator) -> Tensor:
         """(B, *event) levels -> (B,) nats: the bound of noisy_end.py by one draw, its entropy exact."""

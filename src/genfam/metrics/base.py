@@ -75,6 +75,7 @@ class Evaluation:
         model: the trained family, for likelihoods.
         seed: for metrics that draw at random (subsets, projections).
         condition: of the events; None for an unconditional model.
+        integration_error: nats by which the log-probabilities asked for so far may be off on average.
     """
 
     data: Data
@@ -84,6 +85,7 @@ class Evaluation:
     model: Model
     seed: int = 0
     condition: Seen | None = None
+    integration_error: float = 0.0
 
     @cached_property
     def sample_features(self) -> Tensor:
@@ -111,12 +113,15 @@ class Evaluation:
             x = self.reference[:n]
             values = self.condition.of_reference[:n] if conditional and self.condition is not None else None
             with one_generator_state():
+                if hasattr(self.model, "integration_error"):
+                    self.model.integration_error = 0.0
                 torch.manual_seed(self.generator(3).initial_seed() % 2**63)
                 parts = [
                     self.model.log_prob(*((x[rows],) if values is None else (x[rows], values[rows])))
                     for rows in blocks(len(x), chunk)
                 ]
             self._log_probs[n, conditional] = torch.cat([part.detach().double().cpu() for part in parts])
+            self.integration_error = max(self.integration_error, getattr(self.model, "integration_error", 0.0))
         return self._log_probs[n, conditional]
 
     def with_samples(self, samples: Tensor, values: Tensor | None = None) -> Evaluation:

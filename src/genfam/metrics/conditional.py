@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric
-from genfam.metrics.estimators import jackknife, refusal, share, split
+from genfam.metrics.estimators import jackknife, refusal, share, split, widened
 from genfam.metrics.frechet import frechet
 from genfam.metrics.likelihood import bits_per_dimension, likelihood_protocol, negative_log_likelihood
 from genfam.ranges import Count, Several
@@ -87,7 +87,7 @@ class Conditional(Metric):
         log_prob = evaluation.reference_log_prob(self.events, self.chunk, conditional=True)
         if bad := int((~torch.isfinite(log_prob)).sum()):
             return refuse(f"the model's log_prob is not finite on {bad} of {len(log_prob)} reference events")
-        nll = negative_log_likelihood(log_prob)
+        nll = widened(negative_log_likelihood(log_prob), evaluation.integration_error)
         protocol = likelihood_protocol(evaluation, self.events, conditional=True)
         found = [Measurement("conditional_nll_nats", "nats", False, nll, protocol, Kind.LIKELIHOOD)]
         if event.is_discrete:

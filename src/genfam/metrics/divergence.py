@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric, blocks
-from genfam.metrics.estimators import mean, plug_in_kl
+from genfam.metrics.estimators import mean, plug_in_kl, widened
 from genfam.ranges import Count, Positive, Several
 from genfam.types import Enumerable, Estimate, Kind, KnownDensity, Likelihood, Measurement
 
 NAMES = {"total_variation": "1", "kl_divergence": "nats"}
+IMPOSSIBLE = 3.0  # standard errors below zero
 # How far a model's table in float32 may be from summing to one.
 SUM_TOLERANCE = 1e-3
 
@@ -190,13 +191,19 @@ class Divergence(Metric):
         if bad:
             return refuse(f"the model's log_prob is not a number on {bad} of {len(x)} reference events")
         # (1 − q/p)₊ = 1 − exp(min(log q/p, 0)): it cannot overflow.
-        variation = mean(-torch.expm1(ratio.clamp_max(0.0)))
+        variation = widened(mean(-torch.expm1(ratio.clamp_max(0.0))), evaluation.integration_error)
         measurements = [Measurement("total_variation", "1", False, variation, protocol, Kind.DIVERGENCE)]
         bad = int((~ratio.isfinite()).sum())
         if bad:
             reason = f"infinite: the model's log_prob is not finite on {bad} of {len(x)} reference events"
             return [*measurements, Measurement.not_applicable("kl_divergence", reason, "nats", Kind.DIVERGENCE)]
-        second = Measurement("kl_divergence", "nats", False, mean(-ratio), protocol, Kind.DIVERGENCE)
+        divergence = widened(mean(-ratio), evaluation.integration_error)
+        if divergence.value < -IMPOSSIBLE * (divergence.stderr or 0.0):
+            raise ValueError(
+                f"kl_divergence on {evaluation.data.name}: expected no divergence below 0, got {divergence.value:.3g} "
+                f"± {divergence.stderr:.2g}: the model's density does not integrate to one"
+            )
+        second = Measurement("kl_divergence", "nats", False, divergence, protocol, Kind.DIVERGENCE)
         return [*measurements, second]
 
 

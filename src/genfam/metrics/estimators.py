@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,6 +19,12 @@ def mean(values: Tensor) -> Estimate:
     n = len(values)
     stderr = float(values.std()) / math.sqrt(n) if n > 1 else None
     return Estimate(float(values.mean()), stderr, n)
+
+
+def widened(estimate: Estimate, error: float) -> Estimate:
+    """With a systematic error beside the sampling error, in quadrature."""
+    stderr = error if estimate.stderr is None else math.hypot(estimate.stderr, error)
+    return replace(estimate, stderr=stderr)
 
 
 def share(hits: Tensor) -> Estimate:

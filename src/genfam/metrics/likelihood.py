@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genfam.metrics.base import Evaluation, Metric
-from genfam.metrics.estimators import mean
+from genfam.metrics.estimators import mean, widened
 from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Likelihood, Measurement
 
@@ -61,7 +61,7 @@ class NegativeLogLikelihood(Metric):
         bad = int((~torch.isfinite(log_prob)).sum())
         if bad:
             return self._refuse(f"the model's log_prob is not finite on {bad} of {len(x)} reference events")
-        nll = negative_log_likelihood(log_prob)
+        nll = widened(negative_log_likelihood(log_prob), evaluation.integration_error)
         protocol = likelihood_protocol(evaluation, self.events)
         measurements = [Measurement("nll_nats", "nats", False, nll, protocol, Kind.LIKELIHOOD)]
         if event.is_discrete:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 _ABSOLUTE_PATH = re.compile(r"""(?<![\w:/.~<>-])(?:/|~/|[A-Za-z]:\\)(?:[^\s/\\:'"<>|,;()\[\]{}]+[/\\])+""")
 
 
-@cache
 def _home() -> str:
     try:
         return str(Path.home())

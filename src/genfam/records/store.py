@@ -24,7 +24,7 @@ from genfam.records.serialisation import record_from_json, record_to_json
 from genfam.types import RECORD_SCHEMA, Outcome, Record
 
 RECORD = "record.json"
-PATIENCE = 12.0  # seconds
+PATIENCE = 8.0  # seconds
 REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
 
 

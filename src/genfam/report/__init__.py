@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from genfam import progress
 from genfam.comparing.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
 from genfam.files import refuse_links, write_atomically
 from genfam.records import publication, sampling_costs
@@ -42,9 +43,9 @@ def finish(
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
     Writes `report.html`, `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`,
-    `variance.csv`, `scorecard.md` and `figures/*.png`. A suite with runs missing or failed
-    is reported as far as it goes; an empty one is said to be empty. A folder of published records is printed, and
-    left as it is: its page goes to `page_dir`.
+    `variance.csv`, `scorecard.md` and `figures/*.png`. A suite with runs missing or failed is reported as far as it
+    goes; where none has ended well and the suite is published, that is shown. An empty one is said to be empty. A
+    folder of published records is printed, and left as it is: its page goes to `page_dir`.
 
     Args:
         suite_dir: `outputs/<suite>`.
@@ -64,6 +65,12 @@ def finish(
         return
     if not records:
         console.print(Text(f"No records in {folder}: nothing to report."))
+        return
+    published = Path(results_dir) / records[0].suite
+    if not any(record.outcome.finished for record in records) and (published / "records.jsonl").exists():
+        reasons = sorted({f"{record.outcome.value}: {progress.headline(record.reason)}" for record in records})
+        console.print(Text(f"None of the {len(records)} runs in {folder} has ended well ({'; '.join(reasons[:3])})."))
+        _finish_published(published, console, folder)
         return
     card, frame, summary, files = write_report(folder, records, command or _command_line())
     print_summary(console, summary)
@@ -161,7 +168,7 @@ def _draw(
     target = folder / "figures"
     made: list[Figure] = []
     if headline_figure(card, frame, families, target / "headline.png"):
-        made.append(Figure("headline.png", "Fréchet distance relative to the oracle's, by source and family"))
+        made.append(Figure("headline.png", "Each source's judge relative to the oracle's value, by family"))
     for source, drawn in drawn_of.items():
         runs = [record for record in records if record.task == source]
         end = f"_{slug(source)}.png"

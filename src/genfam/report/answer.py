@@ -15,13 +15,13 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from genfam.comparing.metric_trial import TRUTHS
 from genfam.comparing.statistics import CONFIDENCE, holm
 from genfam.comparing.verdicts import Standing, Verdict
 from genfam.metrics.failures import FAILURES
 from genfam.report.tables import KIND_MARKS, cell, choice, headline
 from genfam.types import Kind
 
-TRUTH_METRICS = ("total_variation", "kl_divergence")
 COVERAGE_METRICS = ("coverage", "modes_covered", "recall")
 ASPECTS = (
     "choice", "distance", "true divergence", "coverage", "likelihood", "stability", "training time", "sampling cost"
@@ -79,9 +79,10 @@ def answer(
     """
     own = card[card["source"] == source]
     measured = set(own.loc[own["n_ok"] > 0, "metric"])
+    leading = headline(card, source)
     questions = [
-        ("distance", headline(card, source)),
-        ("true divergence", next((name for name in TRUTH_METRICS if name in measured), None)),
+        ("distance", leading if leading not in TRUTHS else None),
+        ("true divergence", next((name for name in TRUTHS if name in measured), None)),
         ("coverage", next((name for name in COVERAGE_METRICS if name in measured), None)),
         ("likelihood", "nll_nats" if "nll_nats" in measured else None),
         ("training time", "train_seconds" if "train_seconds" in measured else None),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from genfam.comparing.metric_trial import metric_trial
 from genfam.comparing.scorecard import comparisons, one_machine, scorecard
-from genfam.comparing.stability import aggregate, stability_card
+from genfam.comparing.stability import aggregate, judge_of, stability_card
 from genfam.comparing.variance import variance_components
 from genfam.comparing.verdicts import Verdict, leaders, verdicts
 from genfam.records.frame import to_frame
@@ -23,7 +23,8 @@ from genfam.types import Record
 class Findings:
     """All tables of a suite; see the functions of the same names.
 
-    The column `leads` of `card` is `genfam.comparing.verdicts.leaders`: no report has another rule for who leads.
+    Of `card` the column `leads` is `genfam.comparing.verdicts.leaders`: no report has another rule for who leads; and
+    `judges` says whether the metric is the source's judge.
     """
 
     frame: pd.DataFrame
@@ -58,9 +59,10 @@ def findings(records: Sequence[Record]) -> Findings:
     frame = one_machine(to_frame(tuned))
     card, pairs = scorecard(frame), comparisons(frame)
     said = verdicts(tuned, card, pairs)
+    judges = {source: judge_of([r for r in tuned if r.task == source]) for source in {r.task for r in tuned}}
     return Findings(
         frame,
-        card.assign(leads=leaders(card, said)),
+        card.assign(leads=leaders(card, said), judges=card["metric"] == card["source"].map(judges)),
         pairs,
         metric_trial(frame),
         stability_card(records),

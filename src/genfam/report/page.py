@@ -222,9 +222,10 @@ def _headline(
     runs = frame[(frame["source"] == source) & (frame["metric"] == metric)]
     runs = runs[(runs["outcome"] == "ok") & (runs["status"] == "ok")]
     figure = interactive.headline_chart(rows.to_dict("records"), runs, families, roles)
+    better = "higher" if rows["higher_is_better"].iloc[0] else "lower"
     told = next(sentence(claim) for claim in said.claims if claim.metric == metric and claim.aspect != "choice")
     label = f"{metric} of every family on {source} with 95 % intervals. {told}"
-    return chart(f"headline-{slug(source)}", figure, f"{source}: {metric}, lower is better", label)
+    return chart(f"headline-{slug(source)}", figure, f"{source}: {metric}, {better} is better", label)
 
 
 def _compute(

@@ -19,10 +19,10 @@ from genfam.types import Record
 
 
 def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look], path: Path) -> bool:
-    """The suite at one glance: a panel per source, its Fréchet distance relative to the oracle's, intervals, seeds.
+    """The suite at one glance: a panel per source, its judge relative to the oracle's value, intervals, seeds.
 
-    Where the oracle is missing or not positive (an unbiased estimate may be below zero) the panel shows the distance
-    itself and says so. False where no source has a Fréchet distance.
+    Where the oracle is missing or not positive (an unbiased estimate may be below zero) the panel shows the number
+    itself and says so. False where no source has either.
     """
     panels = [(source, metric) for source in sorted(set(card["source"])) if (metric := headline(card, source))]
     if not panels:
@@ -71,7 +71,7 @@ def _panel(axis: Axes, rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, fa
         axis.set_ylim(floor, top * 1.6)
     if relative:
         axis.axhline(1.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
-    axis.set_ylabel("distance / oracle's" if relative else "distance (no positive oracle)", fontsize=8)
+    axis.set_ylabel("relative to the oracle" if relative else "as measured (no positive oracle)", fontsize=8)
     axis.set_xticks(range(len(shown)), [label(family, 18) for family in shown], rotation=30, ha="right", fontsize=8)
     axis.set_xlim(-0.6, max(0, len(shown) - 1) + 0.6)
     axis.tick_params(axis="y", labelsize=8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genfam.comparing.stability import run_skills
+from genfam.comparing.stability import judge_of, run_skills
 from genfam.metrics.failures import failures, symptoms
 from genfam.types import Kind, Record
 
@@ -36,9 +36,10 @@ class Curves:
 
 
 def curves(records: Sequence[Record], families: Iterable[str]) -> Curves | None:
-    """The headline if the curves have it, else the first metric that they have; None where no run has a curve."""
+    """The judge or the Fréchet distance if the curves have it, else their first metric; None without curves."""
     names = {point.metric: point.kind for record in records for point in record.curve}
-    metric = min(names, key=lambda name: (names[name] is not Kind.HEADLINE, name), default=None)
+    judge = judge_of(records)
+    metric = min(names, key=lambda name: (name != judge, names[name] is not Kind.HEADLINE, name), default=None)
     if metric is None:
         return None
     seeds: dict[str, list[dict[float, float]]] = {}

@@ -19,7 +19,8 @@ from genfam.types import Kind, Likelihood, Measurement, Outcome, Record
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
 # After them stand metrics that are not genfam's.
 COLUMNS = (
-    "fid", "fd_*", "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
+    "cell_total_variation", "mode_width_ratio", "fid", "fd_*",
+    "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
     "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample",
     "train_seconds",
 )  # fmt: skip
@@ -135,8 +136,12 @@ def summarise(
 
 
 def headline(card: pd.DataFrame, source: str) -> str | None:
-    """The Fréchet distance by which a source's families are ordered; None where there is none."""
-    names = sorted(set(card.loc[(card["source"] == source) & (card["kind"] == Kind.HEADLINE.value), "metric"]))
+    """The metric by which a source's families are ordered: its judge, else the Fréchet distance; None without both."""
+    own = card[card["source"] == source]
+    judging = own["judges"] & (own["n_ok"] > 0) if "judges" in own else pd.Series(False, own.index)
+    names = sorted(set(own.loc[judging, "metric"])) or sorted(
+        set(own.loc[own["kind"] == Kind.HEADLINE.value, "metric"])
+    )
     return names[0] if names else None
 
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 REPORT_EVERY_SECONDS = 0.2
 TRACEBACK_LINES = 12
-LAST_SECONDS = 10.0  # of a job whose launcher was killed
+LAST_SECONDS = 5.0  # of a job whose launcher was killed
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def _die_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(LAST_SECONDS)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # which would end this process, not its children
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(LAST_SECONDS)
         os.killpg(0, signal.SIGKILL)
 
 

@@ -306,17 +306,8 @@ def test_means_of_curves_need_every_seed():
     assert found.marks == {"gauss": 9.0} and "gauss" not in found.seeds
 
 
-def test_one_source_has_no_answer_beside_its_own(page):
-    assert len(page.skills) > 1
-    records = [
-        make(name, "die", seed, value + 0.1 * seed, role)
-        for name, value, role in (("alpha", 2.0, "contestant"), ("gauss", 9.0, "floor"), ("truth", 1.0, "oracle"))
-        for seed in range(3)
-    ]
-    found = findings(records)
-    assert len(found.aggregate) == 1
-    alone = build(Path("report.html"), Path(), records, found, found.summary({}), {}, published=False)
-    assert alone.skills == [] and "All sources together:" not in render(alone)
+def test_few_sources_have_no_answer_beside_their_own(page):
+    assert page.skills == [] and page.left_out == [] and "Skill on all sources together" not in render(page)
 
 
 def test_who_was_not_run_everywhere_is_named_beside_the_whole():
@@ -325,7 +316,7 @@ def test_who_was_not_run_everywhere_is_named_beside_the_whole():
     records = [
         make(name, source, seed, values[name] + 0.1 * seed, role)
         for name, role in roles.items()
-        for source in ("die", "digits")
+        for source in ("die", "digits", "grid", "ring", "mnist", "stacked_digits")
         for seed in range(1 if (name, source) == ("rare", "die") else 3)
     ]
     found = findings(records)

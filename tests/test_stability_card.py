@@ -12,10 +12,9 @@ from stability_controls import broken, make, matrix, yardsticks
 from genfam.comparing.scorecard import scorecard
 from genfam.comparing.stability import aggregate, final_skills, run_skills, share, spread_interval, stability_card
 from genfam.comparing.statistics import (
-    interquartile_mean,
     performance_profile,
     seed_spread,
-    stratified_interquartile_mean,
+    t_interval,
 )
 from genfam.metrics.traces import first_reached, oscillation, skill
 from genfam.records.frame import to_frame
@@ -130,38 +129,37 @@ def test_real_coverage_of_the_spreads_interval(n):
 
 def test_all_sources_together():
     records = []
-    for source in ("s", "t"):
+    names = [f"s{number}" for number in range(6)]
+    for place, source in enumerate(names):
         records += yardsticks(source)
-        records += [make(name, seed, 2.0 + seed, source=source) for seed in range(4) for name in "ac"]
-    records += [make("b", seed, 1.0, source="s") for seed in range(4)]  # b is not on t: no part in the comparison
+        records += [make(name, seed, 2.0 + 0.2 * place, source=source) for seed in range(4) for name in "ac"]
+    records += [make("b", seed, 1.0, source="s0") for seed in range(4)]  # b is on one source: no part in the comparison
     table = aggregate(records)
-    assert table["family"].tolist() == ["a", "c"]
-    assert table["value"].iloc[0] == pytest.approx(interquartile_mean([0.8, 0.7, 0.6, 0.5] * 2)) == pytest.approx(0.65)
-    assert table["ci_low"].iloc[0] < 0.65 < table["ci_high"].iloc[0]
-    seldom = [make("d", seed, 1.0, source="s") for seed in range(4)] + [make("d", 0, 99.0, source="t")]
-    pd.testing.assert_frame_equal(aggregate(records + seldom), table)  # the trimming would hide its only run on t
+    assert table["family"].tolist() == ["a", "c"] and table["sources"].tolist() == [6, 6]
+    skills = [0.8 - 0.02 * place for place in range(6)]  # the Gaussian is at 10, the oracle at 0
+    assert table["value"].iloc[0] == pytest.approx(np.mean(skills))
+    assert (table["ci_low"].iloc[0], table["ci_high"].iloc[0]) == pytest.approx(t_interval(skills))
+    seldom = [make("d", seed, 1.0, source=name) for name in names for seed in range(4 if name == "s0" else 1)]
+    pd.testing.assert_frame_equal(aggregate(records + seldom), table)  # not run as often on each
     alone = yardsticks("u") + [make("a", seed, 9.0, source="u") for seed in range(4)]  # nobody to compare with
     pd.testing.assert_frame_equal(aggregate(records + alone), table)
-    assert aggregate(alone)["sources"].tolist() == [1]
+    assert aggregate([record for record in records if record.source != "s5"]).empty  # five sources are too few
 
 
-def test_interquartile_mean_and_profile_at_known_values():
-    assert interquartile_mean([0, 1, 2, 100]) == 1.5 and interquartile_mean([-50, 1, 2, 3, 4, 5, 6, 70]) == 3.5
+def test_profile_at_known_values():
     assert performance_profile([[0.1, 0.5], [0.9, 0.9, 0.9]], [0.0, 0.3, 0.6, 1.0]) == [1.0, 0.75, 0.5, 0.0]
-    value, low, high = stratified_interquartile_mean([[0.5], [0.7]])
-    assert value == 0.6 and math.isnan(low) and math.isnan(high)
 
 
-def test_real_coverage_of_the_stratified_interval():
-    # Three sources of very different level, ten seeds each: 95 % asked, 200 simulations, so ± 4.5 % for 3 σ.
+@pytest.mark.parametrize("sources", [6, 10])
+def test_real_coverage_of_the_interval_over_sources(sources):
+    """Sources differ by 0.2 in skill, four runs on each by 0.1: 2,000 simulations, so ± 1.5 % for three σ."""
     rng = np.random.default_rng(0)
-    levels = (0.2, 0.5, 0.9)
-    truth = interquartile_mean(np.concatenate([rng.normal(m, 0.05, 200_000) for m in levels]).tolist())
     hits = 0
-    for _ in range(200):
-        _, low, high = stratified_interquartile_mean([rng.normal(m, 0.05, 10).tolist() for m in levels])
-        hits += low <= truth <= high
-    assert hits / 200 > 0.87
+    for _ in range(2000):
+        levels = 0.5 + 0.2 * rng.standard_normal(sources)
+        low, high = t_interval([float(rng.normal(level, 0.1, 4).mean()) for level in levels])
+        hits += low <= 0.5 <= high
+    assert 0.93 < hits / 2000 < 0.97
 
 
 def test_the_page_of_controls_is_what_the_code_says():

@@ -184,7 +184,7 @@ def test_the_best_is_written_with_where_it_comes_from_and_the_rest_is_kept(folde
     tuned = folder / "tuned/ring/gan.yaml"
     tuned.parent.mkdir(parents=True)
     tuned.write_text("# @package family\nbatch_size: 5\npacking: 2\noptimisation: {ema: 0.5}\n")
-    base = parabola(composed("family=gan", "source=ring"), 0.5)
+    base = parabola(composed("family=gan", "source=ring", "judge=coverage"), 0.5)
     values = [(0.5, {}), (0.9, {"batch_size": 2, "optimisation.learning_rate": 0.002}), (0.7, {"batch_size": 3})]
     trials = [
         tune.judged(study(tmp_path), number, own, parabola(base.config, value))
@@ -204,7 +204,7 @@ def test_the_best_is_written_with_where_it_comes_from_and_the_rest_is_kept(folde
 
 
 def test_a_run_that_ended_well_without_its_judge_is_an_error(tmp_path: Path) -> None:
-    record = parabola(composed("family=gan", "source=ring"))
+    record = parabola(composed("family=gan", "source=ring", "judge=coverage"))
     with pytest.raises(ValueError, match=r"a number for coverage to judge the trial by, got \['fd_identity'\]"):
         tune.judged(study(tmp_path), 0, {}, replace(record, metrics=record.metrics[1:]))
     assert tune.judged(study(tmp_path), 0, {}, replace(record, judge=None)).metric == "fd_identity"

@@ -245,7 +245,7 @@ def separated() -> str:
         own = pairs_of[(pairs_of["source"] == source) & (pairs_of["metric"] == headline(suite.card, source))]
         pairs, apart = pairs + len(own), apart + int((own["better"].fillna("") != "").sum())
     return (
-        f"Of {pairs} pairs of families on {len(speakers())} sources, the Fréchet distance tells {apart} apart with the "
+        f"Of {pairs} pairs of families on {len(speakers())} sources, their judges tell {apart} apart with the "
         f"seeds that were run; {pairs - apart} stay tied."
     )
 
@@ -276,13 +276,14 @@ def calls() -> str:
 
 
 def overall() -> str:
-    """Every suite's skill over all its sources, with its picture; without yardsticks a suite has no skill."""
+    """Every suite's skill over all its sources, where there are enough of them, with its picture."""
     parts = []
-    for suite in (each for each in reversed(suites()) if len(each.found.aggregate)):
+    for suite in reversed(suites()):
         origin = suite.provenance
-        lines = "\n".join(f"- {escape(line)}" for line in together(suite.found.aggregate))
+        skills = together(suite.found.aggregate) or ["too few sources for a number over all of them"]
+        lines = "\n".join(f"- {escape(line)}" for line in skills)
         picture = f"results/{suite.name}/figures/headline.png"
-        title = f"{suite.name}: Fréchet distance relative to the oracle's"
+        title = f"{suite.name}: each source's judge relative to the oracle's value"
         parts += [
             f"**{suite.name}** ({sum(origin['runs'].values())} runs on {'; '.join(origin['devices'])}, "
             f"{origin['date'][:10]}, code `{', '.join(origin['code_versions'])}`):",

@@ -2,8 +2,7 @@
 
 References:
     Agarwal, R. et al. 2021. Deep reinforcement learning at the edge of the statistical precipice.
-    https://arxiv.org/abs/2108.13264 (probability of improvement, interquartile mean, performance profiles, stratified
-    bootstrap: section 4)
+    https://arxiv.org/abs/2108.13264 (probability of improvement, performance profiles: section 4)
     Efron, B. 1987. Better bootstrap confidence intervals. JASA 82 (BCa; scipy's is used).
     Holm, S. 1979. A simple sequentially rejective multiple test procedure. Scand. J. Statist. 6.
 """
@@ -74,30 +73,6 @@ def seed_spread(values: Sequence[float]) -> float:
         return math.nan
     lower, upper = np.quantile(array, [0.25, 0.75])
     return float((upper - lower) / abs(np.median(array)))
-
-
-def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half: a quarter of the values, rounded down, is cut off at either end (scipy's trim_mean)."""
-    return float(stats.trim_mean(np.asarray(values, dtype=np.float64), 0.25))
-
-
-def stratified_interquartile_mean(strata: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """(value, low, high): the interquartile mean of all values, resampled within each stratum (percentile bootstrap).
-
-    Args:
-        strata: values per source; one seed each. The interval is (NaN, NaN) where a stratum has fewer than two.
-    """
-    samples = [np.asarray(values, dtype=np.float64) for values in strata]
-    value = interquartile_mean(np.concatenate(samples).tolist())
-    if min(len(sample) for sample in samples) < 2:
-        return value, math.nan, math.nan
-    # Each stratum is one "sample" to scipy, which resamples them independently.
-    found = stats.bootstrap(
-        samples, lambda *parts, axis: stats.trim_mean(np.concatenate(parts, axis=axis), 0.25, axis=axis),
-        n_resamples=RESAMPLES, confidence_level=CONFIDENCE, method="percentile", vectorized=True, batch=1000,
-        rng=np.random.default_rng(len(samples)),
-    ).confidence_interval  # fmt: skip
-    return value, float(found.low), float(found.high)
 
 
 def performance_profile(strata: Sequence[Sequence[float]], thresholds: Sequence[float]) -> list[float]:

@@ -128,9 +128,8 @@ def build(
     whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
     return Page(
         summary,
-        # on one source this would repeat the source's own answer
-        skill_rows(found.aggregate) if len(everywhere) > 1 else [],
-        sorted(skills.keys() - set(found.aggregate["family"])),
+        skill_rows(found.aggregate),
+        sorted(skills.keys() - set(found.aggregate["family"])) if len(found.aggregate) else [],
         [Family(name, roles[name], look.colour, glossary.FAMILIES.get(name, "")) for name, look in families.items()],
         [
             _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)

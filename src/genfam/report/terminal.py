@@ -24,7 +24,7 @@ def print_summary(console: Console, summary: Summary) -> None:
                 console.print(_render(block, f"{table.source}: stability by {table.judge}"))
         console.print()
     for line in summary.aggregate:
-        console.print(Text(f"All sources, interquartile mean of skill: {clean(line)}"))
+        console.print(Text(f"All sources, mean skill: {clean(line)}"))
     for line in LEGEND:
         console.print(Text(line, style="dim"))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())

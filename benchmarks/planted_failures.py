@@ -125,7 +125,7 @@ def images(cache: Path) -> tuple[Any, Extractor]:
     """Digits: of the 1,297 training images one half may be learnt from, and the oracle draws from the other."""
     source = Digits()
     settings = yaml.safe_load((ROOT / "conf" / "extractor" / "digits_cnn.yaml").read_text())
-    extractor = build(settings, plugins=[], data=source, cache_dir=cache)
+    extractor = build(settings, Extractor, "extractor", data=source, cache_dir=cache)
     order = torch.randperm(len(source.train), generator=torch.Generator().manual_seed(0))
     seen, unseen = source.train[order[:648]], source.train[order[648:]]
     return SimpleNamespace(

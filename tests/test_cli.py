@@ -373,3 +373,26 @@ def test_runs_of_a_launcher_that_tells_nothing_are_counted_by_their_records(
     assert cli.tally.multirun and list(cli.tally.suites) == [tmp_path / "mine"]
     callback.on_multirun_end(config)
     assert cli.tally.total == 3  # counted once
+
+
+def dies_elsewhere(config: Any) -> None:
+    """A task as submitit sees it: the first job ends well, the second is killed, and the launcher gives up."""
+    store = Store(Path(config.output_dir) / config.suite)
+    place = {"output_dir": str(config.output_dir), "suite": str(config.suite), "results_dir": str(config.results_dir)}
+    for seed, outcome in enumerate([Outcome.OK, Outcome.RUNNING]):
+        record = make("alpha", "die", seed, 1.0, outcome=outcome)
+        record.config |= place
+        store.write(record)
+    raise type("UncompletedJobError", (RuntimeError,), {"__module__": "submitit.core.utils"})("Job 7 has not finished")
+
+
+def test_a_job_that_was_killed_elsewhere_leaves_a_record_and_the_others_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"output_dir={tmp_path}", f"results_dir={tmp_path}/results", "logger=none"]
+    code = cli.main(["-m", "hydra/launcher=basic", "source=die", "family=oracle", *places], task=dies_elsewhere)
+    said = capsys.readouterr()
+    assert code == 1 and "Traceback" not in said.err, said.err
+    assert "its job was killed" in said.err and (tmp_path / "single/scorecard.csv").exists()
+    outcomes = {record.seed: record.outcome for record in Store(tmp_path / "single").load()}
+    assert outcomes == {0: Outcome.OK, 1: Outcome.FAILED}

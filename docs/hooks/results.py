@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 from mkdocs.exceptions import PluginError
 
+from genfam.comparing.metric_trial import planted_verdicts
 from genfam.records.store import load_published
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.findings import Findings, findings
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPARED = {"family", "source", "condition", "seed"}  # what a suite varies that compares families, and nothing else
 KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
 COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
+_DOTS = {"orders": "●", "sees": "○", "": ""}
 _MARKER = re.compile(r"^<!-- results: ([a-z_]+) -->$", re.M)
 
 
@@ -293,6 +295,21 @@ def overall() -> str:
     return "\n\n".join(parts)
 
 
+def rulers() -> str:
+    """Per set of images: which ruler orders or sees which planted failure."""
+    parts = []
+    for path in sorted((ROOT / "results" / "rulers").glob("*.csv")):
+        said = planted_verdicts(pd.read_csv(path))
+        failures = [name for name in said.columns if name != "orders"]
+        lines = [f"| {escape(path.stem)} | {' | '.join(failures)} | orders |", "|---|" + "---|" * (len(failures) + 1)]
+        lines += [
+            f"| {escape(str(ruler))} | " + " | ".join(_DOTS[row[name]] for name in failures) + f" | {row['orders']} |"
+            for ruler, row in said.iterrows()
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def power(value: float) -> str:
     """2.6e12 -> 2.6 × 10¹²."""
     if not value > 0:
@@ -304,7 +321,7 @@ def power(value: float) -> str:
 
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
-    "calls": calls, "overall": overall,
+    "calls": calls, "overall": overall, "rulers": rulers,
 }  # fmt: skip
 
 

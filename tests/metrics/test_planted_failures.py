@@ -5,9 +5,15 @@ for a number that must not move that is passed by chance once in 500 cells.
 """
 
 import math
+from types import SimpleNamespace
 
+import graded_failures as graded
+import pandas as pd
 import planted_failures as module
 import pytest
+import torch
+
+from genfam.comparing.metric_trial import planted_verdicts
 
 EXPECTED = {
     "drops 1 mode in 5": {
@@ -58,3 +64,33 @@ def test_scores():
     assert module.score(-1.0, 0.0) == -math.inf
     assert module.score(0.0, 0.0) == 0.0
     assert module.cell(-7.0) == "**−7**" and module.cell(2.0) == "+2"
+
+
+@pytest.mark.parametrize("failure", list(graded.FAILURES))
+def test_grades_of_failures_in_images_grow(failure):
+    """The share of images that are changed, or how far they are, grows with the grade."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(300) % 10
+    x, train = ((torch.rand(300, 1, 28, 28, generator=generator) * 255).byte() for _ in range(2))
+    x = x * (torch.rand(300, 1, 28, 28, generator=generator) < 0.3)
+    sizes = []
+    for plant in graded.FAILURES[failure]:
+        planted = plant(x, y, SimpleNamespace(train=train), torch.Generator().manual_seed(1))
+        assert planted.shape == x.shape and planted.dtype == torch.uint8
+        if failure in ("missing classes", "wrong class frequencies", "fewer variants within class"):
+            kept = {image.numpy().tobytes() for image in planted}
+            sizes.append(-len(kept))
+        else:
+            sizes.append(float((planted.double() - x.double()).abs().mean()))
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+
+
+def test_a_ruler_that_falls_is_told_from_one_that_only_sees_and_one_that_is_blind():
+    rows = pd.DataFrame(
+        [("mnist", ruler, "noise", grade, 0.0, worse) for ruler, all_three in
+         {"orders": (2.0, 6.0, 20.0), "sees": (9.0, 4.0, 8.0), "blind": (0.1, -0.3, 1.0)}.items()
+         for grade, worse in enumerate(all_three, start=1)],
+        columns=["source", "ruler", "failure", "grade", "value", "worse"],
+    )  # fmt: skip
+    said = planted_verdicts(rows)["noise"]
+    assert said.to_dict() == {"orders": "orders", "sees": "sees", "blind": ""}

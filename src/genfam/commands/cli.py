@@ -95,6 +95,8 @@ class Tally:
 
 
 tally = Tally()
+elsewhere: Callable[[], None] | None = None
+"""Counts the records of a multirun whose jobs another launcher runs."""
 
 
 class Elsewhere(Callback):
@@ -103,18 +105,31 @@ class Elsewhere(Callback):
     def __init__(self) -> None:
         self.started = time.time()
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Know where the records will be, should the launcher give up."""
+        global elsewhere
+        elsewhere = lambda: self.on_multirun_end(config)  # noqa: E731
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Count what was written since the start, unless the launcher or this process has counted."""
+        """Count what was written since the start, unless the launcher or this process has counted.
+
+        A run that was begun, and that nobody is at work on, was killed: its record says so from now on.
+        """
         if tally.total:
             return
-        from genfam.records.store import read_record
+        from genfam.records.store import at_work, read_record, write_record
+        from genfam.types import Outcome
 
         folder, results = Path(config.output_dir, config.suite), Path(config.results_dir)
         tally.multirun, tally.suites[folder] = True, results
         for file in sorted(folder.glob("*/record.json")):
             record = read_record(file.parent) if file.stat().st_mtime >= self.started else None
-            if record is not None:
-                tally.add(folder, results, record.outcome.value, record.reason, file.parent.name)
+            if record is None:
+                continue
+            if record.outcome is Outcome.RUNNING and not at_work(file.parent):
+                record.outcome, record.reason = Outcome.FAILED, "its job was killed; the same command goes on with it"
+                write_record(file.parent, record)
+            tally.add(folder, results, record.outcome.value, record.reason, file.parent.name)
 
 
 def settings(config: DictConfig) -> Run:
@@ -223,8 +238,8 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         Exit code: 0; 1 where a run failed; 2 where the command line is wrong; 130 after Ctrl-C, 143 after
         SIGTERM.
     """
-    global quiet, tally
-    tally = Tally()
+    global elsewhere, quiet, tally
+    tally, elsewhere = Tally(), None
     progress.print_anywhere()
     arguments = list(sys.argv[1:] if argv is None else argv)
     quiet = "--quiet" in arguments  # no option of Hydra's
@@ -249,6 +264,12 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
             _hydra([*options, *overrides], task)
         except RunFailed:
             pass  # the tally has it
+        except Exception as error:
+            if not type(error).__module__.startswith("submitit.") or elsewhere is None:
+                raise
+            elsewhere()  # the launcher gives up at the first job that was killed; the others are there all the same
+            if not tally.failures:
+                tally.failures.append(_first_line(str(error)))
         except KeyboardInterrupt:
             tally.interrupted = True
         if tally.error is not None:

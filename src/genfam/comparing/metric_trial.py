@@ -26,6 +26,7 @@ from genfam.types import Kind
 TRUTHS = ("cell_total_variation", "total_variation", "kl_divergence")
 NOT_ON_TRIAL = (Kind.DIVERGENCE, Kind.LIKELIHOOD)  # they are the truth, or need more than samples
 LEAST_RUNS = 8
+SEEN = 5.0  # standard deviations of fresh real data
 COLUMNS = ("suite", "source", "truth", "metric", "n_runs", "tau", "ci_low", "ci_high")
 
 
@@ -79,3 +80,21 @@ def tau_interval(tau: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
         return tau, tau
     half = float(stats.norm.ppf((1.0 + confidence) / 2.0)) * math.sqrt(0.437 / (n - 4))
     return math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half)
+
+
+def planted_verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each ruler makes of failures planted in real data in three grades.
+
+    Args:
+        rows: columns `ruler`, `failure`, `grade` (1 to 3) and `worse`: by how many standard deviations of fresh real
+            data the ruler's value is worse than theirs.
+
+    Returns:
+        A row per ruler, a column per failure: `sees` if the strongest grade is worse by `SEEN`, `orders` if moreover no
+        grade is better than the one before it by more than one standard deviation, else empty; and how many it orders.
+    """
+    wide = rows.pivot_table(index=["ruler", "failure"], columns="grade", values="worse")
+    seen = wide[3] >= SEEN
+    ordered = seen & (wide[2] >= wide[1] - 1.0) & (wide[3] >= wide[2] - 1.0)
+    said = pd.Series("", wide.index).mask(seen, "sees").mask(ordered, "orders").unstack()
+    return said.assign(orders=(said == "orders").sum(axis=1)).sort_values("orders", ascending=False)

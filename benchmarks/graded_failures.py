@@ -1,0 +1,242 @@
+"""Which ruler for images? Real images with planted failures in three grades, ruler by ruler.
+
+    .venv/bin/python benchmarks/graded_failures.py data_dir [mnist|fashion_mnist] [--draws 5]
+
+Writes results/rulers/<source>.csv: a row per ruler, failure and grade with its value, and by how many standard
+deviations of fresh real data it is worse than their mean. A ruler sees a failure if it is worse by five at the
+strongest grade; it orders it if it never gets better as the failure gets worse. 2,000 images are judged against 2,000
+held-out ones; fresh real data are other training images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import torch
+from pages import ROOT
+from torch import Tensor
+from torch.nn import functional as F
+
+from genfam.build import build
+from genfam.comparing.metric_trial import planted_verdicts
+from genfam.comparing.scorecard import plain_csv
+from genfam.files import write_atomically
+from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
+from genfam.metrics.extractors import Identity
+from genfam.metrics.frechet import Frechet
+from genfam.metrics.kernel import Kernel
+from genfam.metrics.memorisation import Memorisation
+from genfam.metrics.modes import Modes
+from genfam.metrics.neighbours import NearestNeighbours
+from genfam.metrics.pixels import PixelStatistics
+from genfam.metrics.sliced_wasserstein import SlicedWasserstein
+from genfam.metrics.two_sample import TwoSample
+from genfam.sources.datasets import ImageSet
+from genfam.types import Likelihood
+
+N = 2000
+IN_FEATURES: dict[str, Metric] = {
+    "frechet": Frechet(), "kernel": Kernel(), "neighbours": NearestNeighbours(), "modes": Modes(),
+    "c2st": TwoSample("features"), "memorisation": Memorisation(),
+}  # fmt: skip
+IN_PIXELS: dict[str, Metric] = {
+    "frechet": Frechet(), "neighbours": NearestNeighbours(), "sliced": SlicedWasserstein(), "c2st": TwoSample("event"),
+    "pixels": PixelStatistics(),
+}  # fmt: skip
+BEST = {"data_copying": 0.0, "density": 1.0}  # of rulers that can be wrong on both sides; ratios: 1
+Plant = Callable[[Tensor, Tensor, Any, torch.Generator], Tensor]
+
+
+def noise(level: float) -> Plant:
+    """Normal noise on every pixel, in grey levels of 255."""
+    return lambda x, y, s, g: levels(x.double() + level * torch.randn(x.shape, generator=g, dtype=torch.float64))
+
+
+def blur(width: float) -> Plant:
+    """A Gaussian of this width, in pixels."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        at = torch.arange(-4, 5, dtype=torch.float64)
+        kernel = torch.exp(-0.5 * (at / width) ** 2)
+        kernel = kernel / kernel.sum()
+        rows = F.conv2d(x.double(), kernel.view(1, 1, 1, -1), padding=(0, 4))
+        return levels(F.conv2d(rows, kernel.view(1, 1, -1, 1), padding=(4, 0)))
+
+    return plant
+
+
+def off_black(level: int) -> Plant:
+    """Black pixels at random levels from 0 to this one."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        grey = torch.randint(0, level + 1, x.shape, generator=generator, dtype=torch.uint8)
+        return torch.where(x == 0, grey, x)
+
+    return plant
+
+
+def missing(classes: int) -> Plant:
+    """Images of the first classes replaced by others."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        kept = x[y >= classes]
+        return kept[torch.randint(len(kept), (len(x),), generator=generator)]
+
+    return plant
+
+
+def unbalanced(factor: float) -> Plant:
+    """Class frequencies from 1 to `factor`, growing with the class."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        weights = factor ** (y.double() / 9)
+        return x[torch.multinomial(weights, len(x), replacement=True, generator=generator)]
+
+    return plant
+
+
+def fewer(variants: int) -> Plant:
+    """Of every class so many different images are left."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        out = x.clone()
+        for label in y.unique():
+            own = (y == label).nonzero().flatten()
+            out[own] = x[own[torch.randint(min(variants, len(own)), (len(own),), generator=generator)]]
+        return out
+
+    return plant
+
+
+def junk(share: float) -> Plant:
+    """This share of the images is uniform noise."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        other = torch.randint(0, 256, x.shape, generator=generator, dtype=torch.uint8)
+        return torch.where((torch.rand(len(x), generator=generator) < share).view(-1, 1, 1, 1), other, x)
+
+    return plant
+
+
+def copies(share: float) -> Plant:
+    """This share is training images, unchanged."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        out = x.clone()
+        chosen = (torch.rand(len(x), generator=generator) < share).nonzero().flatten()
+        out[chosen] = source.train[torch.randint(len(source.train), (len(chosen),), generator=generator)]
+        return out
+
+    return plant
+
+
+def warped(pixels: float) -> Plant:
+    """Smooth random displacements of this standard deviation, in pixels."""
+
+    def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
+        height, width = x.shape[-2:]
+        coarse = torch.randn(len(x), 2, 4, 4, generator=generator)
+        field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True) * pixels * 2 / width
+        base = F.affine_grid(torch.eye(2, 3).expand(len(x), 2, 3), list(x.shape), align_corners=True)
+        return levels(F.grid_sample(x.float(), base + field.permute(0, 2, 3, 1), align_corners=True).double())
+
+    return plant
+
+
+FAILURES: dict[str, tuple[Plant, Plant, Plant]] = {
+    "noise": (noise(8), noise(24), noise(64)), "blur": (blur(0.4), blur(0.7), blur(1.2)),
+    "black is grey": (off_black(1), off_black(8), off_black(32)),
+    "missing classes": (missing(1), missing(2), missing(4)),
+    "wrong class frequencies": (unbalanced(1.5), unbalanced(3), unbalanced(9)),
+    "fewer variants within class": (fewer(100), fewer(30), fewer(8)),
+    "junk": (junk(0.01), junk(0.05), junk(0.2)), "copies": (copies(0.2), copies(0.5), copies(1.0)),
+    "warped strokes": (warped(0.5), warped(1.0), warped(2.0)),
+}  # fmt: skip
+
+
+def levels(x: Tensor) -> Tensor:
+    """Real numbers as levels."""
+    return x.round().clamp(0, 255).to(torch.uint8)
+
+
+def measured(x: Tensor, source: Any, extractor: Extractor, seed: int) -> dict[str, tuple[float, bool | None]]:
+    """Ruler -> (value, whether higher is better)."""
+    model = SimpleNamespace(event=source.event, likelihood_kind=Likelihood.NONE, likelihood_method="")
+    found = {}
+    for space, metrics, where in ((extractor, IN_FEATURES, ""), (Identity(), IN_PIXELS, "pixel ")):
+        evaluation = Evaluation(source, x, source.test, space, model, seed)
+        for m in measure_all(metrics, evaluation):
+            if m.estimate is not None:
+                own = where if not m.name.endswith(("_ratio", "_event")) and "level" not in m.name else ""
+                found[own + m.name] = (m.estimate.value, m.higher_is_better)
+    return found
+
+
+def badness(name: str, value: float, higher: bool | None) -> float:
+    """The larger the worse."""
+    if higher is None or name.removeprefix("pixel ") in BEST:
+        return abs(value - BEST.get(name.removeprefix("pixel "), 1.0))
+    return -value if higher else value
+
+
+def table(source: Any, extractor: Extractor, draws: int) -> pd.DataFrame:
+    """A row per ruler, failure and grade."""
+    fresh = [measured(source.fresh(seed)[0], source, extractor, seed) for seed in range(draws)]
+    rows = []
+    for failure, grades in FAILURES.items():
+        for grade, plant in enumerate(grades, start=1):
+            x, y = source.fresh(100 + grade)
+            generator = torch.Generator().manual_seed(grade)
+            for ruler, (value, higher) in measured(plant(x, y, source, generator), source, extractor, grade).items():
+                real = torch.tensor([badness(ruler, *one[ruler]) for one in fresh if ruler in one], dtype=torch.float64)
+                worse = (badness(ruler, value, higher) - float(real.mean())) / max(float(real.std()), 1e-12)
+                rows.append([source.name, ruler, failure, grade, value, round(worse, 2)])
+            print(f"{failure}, grade {grade}", flush=True)
+    return pd.DataFrame(rows, columns=["source", "ruler", "failure", "grade", "value", "worse"])
+
+
+def main() -> int:
+    """Make one source's table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("source", nargs="?", default="mnist", choices=("mnist", "fashion_mnist"))
+    parser.add_argument("--draws", type=int, default=5, help="of fresh real data (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=Path("outputs/.cache"), help="of the classifier (%(default)s)")
+    arguments = parser.parse_args()
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from genfam.commands import cli  # registers the resolvers
+
+    assert cli
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", overrides=[f"source={arguments.source}", "family=oracle"])
+        node = OmegaConf.to_container(config.extractor, resolve=True)
+    images = ImageSet(arguments.source, arguments.data_dir)
+    extractor = build(node, Extractor, "extractor", data=images, cache_dir=arguments.cache, device="cpu")
+    order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(0))
+    learnt, other = order[:N], order[N:]
+
+    def fresh(seed: int) -> tuple[Tensor, Tensor]:
+        rows = other[torch.randperm(len(other), generator=torch.Generator().manual_seed(seed))[:N]]
+        return images.train[rows], images.train_labels[rows]
+
+    source = SimpleNamespace(
+        name=arguments.source, event=images.event, train=images.train[learnt], test=images.test[:N], fresh=fresh
+    )
+    rows = table(source, extractor, arguments.draws)
+    path = ROOT / "results" / "rulers" / f"{arguments.source}.csv"
+    write_atomically(path, plain_csv(rows))
+    print(planted_verdicts(rows).to_string())
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

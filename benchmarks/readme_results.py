@@ -16,12 +16,14 @@ import pandas as pd
 from pages import ROOT, keep_block
 
 from genfam.comparing.published_numbers import three_digits
+from genfam.records.store import load_published
+from genfam.report.findings import findings
 
 SUITE = ROOT / "results" / "quick"
 COLUMNS = (
     ("die", "total_variation", "die: total variation ↓"),
-    ("grid", "high_quality_share", "grid: share on a mode ↑"),
-    ("grid", "coverage", "grid: coverage ↑"),
+    ("grid", "cell_total_variation", "grid: total variation ↓"),
+    ("grid", "mode_width_ratio", "grid: width of modes, 1 is right"),
     ("digits", "fd_digits_cnn", "digits: Fréchet distance ↓"),
     ("digits", "evaluations_per_sample", "digits: network calls a sample ↓"),
 )
@@ -29,17 +31,17 @@ YARDSTICKS = ("gaussian", "oracle")
 
 
 def cell(row: pd.Series | None) -> str:
-    """Mean ± half-width of the interval, bold where no contestant is significantly better."""
+    """Mean ± half-width of the interval, bold where the family leads (`genfam.comparing.verdicts`)."""
     if row is None or math.isnan(row["mean"]):
         return "–"
     half = (row["ci_high"] - row["ci_low"]) / 2
     text = three_digits(row["mean"]) + ("" if math.isnan(half) or half == 0 else f" ± {half:.1g}")
-    return f"**{text}**" if row["rank"] == 1 else text
+    return f"**{text}**" if row["leads"] else text
 
 
 def table(results: Path = SUITE) -> str:
     """One row per family, and below it where the numbers come from."""
-    card = pd.read_csv(results / "scorecard.csv")
+    card = findings(load_published(results)).card
     origin = json.loads((results / "provenance.json").read_text())
     families = sorted(card["family"].unique(), key=lambda name: (name in YARDSTICKS, name))
     lines = [

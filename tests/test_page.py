@@ -362,7 +362,7 @@ def test_tables_for_papers(capsys, tmp_path):
     digits = next(table for table in summary.tables if table.source == "digits")
     assert selected(digits, ["coverage"]).rows[0].cells == [digits.rows[0].cells[digits.columns.index("coverage ↑")]]
     assert tex("a_b & 50 % {x} $") == r"a\_b \& 50 \% \{x\} \$"
-    with pytest.raises(ValueError, match=r"metrics: expected names or patterns of coverage, .*got nothing"):
+    with pytest.raises(ValueError, match=r"metrics: expected names or patterns of cell_total_variation, .*got nothing"):
         tables(summary, "latex", ["nothing"])
     places = [f"--results_dir={RESULTS}", f"--output_dir={tmp_path}"]
     assert scripts.report(["--suite=quick", *places, "format=markdown", "metrics=coverage"]) == 0

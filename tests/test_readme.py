@@ -10,7 +10,10 @@ import compare
 import pytest
 import readme_results
 
+from genfam.records.serialisation import record_to_json
 from genfam.records.store import load_published
+from genfam.types import Estimate, Kind, Measurement
+from stores import make
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -64,16 +67,20 @@ def test_the_architecture_is_one_short_page():
     assert sum(len(page.read_bytes()) for page in (ROOT / "docs" / "ablations").glob("*.md")) <= 60_000
 
 
-def test_the_table_marks_ties_and_intervals(tmp_path):
-    (tmp_path / "scorecard.csv").write_text(
-        "source,family,metric,mean,ci_low,ci_high,rank\n"
-        "die,vae,total_variation,0.1,0.09,0.11,1\ndie,gan,total_variation,0.5,0.4,0.6,2\n"
-        "die,oracle,total_variation,0.05,,,\n"
-    )
+def test_the_table_marks_who_leads_and_intervals(tmp_path):
+    def run(family, role, seed, value):
+        truth = Measurement("total_variation", "1", False, Estimate(value, 0.01, 9), {}, Kind.DIVERGENCE)
+        return make(family, "die", seed, 1.0, role, extra=(truth,))
+
+    values = {("vae", "contestant"): 0.1, ("gan", "contestant"): 0.5, ("oracle", "oracle"): 0.05}
+    records = [
+        run(*family, seed, value + 0.004 * seed * (1 + value)) for family, value in values.items() for seed in range(3)
+    ]
+    (tmp_path / "records.jsonl").write_text("".join(record_to_json(record) + "\n" for record in records))
     (tmp_path / "provenance.json").write_text(
-        '{"command": "c", "runs": {"ok": 3}, "seeds": [0, 2], "devices": ["cpu"], "date": "2026-01-01T00", '
+        '{"command": "c", "runs": {"ok": 9}, "seeds": [0, 2], "devices": ["cpu"], "date": "2026-01-01T00", '
         '"code_versions": ["v"]}'
     )
     rows = readme_results.table(tmp_path).splitlines()
-    assert rows[2].startswith("| gan | 0.5 ± 0.1 | – |") and rows[3].startswith("| vae | **0.1 ± 0.01** |")
-    assert rows[4].startswith("| oracle | 0.05 |")
+    assert rows[2].startswith("| gan | 0.506 ± 0.01 | – |") and rows[3].startswith("| vae | **0.104 ± 0.01** |")
+    assert rows[4].startswith("| oracle | 0.0542 ± 0.01 |")

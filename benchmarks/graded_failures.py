@@ -4,7 +4,8 @@
 
 Writes results/rulers/<source>.csv: a row per ruler, failure and grade with its value, and by how many standard
 deviations of fresh real data it is worse than their mean. A ruler sees a failure if it is worse by five at the
-strongest grade; it orders it if it never gets better as the failure gets worse. 2,000 images are judged against 2,000
+strongest grade; it orders it if, moreover, it never improves by more than one standard deviation
+as the failure gets worse. 2,000 images are judged against 2,000
 held-out ones; fresh real data are other training images.
 """
 
@@ -82,21 +83,22 @@ def off_black(level: int) -> Plant:
 
 
 def missing(classes: int) -> Plant:
-    """Images of the first classes replaced by others."""
+    """No image of the first classes; others in their place, none twice."""
 
     def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
-        kept = x[y >= classes]
-        return kept[torch.randint(len(kept), (len(x),), generator=generator)]
+        pool, labels = source.pool(generator)
+        return pool[labels >= classes][: len(x)]
 
     return plant
 
 
 def unbalanced(factor: float) -> Plant:
-    """Class frequencies from 1 to `factor`, growing with the class."""
+    """Class frequencies from 1 to `factor`, growing with the class; no image twice."""
 
     def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
-        weights = factor ** (y.double() / 9)
-        return x[torch.multinomial(weights, len(x), replacement=True, generator=generator)]
+        pool, labels = source.pool(generator)
+        weights = factor ** (labels.double() / 9)
+        return pool[torch.multinomial(weights, len(x), generator=generator)]
 
     return plant
 
@@ -125,12 +127,12 @@ def junk(share: float) -> Plant:
 
 
 def copies(share: float) -> Plant:
-    """This share is training images, unchanged."""
+    """This share is training images, unchanged, none twice."""
 
     def plant(x: Tensor, y: Tensor, source: Any, generator: torch.Generator) -> Tensor:
         out = x.clone()
         chosen = (torch.rand(len(x), generator=generator) < share).nonzero().flatten()
-        out[chosen] = source.train[torch.randint(len(source.train), (len(chosen),), generator=generator)]
+        out[chosen] = source.train[torch.randperm(len(source.train), generator=generator)[: len(chosen)]]
         return out
 
     return plant
@@ -223,13 +225,15 @@ def main() -> int:
     order = torch.randperm(len(images.train), generator=torch.Generator().manual_seed(0))
     learnt, other = order[:N], order[N:]
 
-    def fresh(seed: int) -> tuple[Tensor, Tensor]:
-        rows = other[torch.randperm(len(other), generator=torch.Generator().manual_seed(seed))[:N]]
+    def drawn(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        rows = other[torch.randperm(len(other), generator=generator)[:n]]
         return images.train[rows], images.train_labels[rows]
 
     source = SimpleNamespace(
-        name=arguments.source, event=images.event, train=images.train[learnt], test=images.test[:N], fresh=fresh
-    )
+        name=arguments.source, event=images.event, train=images.train[learnt], test=images.test[:N],
+        fresh=lambda seed: drawn(N, torch.Generator().manual_seed(seed)),
+        pool=lambda generator: drawn(6 * N, generator),
+    )  # fmt: skip
     rows = table(source, extractor, arguments.draws)
     path = ROOT / "results" / "rulers" / f"{arguments.source}.csv"
     write_atomically(path, plain_csv(rows))

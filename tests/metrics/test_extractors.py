@@ -1,25 +1,35 @@
 """Extractors: the classifier's accuracy, cache and class numbers; Inception's errors and agreement."""
 
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_digits
 from torch import nn
 
+from genfam.build import build, configuration_folder
 from genfam.metrics import extractors, inception, pretrained
+from genfam.metrics.base import Extractor
 from genfam.metrics.classifier_networks import flipped, shifted
 from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.frechet import Frechet
 from genfam.metrics.modes import Modes
 from genfam.running.parts import make_extractor, make_source
+from genfam.sources.images import Digits
 from genfam.types import Event
 from stand_ins import write_inception
+
+ROOT = Path(__file__).parents[2]
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
@@ -264,3 +274,40 @@ def test_flips_mirror_half_of_the_images():
 def test_the_classifiers_of_the_real_sets_know_them_as_well_as_promised(dataset, least, configure):
     run = configure(f"source={dataset}", f"data_dir={REAL}")
     assert make_extractor(run, make_source(run)).test_accuracy >= least
+
+
+def test_published_classifiers_are_the_same_ruler_on_every_machine(tmp_path):
+    """Loaded, not trained; with the fingerprint that published numbers have."""
+    settings = yaml.safe_load((configuration_folder() / "extractor/digits_cnn.yaml").read_text())
+    found = build(settings, Extractor, "extractor", data=Digits(), cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+    card = pd.read_csv(ROOT / "results/quick/scorecard.csv")
+    used = set(card.loc[card["metric"] == "fd_digits_cnn", "fingerprint"])
+    assert used and all(f"extractor={found.fingerprint}" in text for text in used)
+    test = Digits()
+    assert found.test_accuracy > 0.97
+    hits = (found.classify(test.test) == test.test_labels).double().mean()
+    assert float(hits) == pytest.approx(found.test_accuracy, abs=1e-6)
+    trained = build(settings | {"seed": 1, "epochs": 1}, Extractor, "extractor", data=Digits(), cache_dir=tmp_path)
+    assert trained.fingerprint != found.fingerprint and list(tmp_path.glob("*.safetensors"))
+
+
+def test_another_instruction_set_has_the_same_ruler(tmp_path):
+    code = (
+        "import sys, yaml; from genfam.build import build, configuration_folder; "
+        "from genfam.metrics.base import Extractor; from genfam.sources.images import Digits; "
+        "settings = yaml.safe_load((configuration_folder() / 'extractor/digits_cnn.yaml').read_text()); "
+        "found = build(settings, Extractor, 'extractor', data=Digits(), cache_dir=sys.argv[1]); "
+        "print(found.fingerprint)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], env=os.environ | more, capture_output=True, text=True
+        ).stdout
+        for more in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"})
+    ]
+    assert said[0].startswith("digits_cnn, recipe=") and len(set(said)) == 1
+
+
+def test_published_weights_are_small():
+    assert sum(path.stat().st_size for path in extractors.PUBLISHED.glob("*")) < 3_000_000

@@ -73,13 +73,19 @@ def test_grades_of_failures_in_images_grow(failure):
     y = torch.arange(300) % 10
     x, train = ((torch.rand(300, 1, 28, 28, generator=generator) * 255).byte() for _ in range(2))
     x = x * (torch.rand(300, 1, 28, 28, generator=generator) < 0.3)
+    pool, pool_labels = (torch.rand(1800, 1, 28, 28, generator=generator) * 255).byte(), torch.arange(1800) % 10
+    label_of = {image.numpy().tobytes(): int(label) for image, label in zip(pool, pool_labels, strict=True)}
     sizes = []
     for plant in graded.FAILURES[failure]:
-        planted = plant(x, y, SimpleNamespace(train=train), torch.Generator().manual_seed(1))
+        source = SimpleNamespace(train=train, pool=lambda generator: (pool, pool_labels))
+        planted = plant(x, y, source, torch.Generator().manual_seed(1))
         assert planted.shape == x.shape and planted.dtype == torch.uint8
-        if failure in ("missing classes", "wrong class frequencies", "fewer variants within class"):
-            kept = {image.numpy().tobytes() for image in planted}
-            sizes.append(-len(kept))
+        if failure in ("missing classes", "wrong class frequencies"):
+            labels = [label_of[image.numpy().tobytes()] for image in planted]
+            assert len({image.numpy().tobytes() for image in planted}) == len(x)  # no image twice
+            sizes.append(sum(labels) / len(labels))  # the first classes are the rare ones
+        elif failure == "fewer variants within class":
+            sizes.append(-len({image.numpy().tobytes() for image in planted}))
         else:
             sizes.append(float((planted.double() - x.double()).abs().mean()))
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]

@@ -1,8 +1,8 @@
 """Which family to take on a source, and which not to: the one rule by which a report says that somebody leads.
 
-A family leads in a metric if no contestant that may be chosen is significantly better (`scorecard`'s paired tests) and
-at least one is significantly worse. A family may be chosen if it ended runs well and its mean is no worse than the
-fitted Gaussian's.
+A family leads in a metric if it may be chosen, no contestant is significantly better (`scorecard`'s paired tests),
+and at least one other that may be chosen is significantly worse than some contestant. A family may be chosen if at
+least one of its runs ended well and its mean in the source's judge is no worse than the fitted Gaussian's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Standing(StrEnum):
     BEST = "clearly best"
     TIED = "not separated"
     BEHIND = "behind"
-    UNKNOWN = "one run each: no test"
+    ONLY = "the only one that may be chosen"
+    UNKNOWN = "not tested: one run each, or nobody to compare with"
     WORSE = "worse than a Gaussian: do not choose"
     LOST = "no run ended well: do not choose"
 
@@ -80,7 +81,9 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         better = _better(source, judge, comparisons)
         for family in open_ones:
             others = [other for other in open_ones if other != family]
-            if not any({family, other} in better.pairs for other in others):
+            if not others and len(families) > 1:
+                standings[family] = Standing.ONLY
+            elif not any({family, other} in better.pairs for other in others):
                 standings[family] = Standing.UNKNOWN
             elif any((other, family) in better.wins for other in others):
                 standings[family] = Standing.BEHIND

@@ -43,11 +43,11 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 def log_density(
     velocity: Callable[[Tensor], Velocity], z: Tensor, end: float, generator: Generator
 ) -> tuple[Tensor, float]:
-    """Log N(x_0; 0, I) − ∫ div v dt along the flow from t = `end` back to 0 (FFJORD, equation 4).
+    """Log N(x_0; 0, I) − ∫_0^end div v dt (FFJORD, equation 4); x_0 is the state carried back from t = `end` to 0.
 
-    An event's steps are doubled until its log-density changes by less than `TOLERANCE`: of tight modes forty steps are
-    off by more than the divergence that is to be measured. Each event by itself, so that its number does not hang on
-    its neighbours.
+    An event's steps are doubled until its log-density changes by at most `TOLERANCE` per dimension, or up to
+    `MOST_STEPS`: on tight modes forty steps are wrong by more than the divergence that is to be measured. Each event is
+    refined on its own, so that its value does not depend on the rest of the batch.
 
     Args:
         velocity: (b,) indices of events -> their field: scalar t, (b, *shape) -> (b, *shape), differentiable in the

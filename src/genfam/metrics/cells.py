@@ -2,8 +2,8 @@
 
 A tree of medians cuts a large fresh draw of p_data into K = 2^depth cells of mass 1/K each, whatever the density's
 shape; the frequencies of samples over them are compared with 1/K. A model without a density is measured as one with.
-Merging events into cells can only lower a divergence. Of a perfect model N samples show a total variation of about
-√(K / 2πN): the oracle's value is the floor.
+Merging events into cells can only lower the true divergence; finite samples raise it. Of a perfect model N samples show
+a total variation of about √(K / 2πN): the oracle's value is the floor.
 
 How wide the modes are is measured apart, since cells see it only coarsely: the median distance of a sample from the
 nearest centre, over that of real data. A high-quality share does not see modes that are too narrow; this does.
@@ -29,7 +29,7 @@ from genfam.types import Estimate, Kind, KnownDensity, KnownModes, Measurement
 
 NAMES = {"cell_total_variation": "1", "cell_kl": "nats", "mode_width_ratio": "1"}
 LEAST_PER_CELL = 8  # samples: with fewer, cells are joined
-DRAWN = 2**18  # events that the tree is cut from: masses are within 5 % of equal
+DRAWN = 2**18  # events that the tree is cut from: masses scatter by 4.4 % at depth 9
 GROUPS = 10  # of the jackknife
 
 

@@ -29,6 +29,7 @@ from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, Residu
 from genfam.ranges import Count, CountOrNone, Positive
 from genfam.types import Event
 
+PUBLISHED = Path(__file__).parent / "weights"  # of classifiers, by name and recipe: the same ruler on every machine
 # Part of the cache key: raise it whenever the network or its training below changes.
 CLASSIFIER_VERSION = 1
 
@@ -185,8 +186,12 @@ class Classifier(Extractor):
     def _load_or_train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
         """Fill the network; returns its test accuracy. One process trains while the others wait for it.
 
+        What stands in `PUBLISHED` is taken from there: other processors round otherwise, and would train another ruler.
         Where the cache is somebody else's and may not be written, one's own takes its place.
         """
+        published = self._stored(PUBLISHED / self.path.name)
+        if published is not None:
+            return published
         for folder in (self.path.parent, files.cache_folder()):
             if folder is None:
                 continue

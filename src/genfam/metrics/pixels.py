@@ -1,6 +1,6 @@
 """What single pixels say: exact black and white, the histogram of levels, roughness.
 
-A classifier's features are nearly blind to these: to them a grey that should be black is black enough.
+A classifier's features are nearly blind to small errors of this kind: to them a dark grey is black enough.
 """
 
 from __future__ import annotations
@@ -51,11 +51,14 @@ class PixelStatistics(Metric):
     """
 
     def measure(self, evaluation: Evaluation) -> list[Measurement]:
-        """Four measurements; not applicable where events are no images of listed levels."""
+        """Four measurements; not applicable where events are not images with discrete levels of listed levels."""
         event = evaluation.data.event
         names = ("black_ratio", "white_ratio", "roughness_ratio", "level_total_variation")
         if event.levels is None or len(event.shape) != 3:
-            return [Measurement.not_applicable(name, "events are no images", kind=Kind.FIDELITY) for name in names]
+            return [
+                Measurement.not_applicable(name, "events are not images with discrete levels", kind=Kind.FIDELITY)
+                for name in names
+            ]
         levels, protocol = event.levels, evaluation.protocol(features=False)
         groups = split(len(evaluation.samples), GROUPS)
 

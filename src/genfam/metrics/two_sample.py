@@ -1,7 +1,9 @@
 """Classifier two-sample test: can a small network tell samples from held-out data?
 
-Its cross-validated accuracy is ½ where it cannot, 1 where it always can. It sees whatever the network can learn, in the
-events themselves or in an extractor's features, and it is blind to what shows in few events only.
+Its cross-validated accuracy is about ½ where it cannot, 1 where it always can. Fresh training data may exceed ½ where
+the splits differ: compare with the oracle. It detects what the network can learn, in the events themselves or in an
+extractor's features. It is nearly blind to flaws of few samples, and repeated samples raise it, since copies fall into
+different folds.
 
 Reference:
     D. Lopez-Paz & M. Oquab (2017). Revisiting classifier two-sample tests. https://arxiv.org/abs/1610.06545
@@ -23,7 +25,7 @@ from genfam.types import Kind, Measurement
 
 
 class TwoSample(Metric):
-    """`c2st_event` or `c2st_features`: lower is better, ½ is perfect."""
+    """`c2st_event` or `c2st_features`: lower is better; the oracle's value is the floor."""
 
     def __init__(
         self, space: Literal["event", "features"] = "event", events: Several = 1000, hidden: Count = 64

@@ -64,9 +64,9 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     target = Path(results_dir) / records[0].suite
     origin = target / "provenance.json"
     known = json.loads(origin.read_text(encoding="utf-8")).get("classifiers", {}) if origin.exists() else {}
-    from genfam.metrics.extractors import stored_accuracies  # imports torch, which a report does not need
+    from genfam.metrics.extractors import PUBLISHED, stored_accuracies  # imports torch, which a report does not need
 
-    accuracies = known | stored_accuracies(store.folder.parent / ".cache")
+    accuracies = known | stored_accuracies(PUBLISHED) | stored_accuracies(store.folder.parent / ".cache")
     facts = provenance(records, command) | {"classifiers": used_by(records, accuracies)}
     lines = [record_to_json(publishable(record)) for record in records]
     write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))

@@ -29,7 +29,7 @@ KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "
 LEGEND = (
     "Mean ± half-width of the 95 % interval (Student's t over training seeds, BCa bootstrap from ten "
     "seeds on); no ± means one run, so no interval.",
-    "Bold: leads, that is no contestant is significantly better and at least one is significantly worse (paired by "
+    "Bold: leads, that is no contestant is significantly better, and the seeds tell at least two apart (paired by "
     "seed, at 5 % after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, of which class and split: what people's folders look like.
+"""Find the images below a folder, with the class and split that its folders' names state.
 
 Links are followed, each real folder once. What systems and programs put beside images is left out without a word;
 everything else that is left out is counted and named.
@@ -55,7 +55,7 @@ def some(paths: list[Path]) -> str:
 
 
 def printable(path: Path | str) -> str:
-    """A file name that may be no UTF-8."""
+    """A file name, with bytes that are not UTF-8 escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

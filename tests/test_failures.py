@@ -119,8 +119,8 @@ def test_too_short_a_trace_says_nothing():
 def test_gans_broken_on_purpose_are_told_apart(configure, preset):
     """The suite `gan_failures`, two of its seeds: the failure is found in one or both, the healthy GAN shows none.
 
-    Not in both: results/gan_failures says how often. Cycling in two of five, for the others hop without a period, and
-    which ones do hangs on the last digits of a processor's arithmetic; so all five are run (all without: 0.6⁵, 8 %).
+    Not in both: results/gan_failures says how often. Cycling in three of five, for the others hop without a period, and
+    which ones do hangs on the last digits of a processor's arithmetic; so all five are run (all without: 0.4⁵, 1 %).
     """
     found = []
     for seed in range(10, 15) if preset == "cycling" else (10, 11):

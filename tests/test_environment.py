@@ -37,11 +37,15 @@ def genfam(place: Path, *arguments: str, **environment: str) -> subprocess.Compl
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("logger", ["none", "wandb"])
-@pytest.mark.parametrize("where", list(CLUSTERS))
+@pytest.mark.parametrize(
+    ("where", "logger"),
+    [
+        *((where, "none") for where in CLUSTERS),
+        pytest.param("no home", "wandb", marks=pytest.mark.slow),
+        pytest.param("Slurm", "wandb", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_on_one_device_needs_nothing_of_its_surroundings(tmp_path: Path, where: str, logger: str) -> None:
-    if logger == "wandb" and where not in ("Slurm", "no home"):
-        pytest.skip("nothing of wandb's")
     done = genfam(tmp_path, *TINY, f"logger={logger}", **CLUSTERS[where])
     assert done.returncode == 0, done.stderr
     assert [record.outcome for record in Store(tmp_path / "outputs/single").load()] == [Outcome.OK]

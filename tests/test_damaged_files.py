@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -207,6 +208,16 @@ def test_one_broken_record_is_left_out_by_name_and_the_rest_goes_on(
         assert [record.run_id for record in Store(copy.parent).load()] == [copy.name]
     with pytest.warns(UserWarning, match="left out a broken record"):
         assert scripts.report(["suite=single", f"output_dir={copy.parents[1]}", "results_dir=none"]) == 0
+
+
+def test_pictures_are_not_drawn_from_samples_that_were_replaced(copy: Path) -> None:
+    """A page's mode masses are counted on them."""
+    arguments = [f"output_dir={copy.parents[1]}", "results_dir=results", f"suite={copy.parent.name}"]
+    assert scripts.report(arguments) == 0
+    content = dict(np.load(copy / "samples.npz"))
+    np.savez_compressed(copy / "samples.npz", **content | {"mode_counts": content["mode_counts"][::-1]})
+    with pytest.warns(UserWarning, match=r"not those of the record beside them.*samples\.npz"):
+        assert scripts.report(arguments) == 0
 
 
 def test_torn_weights_of_one_run_do_not_stop_a_suites_evaluation(

@@ -38,7 +38,11 @@ def real(source):
 def test_cells_of_any_density_have_equal_masses():
     """Fresh draws of a skewed density in three dimensions: χ² over 512 cells, a false alarm in 1e-3."""
     g = derived_generator(0, "cells")
-    draw = lambda n: torch.randn(n, 3, generator=g).exp() @ torch.tensor([[1.0, 0.5, 0], [0, 1, 3], [0, 0, 1]])  # noqa: E731
+    mixing = torch.tensor([[1.0, 0.5, 0], [0, 1, 3], [0, 0, 1]])
+
+    def draw(n):
+        return torch.randn(n, 3, generator=g).exp() @ mixing
+
     cells = Cells(draw(2**18), 9)
     counts = cells.find(draw(50_000)).bincount(minlength=512).double()
     expected = 50_000 / 512

@@ -1,4 +1,4 @@
-"""The command line: one run, a multirun, a suite. The one file of genfam that imports Hydra.
+"""The command line: one run, a multirun, a suite. With `mistakes.py` it is all of genfam that imports Hydra.
 
 Mistakes on the command line and in a configuration end in one line that names what is near, and exit code 2; errors of
 ours in one line and exit code 1 (`HYDRA_FULL_ERROR=1` shows where they come from); Ctrl-C in exit code 130.
@@ -6,14 +6,13 @@ ours in one line and exit code 1 (`HYDRA_FULL_ERROR=1` shows where they come fro
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ import hydra
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from genfam import glossary, progress
 from genfam.build import ConfigurationError, configuration_folder
 from genfam.commands.arguments import explain_yaml
+from genfam.commands.mistakes import explain, first_line, folders_of, unknown_additions, unreadable
 from genfam.progress import Progress, headline, shown
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `genfam --help` does not need it
@@ -108,7 +108,7 @@ class Elsewhere(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Know where the records will be, should the launcher give up."""
         global elsewhere
-        elsewhere = lambda: self.on_multirun_end(config)  # noqa: E731
+        elsewhere = partial(self.on_multirun_end, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Count what was written since the start, unless the launcher or this process has counted.
@@ -141,17 +141,11 @@ def settings(config: DictConfig) -> Run:
     """
     from genfam.records.run import Run
 
-    resolved = {}
-    for key in config:
-        if key != "hydra":
-            value = config[key]  # without a copy of it all, which takes longer than the rest
-            plain = (
-                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-                if OmegaConf.is_config(value)
-                else value
-            )
-            resolved[str(key)] = plain
-    run = Run.of(resolved)
+    values = {str(key): config[key] for key in config if key != "hydra"}
+    run = Run.of({
+        key: OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    })  # fmt: skip
     if not run.chosen_metrics:
         raise ConfigurationError("metric: expected at least one metric, got none")
     if run.judge and not run.plugins and glossary.metric(run.judge) == glossary.UNKNOWN:
@@ -257,7 +251,7 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         options, overrides = _split(arguments)
         if get_args_parser().parse_args(options).config_path is not None:
             return _complain("--config-path: a stored run is repeated with genfam-repeat run=FOLDER", 2)
-        unknown = _unreadable(_folders(options, overrides)[1:]) or _unknown_additions(options, overrides)
+        unknown = unreadable(folders_of(options, overrides)[1:]) or unknown_additions(options, overrides)
         if unknown:
             return _complain(unknown, 2)
         try:
@@ -269,7 +263,7 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
                 raise
             elsewhere()  # the launcher gives up at the first job that was killed; the others are there all the same
             if not tally.failures:
-                tally.failures.append(_first_line(str(error)))
+                tally.failures.append(first_line(str(error)))
         except KeyboardInterrupt:
             tally.interrupted = True
         if tally.error is not None:
@@ -279,7 +273,7 @@ def main(argv: Sequence[str] | None = None, *, task: Callable[[DictConfig], Any]
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (HydraException, OmegaConfBaseException) as error:
         _raise_if_asked(error)
-        return _complain(_explain(error, options, overrides), 2)
+        return _complain(explain(error, options, overrides), 2)
     except ConfigurationError as error:
         _raise_if_asked(error)
         return _complain(str(error), 2)
@@ -369,9 +363,6 @@ def _show(record: Record) -> None:
     console.print(f"{record.outcome.value}{reason}: {folder}", highlight=False)
 
 
-# ---- errors that say what was meant -------------------------------------------------------------------------
-
-
 def _complain(message: str, code: int) -> int:
     sys.stdout.flush()
     print(f"genfam: {'' if code > 128 else 'error: '}{' '.join(message.split())}", file=sys.stderr, flush=True)
@@ -381,122 +372,3 @@ def _complain(message: str, code: int) -> int:
 def _raise_if_asked(error: Exception) -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0]
-
-
-def _near(name: str, options: Sequence[str], cutoff: float = 0.6) -> str:
-    """`; did you mean ...?` where an option is near: the same key elsewhere, a sister, or any name alike."""
-    parent, _, last = name.rpartition(".")
-    same = [option for option in options if option.rpartition(".")[2] == last]
-    sisters = {option.rpartition(".")[2]: option for option in options if option.rpartition(".")[0] == parent}
-    alike = [sisters[end] for end in difflib.get_close_matches(last, sisters, n=2, cutoff=cutoff)]
-    found = list(dict.fromkeys([*alike, *same])) or difflib.get_close_matches(name, options, n=2, cutoff=0.8)
-    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
-
-
-def _folders(options: list[str], overrides: list[str]) -> list[Path]:
-    """Where YAML may lie: ours, and what the user added with --config-dir or hydra.searchpath."""
-    folders = [configuration_folder()]
-    directory = get_args_parser().parse_args(options).config_dir
-    added = re.findall(r"file://([^,\]\s'\"]+)", " ".join(o for o in overrides if o.startswith("hydra.searchpath=")))
-    return folders + [Path(folder).absolute() for folder in [directory, *added] if folder]
-
-
-def _unreadable(folders: list[Path]) -> str:
-    """What is wrong with the encoding of a user's YAML file, which Hydra would misread without a word; else empty."""
-    for path in sorted(path for folder in folders for path in folder.rglob("*.yaml")):
-        content = path.read_bytes()
-        if content.startswith(b"\xef\xbb\xbf"):
-            return f"{path}, line 1: expected UTF-8 without a byte-order mark, got one: save the file without it"
-        try:
-            content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = content[: error.start].count(b"\n") + 1
-            return f"{path}, line {line}: expected UTF-8, got byte {content[error.start]:#x}"
-    return ""
-
-
-def _groups(folders: list[Path]) -> dict[str, list[str]]:
-    """Group -> its options."""
-    found: dict[str, set[str]] = {}
-    for folder in folders:
-        for path in folder.rglob("*.yaml"):
-            group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not group.startswith("tune"):
-                found.setdefault(group, set()).add(path.stem)
-    return {group: sorted(options) for group, options in sorted(found.items())}
-
-
-def _keys(folders: list[Path], overrides: list[str]) -> list[str]:
-    """Every dotted key that a run may have: of the default configuration, and of each group option chosen."""
-    groups = _groups(folders)
-    choices: list[list[str]] = [[]] + [
-        [f"{key}={value}"]
-        for key, _, values in (override.partition("=") for override in overrides)
-        for value in values.split(",")
-        if value in groups.get(key.lstrip("+"), [])
-    ]
-    search_path = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"
-    found: dict[str, None] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            found.setdefault(f"{prefix}{key}")
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-
-    with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
-        for choice in choices:
-            walk(OmegaConf.to_container(hydra.compose("config", [search_path, *choice], return_hydra_config=True)), "")
-    return list(found)
-
-
-def _unknown_additions(options: list[str], overrides: list[str]) -> str:
-    """Struct mode lets `+suit=quick` add a key that nobody reads: say so instead."""
-    added = [o.partition("=")[0].lstrip("+").partition("@")[0] for o in overrides if o.startswith("+")]
-    groups = _groups(_folders(options, overrides)) if added else {}
-    added = [key for key in added if key not in groups and key.split(".")[0].split("/")[0] != "hydra"]
-    if not added:
-        return ""
-    known = _keys(_folders(options, overrides), overrides)
-    for key in added:
-        if key.split(".")[0] not in known:
-            return f"no key or group {key!r}{_near(key, [*known, *groups])}"
-    return ""
-
-
-def _explain(error: BaseException, options: list[str], overrides: list[str]) -> str:
-    """Hydra's message as one line, with the near name."""
-    text = str(error) or str(error.__cause__)
-    folders = _folders(options, overrides)
-    groups = _groups(folders)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
-        if key in groups:
-            return f"{key}: add one with +{key}={groups[key][0]} (there are {', '.join(groups[key])})"
-        return f"no key or group {key!r}{_near(key, [*_keys(folders, overrides), *groups])}"
-    if match := re.search(r"Could not find '(.+)/([^/']*)'", text):
-        group, option = match[1], match[2]
-        there = re.findall(r"^\t(\S+)$", text.partition("Available options")[2], re.MULTILINE)
-        listed = f" ({group}: {', '.join(there)})" if there else ""
-        return f"no {group} {option!r}{_near(option, there, 0.5)}{listed}"
-    if "resolving interpolation '${event}" in text:
-        kinds = groups["event"]
-        needed = f"its YAML's defaults need `- /event: {kinds[0]}` (there are {', '.join(kinds)})"
-        return f"the source does not say what kind of events it has: {needed}"
-    if match := re.search(r"Multiple values for ([^.\s]+)\.", text):
-        return f"{match[1]} is chosen by default: write {match[1]}=... without the +"
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        key, _, value = match[1].partition("=")
-        return f"{match[1]}: add -m for a multirun over the values, or write {key}=[{value}] for one list"
-    if isinstance(error, OverrideParseException):
-        key, _, value = (error.override or "").partition("=")
-        quoted = f"; to keep signs and letters as they are, quote them twice: '{key}=\"{value}\"'" if value else ""
-        return f"expected key=value, got {error.override!r}{quoted}"
-    lines = [line.strip() for line in text.split("\n")]
-    where = next((f" ({line})" for line in lines if line.startswith("full_key:")), "")
-    cause = f": {_first_line(str(error.__cause__))}" if str(error) and error.__cause__ else ""
-    return f"{lines[0]}{cause}{where}"

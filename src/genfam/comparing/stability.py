@@ -123,7 +123,7 @@ def aggregate(records: Iterable[Record]) -> pd.DataFrame:
     """All sources together: the mean over sources of a family's mean skill, `AGGREGATE_COLUMNS`.
 
     The interval is Student's t with sources as its unit: another source is what a reader has. Resampling runs within
-    two or three sources, as is often done, covers 71 to 81 % in place of 95 %; below `LEAST_SOURCES` there is no row.
+    two or three sources, as is often done, leaves the scatter of sources out; below `LEAST_SOURCES` there is no row.
 
     Only families that were run on every source of the suite, and as often on each, so that none is judged on easier
     ones. A source with one family has nobody to compare, and does not count.

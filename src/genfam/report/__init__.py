@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from genfam import progress
 from genfam.comparing.scorecard import agreement, one_machine, plain_csv, scorecard, to_csv
-from genfam.files import refuse_links, write_atomically
+from genfam.files import refuse_links, sha256, write_atomically
 from genfam.records import publication, sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.publication import provenance
@@ -198,7 +199,12 @@ def _first_drawn(store: Store, runs: Sequence[Record], families: dict[str, Look]
     for family in families:
         own = sorted((r for r in runs if r.family == family and r.outcome is Outcome.OK), key=lambda r: r.seed)
         for record in own:
-            drawn = load_drawn(store.directory(record.run_id) / "samples.npz", record.seed)
+            path = store.directory(record.run_id) / "samples.npz"
+            known = record.files.get(path.name)
+            if known is not None and path.is_file() and sha256(path) != known:
+                warnings.warn(f"left out samples that are not those of the record beside them, {path}", stacklevel=2)
+                continue
+            drawn = load_drawn(path, record.seed)
             if drawn is not None and (shape is None or drawn.samples.shape[1:] == shape):
                 shape = drawn.samples.shape[1:]
                 found[family] = drawn

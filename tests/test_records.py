@@ -317,3 +317,19 @@ def test_a_broken_published_line_is_named(tmp_path):
     (tmp_path / "records.jsonl").write_text(f"{good}\n\n{good[:50]}\n")
     with pytest.raises(ValueError, match=r"records.jsonl, line 3"):
         load_published(tmp_path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_record_whose_number_was_changed_is_refused(indent):
+    """Valid JSON, a valid record, another number: only the checksum can tell."""
+    record = make()
+    text = record_to_json(record, indent=indent)
+    seconds = json.dumps(record.train_seconds)
+    assert text.count(seconds) >= 1
+    altered = text.replace(f'"train_seconds":{" " if indent else ""}{seconds}', '"train_seconds": 12.5')
+    assert altered != text
+    with pytest.raises(ValueError, match="edited or damaged"):
+        record_from_json(altered)
+    without = json.loads(altered)
+    del without["checksum"]  # as records had none before, and a table may be made by hand
+    assert record_from_json(json.dumps(without)).train_seconds == 12.5

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from genfam import files
 from genfam.sources.folders import ImageFolder
 from genfam.sources.listing import list_images
 
@@ -181,7 +182,9 @@ def test_a_broken_file_of_any_name_is_named(tmp_path: Path) -> None:
 
 
 def test_contents_are_what_is_in_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were remembered before: a file of the same size and time is read again once it was written to."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "SETTLED", 0)
     a, b = tmp_path / "a" / "images", tmp_path / "b" / "images"
     for folder in (a, b):
         fill(folder, 150)
@@ -199,13 +202,11 @@ def test_contents_are_what_is_in_the_files(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_contents_are_remembered_where_nothing_was_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import genfam.files
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(genfam.files, "SETTLED", 0)
+    monkeypatch.setattr(files, "SETTLED", 0)
     fill(tmp_path / "images", 150)
     first = read(tmp_path / "images").contents()
-    monkeypatch.setattr(genfam.files, "sha256", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(files, "sha256", lambda path: pytest.fail("read again"))
     assert read(tmp_path / "images").contents() == first
 
 

@@ -79,7 +79,10 @@ def test_noise_is_rough_and_blur_is_smooth(images):
     assert (
         images(lambda x: torch.randint(0, 17, x.shape, generator=generator, dtype=torch.uint8))["roughness_ratio"] > 1.5
     )
-    smooth = lambda x: torch.nn.functional.avg_pool2d(x.double(), 3, 1, 1).round().byte()  # noqa: E731
+
+    def smooth(x):
+        return torch.nn.functional.avg_pool2d(x.double(), 3, 1, 1).round().byte()
+
     assert images(smooth)["roughness_ratio"] < 0.8
 
 

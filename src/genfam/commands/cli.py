@@ -198,7 +198,7 @@ def _announce(run: Run) -> None:
     from genfam.running import preflight
 
     seconds = preflight.expected_seconds([run], run.results_dir)
-    if run.family.get("role") is None:
+    if not run.is_yardstick:
         spent = f"{run.budget.train_flops:.3g} training FLOPs"
         time_needed = (
             f"about {progress.duration(seconds)}" if seconds else "time not known: nothing like it is published"

@@ -328,26 +328,26 @@ def publish(argv: Sequence[str] | None = None) -> int:
 
 
 def tune(argv: Sequence[str] | None = None) -> int:
-    """`genfam-tune`: the same number of trials for each family, on a validation split."""
+    """`genfam-tune`: the same FLOPs of trials for each family, on a validation split."""
     parser = command_parser(
         "genfam-tune",
-        "Tune families on a source: the same number of trials each (spaces in conf/tune), judged on a validation "
-        "split. What is finished is skipped; nothing but outputs/tune is written unless asked for.",
+        "Tune families on a source by successive halving: 16 configurations of the family's space (conf/tune) at a "
+        "sixteenth of the budget C, the best 4 at a quarter, the best 2 at C; 4 C for every family, judged on a "
+        "validation split. What is finished is skipped; nothing but outputs/tune is written unless asked for.",
         "genfam-tune source=ring",
-        "genfam-tune family=gan,vae source=ring trials=32 budget.scale=0.2 write=true publish=true",
+        "genfam-tune family=gan,vae source=ring scale=0.2 write=true publish=true",
     )
     parser.add_argument("--family", help="one or several, with commas (default: all with a space)")
     parser.add_argument("--source", required=True, help="one or several, with commas")
-    parser.add_argument("--trials", type=int, default=16, help="per family and source (default: %(default)s)")
-    parser.add_argument("--sampler", default="tpe", help="tpe or random (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampler and the runs (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="C / the source's reference FLOPs (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the configurations and the runs (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="runs side by side (default: as genfam -m)")
-    parser.add_argument("--write", type=boolean, default=False, help="true: the best into conf/tuned")
+    parser.add_argument("--write", type=boolean, default=False, help="true: the chosen settings into conf/tuned")
     parser.add_argument("--publish", type=boolean, default=False, help="true: all trials to results/tune")
     add_places(parser)
-    keys = ("family", "source", "trials", "sampler", "seed", "workers", "write", "publish", "output_dir", "results_dir")
+    keys = ("family", "source", "scale", "seed", "workers", "write", "publish", "output_dir", "results_dir")
     arguments, more = parser.parse_known_intermixed_args(given(argv, keys))
-    if unknown := [argument for argument in more if argument.startswith("-")]:
+    if unknown := [argument for argument in more if argument.startswith("--")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     command = " ".join(["genfam-tune", *(sys.argv[1:] if argv is None else argv)])
 
@@ -355,20 +355,19 @@ def tune(argv: Sequence[str] | None = None) -> int:
         from genfam.commands import tune
 
         families = arguments.family.split(",") if arguments.family else tune.families_with_a_space()
-        options = {key: getattr(arguments, key) for key in ("trials", "sampler", "seed", "workers")}
-        places = {"output_dir": arguments.output_dir, "results_dir": arguments.results_dir}
+        options = {key: getattr(arguments, key) for key in ("scale", "seed", "workers", "output_dir", "results_dir")}
         cells = [(source, family) for source in arguments.source.split(",") for family in families]
         overrides = tuple([*arguments.overrides, *more])
-        studies = [tune.Study(family, source, overrides=overrides, **options, **places) for source, family in cells]
+        studies = [tune.Study(family, source, overrides=overrides, **options) for source, family in cells]
         for study in studies:  # a mistake in the last space is said before the first run
-            tune.load_space(study.family, study.source)
+            tune.own_values(study, tune.load_space(study.family))
         for study in studies:
             trials = tune.tune(study)
-            print(f"{study.family} on {study.source}: {tune.describe(tune.best(trials))}; all trials: {study.file}")
+            print(f"all trials: {study.file}")
             if arguments.publish:
                 print(tune.publish(study))
             if arguments.write:
-                print(tune.write_tuned(study, trials, command) or "nothing written: the present defaults are the best")
+                print(tune.write_tuned(study, trials, command))
         return 0
 
     return guarded(parser, action)

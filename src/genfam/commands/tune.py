@@ -1,12 +1,18 @@
-"""Equal tuning: the same number of trials for every family, judged on a validation split, all of them kept.
+"""Equal tuning: successive halving with the same FLOPs for every family, judged on a validation split.
 
-A trial is a normal run (`conf/suite/tune.yaml`: `split=validation`) at a reduced budget; trial 0 has the present
-defaults. Trials are asked for in batches of fixed size and told in order, so a study depends neither on the number of
-workers nor on where it was interrupted: the same command replays it from the store and goes on.
+Sixteen configurations of a family's space (`conf/tune/<family>.yaml`) run at a sixteenth of the budget C, the best four
+at a quarter, the best two at C: 4 C per family and source. The first of the sixteen has the recipe's own values, the
+others are a Latin hypercube. Every rung has a seed of its own, so that a configuration must do well on several. The
+better one of the last rung *is* `conf/tuned/<source>/<family>.yaml`.
+
+A trial is a normal run (`conf/suite/tune.yaml`: `split=validation`), so that the same command goes on where it was
+interrupted, and all trials are kept.
 
 References:
-    J. Bergstra et al. (2011). Algorithms for Hyper-Parameter Optimization (TPE). NeurIPS 24.
-    T. Akiba et al. (2019). Optuna. https://arxiv.org/abs/1907.10902
+    K. Jamieson & A. Talwalkar (2016). Non-stochastic best arm identification and hyperparameter optimization. AISTATS.
+    https://arxiv.org/abs/1502.07943 (successive halving; here a quarter of the configurations goes on)
+    M. D. McKay, R. J. Beckman & W. J. Conover (1979). A comparison of three methods for selecting values of input
+    variables. Technometrics 21 (Latin hypercubes).
 """
 
 from __future__ import annotations
@@ -17,64 +23,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from scipy.stats import qmc
 
-from genfam.build import configuration_folder
+from genfam.build import ConfigurationError, configuration_folder
 from genfam.commands.cli import RunFailed
 from genfam.files import write_atomically
 from genfam.progress import duration
 from genfam.records.paths import strip_paths
+from genfam.records.tuning import Trial, better_of, load_trials, nested, study_file
 from genfam.types import Kind, Measurement, Outcome, Record
 from hydra_plugins.genfam_launcher._batch import run_batch
 
-if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
-
-SAMPLERS = ("tpe", "random")
-BATCH = 4  # trials asked for before any of them is told
-STARTUP = 8  # random trials before TPE believes its model
+RUNGS = ((16, 1 / 16), (4, 1 / 4), (2, 1.0))  # configurations, share of the budget each
 FIRST_SEED = 1000  # of the runs: no suite has it, so tuning sees other draws than the published runs
+MOST_DIMENSIONS = 4
 DIGITS = 3  # significant ones of a tuned number
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One line of `<source>-<family>.jsonl`.
-
-    Attributes:
-        study: what made it, but for the number of trials.
-        number: in the study; 0 has no overrides.
-        overrides: key of the family -> value.
-        metric: that judged it on the validation split; empty where the run gave none.
-        value, stderr: of the metric; None where the run did not end well.
-        higher_is_better: of the metric.
-        fingerprint: the metric's protocol.
-    """
-
-    study: str
-    number: int
-    run_id: str
-    overrides: dict[str, Any]
-    outcome: str
-    reason: str
-    metric: str
-    value: float | None
-    stderr: float | None
-    higher_is_better: bool | None
-    fingerprint: str
-    train_flops: float
-    train_seconds: float
-    code_version: str
-
-    @property
-    def loss(self) -> float:
-        """Lower is better; ∞ without a value, for a family must not be tuned towards runs that diverge."""
-        if self.value is None:
-            return math.inf
-        return -self.value if self.higher_is_better else self.value
 
 
 @dataclass(frozen=True)
@@ -82,43 +51,52 @@ class Study:
     """What to tune, and how.
 
     Attributes:
+        seed: of the configurations and the runs.
+        scale: C as a share of the source's reference FLOPs.
         overrides: of every run, as on the command line of `genfam`.
+        workers: runs side by side; None: as `genfam -m`.
     """
 
     family: str
     source: str
-    trials: int = 16
-    sampler: str = "tpe"
     seed: int = 0
+    scale: float = 1.0
     overrides: tuple[str, ...] = ()
     workers: int | None = None
     output_dir: Path = Path("outputs")
     results_dir: Path = Path("results")
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler: expected one of {list(SAMPLERS)}, got {self.sampler!r}")
-        if self.trials < 2:
-            raise ValueError(f"trials: expected at least 2 (the first has the present defaults), got {self.trials}")
+        if not self.scale > 0.0:
+            raise ConfigurationError(f"scale: expected a positive share of the reference budget, got {self.scale}")
+        for override in self.overrides:
+            if override.partition("=")[0].lstrip("+~") in ("budget.scale", "budget.train_flops", "seed"):
+                raise ConfigurationError(
+                    f"{override}: a rung has a budget and a seed of its own; expected scale=… or seed=… of genfam-tune"
+                )
 
     @property
     def name(self) -> str:
         """For people and `Trial.study`."""
-        said = [f"family={self.family}", f"source={self.source}", f"sampler={self.sampler}", f"seed={self.seed}"]
-        return strip_paths(" ".join([*said, *self.overrides]))
+        settings = [f"family={self.family}", f"source={self.source}", f"seed={self.seed}", f"scale={self.scale:g}"]
+        return strip_paths(" ".join([*settings, *self.overrides]))
+
+    @property
+    def chosen(self) -> list[str]:
+        """Overrides that say what is run."""
+        return ["+suite=tune", "~tuned", f"family={self.family}", f"source={self.source}", *self.overrides]
 
     @property
     def common(self) -> list[str]:
         """Overrides of every run of the study."""
-        chosen = ["+suite=tune", f"family={self.family}", f"source={self.source}", f"seed={FIRST_SEED + self.seed}"]
         places = [f"output_dir={self.output_dir}", f"results_dir={self.results_dir}"]
         workers = [] if self.workers is None else [f"hydra.launcher.workers={self.workers}"]
-        return [*chosen, *self.overrides, *places, *workers]
+        return [*self.chosen, *places, *workers]
 
     @property
     def file(self) -> Path:
         """Where its trials stand in the store."""
-        return self.output_dir / "tune" / f"{self.source}-{self.family}.jsonl"
+        return study_file(self.output_dir, self.source, self.family)
 
 
 def families_with_a_space(folder: Path | None = None) -> list[str]:
@@ -126,42 +104,80 @@ def families_with_a_space(folder: Path | None = None) -> list[str]:
     return sorted(path.stem for path in ((folder or configuration_folder()) / "tune").glob("*.yaml"))
 
 
-def load_space(family: str, source: str, folder: Path | None = None) -> dict[str, dict[str, Any]]:
-    """Key of the family -> its range: `conf/tune/<family>.yaml`, then `conf/tune/<source>/<family>.yaml` over it.
+def load_space(family: str, folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Key of the family -> its range, from `conf/tune/<family>.yaml`.
 
     Raises:
         FileNotFoundError: the family has no space.
-        ValueError: a range that is none.
+        ConfigurationError: a range that is none, or too many dimensions.
     """
-    place = (folder or configuration_folder()) / "tune"
-    general = place / f"{family}.yaml"
-    if not general.exists():
+    path = (folder or configuration_folder()) / "tune" / f"{family}.yaml"
+    if not path.exists():
         raise FileNotFoundError(
-            f"{general}: expected the trial space of family {family}; there are {families_with_a_space(folder)}"
+            f"{path}: expected the search space of family {family}; there are {families_with_a_space(folder)}"
         )
-    space: dict[str, Any] = {}
-    for path in (general, place / source / f"{family}.yaml"):
-        space |= (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
-    space = {key: value for key, value in space.items() if value is not None}
+    space: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    if len(space) > MOST_DIMENSIONS:
+        raise ConfigurationError(f"{path}: expected at most {MOST_DIMENSIONS} dimensions, got {len(space)}")
     for key, value in space.items():
-        _distribution(key, value)
+        _check_range(key, value)
     return space
 
 
-def _distribution(key: str, given: Any) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def _check_range(key: str, given: Any) -> None:
+    if isinstance(given, Mapping) and set(given) == {"choices"}:
+        fits = isinstance(given["choices"], list) and len(given["choices"]) > 1
+    elif isinstance(given, Mapping) and {"low", "high"} <= set(given) <= {"low", "high", "log"}:
+        low, high, log = given["low"], given["high"], given.get("log", False)
+        numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+        fits = numbers and isinstance(log, bool) and low < high and (low > 0 or not log)
+    else:
+        fits = False
+    if not fits:
+        raise ConfigurationError(
+            f"search space, {key}: expected {{low, high}}, {{low, high, log}} or {{choices: [...]}}, got {given}"
+        )
 
-    if isinstance(given, Mapping) and set(given) == {"choices"} and isinstance(given["choices"], list):
-        return CategoricalDistribution(given["choices"])
-    if isinstance(given, Mapping) and {"low", "high"} <= set(given) <= {"low", "high", "log"}:
-        low, high, log = given["low"], given["high"], bool(given.get("log", False))
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=log)
-        if isinstance(low, int | float) and isinstance(high, int | float):
-            return FloatDistribution(low, high, log=log)
-    raise ValueError(
-        f"trial space, {key}: expected {{low, high}}, {{low, high, log}} or {{choices: [...]}}, got {given}"
-    )
+
+def configurations(space: Mapping[str, Mapping[str, Any]], n: int, seed: int) -> list[dict[str, Any]]:
+    """Draw n points of a Latin hypercube over the space: of every key, all n-quantiles (all choices) come up alike."""
+    unit = qmc.LatinHypercube(d=len(space), rng=np.random.default_rng(seed)).random(n)
+    return [{key: _at(space[key], float(u)) for key, u in zip(space, row, strict=True)} for row in unit]
+
+
+def _at(given: Mapping[str, Any], u: float) -> Any:
+    """The u-quantile of a range, u in [0, 1)."""
+    if "choices" in given:
+        return given["choices"][int(u * len(given["choices"]))]
+    low, high = given["low"], given["high"]
+    whole = isinstance(low, int) and isinstance(high, int)
+    if given.get("log", False):
+        value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+        return round(value) if whole else float(f"{value:.{DIGITS}g}")
+    return low + int(u * (high - low + 1)) if whole else float(f"{low + u * (high - low):.{DIGITS}g}")
+
+
+def own_values(study: Study, space: Mapping[str, Any]) -> dict[str, Any]:
+    """Key -> what the family has on this source without tuning: its own default, or that of its recipe.
+
+    Raises:
+        ConfigurationError: a key of the space that the family does not have on this source.
+    """
+    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
+        family = compose("config", study.chosen).family
+    found = {}
+    for key in space:
+        node: Any = family
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, DictConfig) else None
+        if not isinstance(node, DictConfig) or last not in node:
+            raise ConfigurationError(
+                f"conf/tune/{study.family}.yaml: {key}: expected a key that family={study.family} has on "
+                f"source={study.source}"
+            )
+        found[key] = OmegaConf.to_container(node[last], resolve=True) if OmegaConf.is_config(node[last]) else node[last]
+    return found
 
 
 def tune(study: Study, folder: Path | None = None) -> list[Trial]:
@@ -172,56 +188,52 @@ def tune(study: Study, folder: Path | None = None) -> list[Trial]:
         folder: of configurations with `tune/`; default: genfam's.
 
     Returns:
-        The trials, in order. Those that the store has are not run again.
+        The trials, rung by rung. Those that the store has are not run again.
 
     Raises:
-        ImportError: no Optuna.
-        ValueError: a run that ended well without the metric that should judge it.
+        ValueError: a run that ended well without the metric that should judge it, or a rung without any such run.
         KeyboardInterrupt: after Ctrl-C; the same command goes on.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("genfam-tune needs Optuna: pip install 'genfam[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {key: _distribution(key, value) for key, value in load_space(study.family, study.source, folder).items()}
-    sampler: optuna.samplers.BaseSampler = (
-        optuna.samplers.TPESampler(seed=study.seed, n_startup_trials=STARTUP)
-        if study.sampler == "tpe"
-        else optuna.samplers.RandomSampler(seed=study.seed)
+    space = load_space(study.family, folder)
+    going: list[tuple[int, dict[str, Any]]] = list(
+        enumerate([own_values(study, space), *configurations(space, RUNGS[0][0] - 1, study.seed)])
     )
-    asked = optuna.create_study(sampler=sampler)
     found: list[Trial] = []
-    started, spent = time.monotonic(), 0
-    while len(found) < study.trials:
-        size = min(BATCH, study.trials - len(found))
-        # Trial 0 is the defaults; it has no place in the space, so Optuna is not told of it.
-        first: list[optuna.Trial | None] = [] if found else [None]
-        proposals = first + [asked.ask(space) for _ in range(size - len(first))]
-        overrides: list[dict[str, Any]] = [
-            {} if trial is None else {key: _rounded(value) for key, value in trial.params.items()}
-            for trial in proposals
-        ]
-        returns = run_batch(study.common, [[f"family.{k}={_text(v)}" for k, v in own.items()] for own in overrides])
-        for number, (proposal, own, answer) in enumerate(zip(proposals, overrides, returns, strict=True), len(found)):
-            try:
-                record = answer.return_value
-                trial = judged(study, number, own, record)
-            except RunFailed as error:
-                trial = Trial(study.name, number, "", own, Outcome.FAILED.value, str(error), "", None, None, None, "",
-                              0.0, 0.0, "")  # fmt: skip
-            found.append(trial)
-            if proposal is not None:
-                asked.tell(proposal, trial.loss)
-        spent += size
+    started, spent = time.monotonic(), 0.0
+    for rung, (size, share) in enumerate(RUNGS):
+        if rung:
+            best = better_of([trial for trial in found if trial.rung == rung - 1], size)
+            going = [(trial.configuration, trial.overrides) for trial in best]
+        found += _run(study, rung, share, going)
         _write(study.file, found)
-        left = (time.monotonic() - started) / spent * (study.trials - spent)
-        print(f"{study.family} on {study.source}: {len(found)}/{study.trials} trials, {describe(best(found))}"
-              + (f", {duration(left)} left" if spent < study.trials else ""), flush=True)  # fmt: skip
+        spent += share * len(going)
+        left = (time.monotonic() - started) / spent * (sum(n * c for n, c in RUNGS) - spent)
+        print(f"{study.family} on {study.source}: rung {rung + 1} of {len(RUNGS)}, {describe(_leading(found, rung))}"
+              + (f", {duration(left)} left" if rung + 1 < len(RUNGS) else ""), flush=True)  # fmt: skip
     return found
 
 
-def judged(study: Study, number: int, overrides: dict[str, Any], record: Record) -> Trial:
+def _run(study: Study, rung: int, share: float, going: Sequence[tuple[int, dict[str, Any]]]) -> list[Trial]:
+    """A rung's trials."""
+    seed = FIRST_SEED + len(RUNGS) * study.seed + rung
+    common = [*study.common, f"seed={seed}", f"budget.scale={study.scale * share:.10g}"]
+    jobs = [[f"++family.{key}={_text(value)}" for key, value in own.items()] for _, own in going]
+    trials = []
+    for (number, own), answer in zip(going, run_batch(common, jobs), strict=True):
+        try:
+            trials.append(judged(study, rung, number, seed, own, answer.return_value))
+        except RunFailed as error:
+            failed = Outcome.FAILED.value, strip_paths(str(error))
+            trials.append(Trial(study.name, rung, number, seed, "", own, *failed))
+    if all(trial.value is None for trial in trials):
+        raise ValueError(
+            f"{study.family} on {study.source}: expected a run of rung {rung + 1} that ended well, got "
+            f"{len(trials)} that did not: {trials[0].reason or trials[0].outcome}"
+        )
+    return trials
+
+
+def judged(study: Study, rung: int, configuration: int, seed: int, overrides: dict[str, Any], record: Record) -> Trial:
     """A finished run as a trial.
 
     Raises:
@@ -237,7 +249,9 @@ def judged(study: Study, number: int, overrides: dict[str, Any], record: Record)
     known = measurement is not None and estimate is not None
     return Trial(
         study=study.name,
-        number=number,
+        rung=rung,
+        configuration=configuration,
+        seed=seed,
         run_id=record.run_id,
         overrides=overrides,
         outcome=record.outcome.value,
@@ -250,6 +264,7 @@ def judged(study: Study, number: int, overrides: dict[str, Any], record: Record)
         train_flops=record.train_flops,
         train_seconds=record.train_seconds,
         code_version=record.code_version,
+        digest=record.digest,
     )
 
 
@@ -259,21 +274,19 @@ def objective(record: Record) -> Measurement | None:
     return min(found, key=lambda m: m.name, default=None)
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The first of lowest loss: the defaults where nothing is better."""
-    return min(trials, key=lambda trial: trial.loss)
+def _leading(trials: Sequence[Trial], rung: int) -> Trial:
+    return better_of([trial for trial in trials if trial.rung == rung], 1)[0]
 
 
 def describe(trial: Trial) -> str:
-    """One line about the best trial."""
-    if trial.value is None:
-        return "none has a value yet"
-    settings = ", ".join(f"{key}={_text(value)}" for key, value in trial.overrides.items()) or "the present defaults"
-    return f"best {trial.metric} {trial.value:.4g} in trial {trial.number} ({settings})"
+    """One line about a rung's best trial."""
+    settings = ", ".join(f"{key}={_text(value)}" for key, value in trial.overrides.items())
+    own = " (the recipe's own)" if trial.configuration == 0 else ""
+    return f"best {trial.metric} {trial.value:.4g}{own}: {settings}"
 
 
-def write_tuned(study: Study, trials: Sequence[Trial], command: str, folder: Path | None = None) -> Path | None:
-    """Make the best trial the source's default for the family; None where the present one is the best.
+def write_tuned(study: Study, trials: Sequence[Trial], command: str, folder: Path | None = None) -> Path:
+    """Make the study's choice the family's settings on the source.
 
     Args:
         study: that they come from.
@@ -282,41 +295,27 @@ def write_tuned(study: Study, trials: Sequence[Trial], command: str, folder: Pat
         folder: of configurations; default: genfam's.
 
     Returns:
-        `conf/tuned/<source>/<family>.yaml`. Keys that were not varied are kept, comments are not.
+        `conf/tuned/<source>/<family>.yaml`: the keys of the space, and no other.
     """
-    chosen = best(trials)
-    if not chosen.overrides or chosen.value is None:
-        return None
+    last = len(RUNGS) - 1
+    chosen = _leading(trials, last)
     path = (folder or configuration_folder()) / "tuned" / study.source / f"{study.family}.yaml"
-    settings: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
-    for key, value in chosen.overrides.items():
-        node = settings
-        *parents, last = key.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    default = trials[0].value
+    spent = sum(trial.train_flops for trial in trials)
     header = (
         "# @package family\n"
-        f"# Trial {chosen.number} of {len(trials)} by genfam-tune: {chosen.metric} {chosen.value:.4g} on the "
-        f"validation split (defaults before: {'none' if default is None else f'{default:.4g}'}),\n"
-        f"# {chosen.train_flops:.2g} FLOPs a trial, code {chosen.code_version}.\n"
+        f"# Written by genfam-tune: {chosen.metric} {chosen.value:.4g} on the validation split, configuration "
+        f"{chosen.configuration} of {RUNGS[0][0]}, {spent:.3g} FLOPs of trials.\n"
         f"# Command: {strip_paths(command)}\n"
     )
-    write_atomically(path, header + yaml.safe_dump(settings, sort_keys=False))
+    write_atomically(path, header + yaml.safe_dump(nested(chosen.overrides), sort_keys=False))
     return path
 
 
 def publish(study: Study) -> Path:
     """Copy the trials to `results/tune`; returns the file."""
-    target = study.results_dir / "tune" / study.file.name
+    target = study_file(study.results_dir, study.source, study.family)
     write_atomically(target, study.file.read_text())
     return target
-
-
-def load_trials(path: Path) -> list[Trial]:
-    """The trials of a file that `tune` wrote."""
-    return [Trial(**json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
 
 
 def _write(path: Path, trials: Sequence[Trial]) -> None:
@@ -326,10 +325,8 @@ def _write(path: Path, trials: Sequence[Trial]) -> None:
     write_atomically(path, "".join(lines))
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
 def _text(value: Any) -> str:
     """As Hydra reads it."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_text(one)}" for key, one in value.items()) + "}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -224,6 +224,11 @@ class Run(_Settings):
         return f"{self.source['name']}-{self.family['name']}{condition}-s{self.seed}-{digest}"
 
     @property
+    def is_yardstick(self) -> bool:
+        """Whether the family has nothing to train: the floor or the oracle of a comparison."""
+        return self.family.get("role") in ("floor", "oracle")
+
+    @property
     def directory(self) -> Path:
         """Where this run's record, weights, samples and log lie."""
         return self.output_dir / self.suite / self.id

@@ -107,7 +107,7 @@ def expected_seconds(runs: Iterable[Run], results: Path) -> float | None:
                 rates[str(cell[0]), str(cell[1])] = float(row["train_seconds"] / row["train_flops"])
     total = 0.0
     for run in runs:
-        if run.family.get("role") is not None:
+        if run.is_yardstick:
             continue
         rate = rates.get((run.source["name"], run.family["name"]))
         if rate is None:

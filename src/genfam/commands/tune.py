@@ -84,7 +84,7 @@ class Study:
     @property
     def chosen(self) -> list[str]:
         """Overrides that say what is run."""
-        return ["+suite=tune", "~tuned", f"family={self.family}", f"source={self.source}", *self.overrides]
+        return ["+suite=tune", "tuned=nothing", f"family={self.family}", f"source={self.source}", *self.overrides]
 
     @property
     def common(self) -> list[str]:

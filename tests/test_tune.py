@@ -1,4 +1,4 @@
-"""Equal tuning: spaces that fit, trials that are kept and not repeated, and what is written on request only."""
+"""Equal tuning: spaces that fit, halving by known answers, equal FLOPs, and files that are exactly what was chosen."""
 
 from __future__ import annotations
 
@@ -6,48 +6,52 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from genfam.build import configuration_folder
+from genfam.build import ConfigurationError, configuration_folder
 from genfam.commands import scripts, tune
 from genfam.commands.cli import RunFailed
 from genfam.records.run import Run
 from genfam.records.store import Store
+from genfam.records.tuning import better_of, is_tuned, load_trials, nested, study_file
 from genfam.running.experiment import begun
 from genfam.types import Estimate, Kind, Measurement, Outcome, Record
 from helpers import composed
 
 CONF = configuration_folder()
-SPACES = sorted(path.relative_to(CONF / "tune") for path in (CONF / "tune").rglob("*.yaml"))
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+TUNED = sorted((CONF / "tuned").glob("*/*.yaml"))
 
 
-@pytest.mark.parametrize("path", SPACES, ids=str)
-def test_every_space_names_only_keys_of_the_family_and_values_that_compose(path: Path) -> None:
-    family, source = path.stem, path.parent.name or "die"
-    space = tune.load_space(family, source)
-    given = yaml.safe_load((CONF / "tune" / path).read_text())
-    config = composed(f"family={family}", f"source={source}")["family"]
-    for key in given:
-        node: Any = config
-        for part in key.split("."):
-            assert part in node, f"{path}: {key} is no key of family {family}"
-            node = node[part]
-    assert set(space) <= {key for key in given} | set(tune.load_space(family, "die"))
-    ends = [{k: v["choices"][end] if "choices" in v else v[("low", "high")[end]] for k, v in space.items()}
-            for end in (0, 1)]  # fmt: skip
-    for values in ends:
-        overrides = [f"family.{key}={tune._text(value)}" for key, value in values.items()]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            found = compose("config", [f"family={family}", f"source={source}", *overrides])
-        for key, value in values.items():
-            assert OmegaConf.select(found.family, key) == value
+@pytest.mark.parametrize("family", tune.families_with_a_space())
+@pytest.mark.parametrize("source", ["grid", "digits", "mnist"])
+def test_every_space_is_small_has_reasons_and_names_keys_that_the_family_has(family: str, source: str) -> None:
+    text = (CONF / "tune" / f"{family}.yaml").read_text()
+    space = tune.load_space(family)
+    assert 1 <= len(space) <= tune.MOST_DIMENSIONS
+    for key in space:
+        (line,) = [line for line in text.splitlines() if line.startswith(key)]
+        assert " # " in line, f"{key}: no reason is given"
+    own = tune.own_values(tune.Study(family, source), space)
+    assert own.keys() == space.keys()
+    for values in tune.configurations(space, 4, 0):
+        overrides = [f"++family.{key}={tune._text(value)}" for key, value in values.items()]
+        config = composed(f"source={source}", f"family={family}", *overrides)
+        assert Run.of(config).identity, "every part is looked up and its arguments are checked"
+        assert is_nested_in(nested(values), config["family"])
+
+
+def is_nested_in(wanted: Any, node: Any) -> bool:
+    if isinstance(wanted, dict):
+        return all(is_nested_in(value, node[key]) for key, value in wanted.items())
+    return bool(wanted == node)
 
 
 def test_every_contestant_has_a_space() -> None:
@@ -55,22 +59,43 @@ def test_every_contestant_has_a_space() -> None:
     assert tune.families_with_a_space() == sorted(name for name, node in families.items() if "role" not in node)
 
 
-@pytest.mark.parametrize("given", [{"low": 1}, {"choices": 3}, [1, 2], {"low": 1, "high": 2, "lgo": True}, 5])
+@pytest.mark.parametrize(
+    "given",
+    [{"low": 1}, {"choices": 3}, {"choices": [1]}, [1, 2], {"low": 1, "high": 2, "lgo": True}, 5,
+     {"low": 2, "high": 1}, {"low": 0.0, "high": 1.0, "log": True}, {"low": "a", "high": "b"}],
+)  # fmt: skip
 def test_ranges_that_are_none_are_named(tmp_path: Path, given: Any) -> None:
     (tmp_path / "tune").mkdir()
     (tmp_path / "tune/gan.yaml").write_text(yaml.safe_dump({"latent": given}))
-    with pytest.raises(ValueError, match=r"trial space, latent: expected \{low, high\}"):
-        tune.load_space("gan", "ring", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"trial space of family vae; there are \['gan'\]"):
-        tune.load_space("vae", "ring", tmp_path)
+    with pytest.raises(ConfigurationError, match=r"search space, latent: expected \{low, high\}"):
+        tune.load_space("gan", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"search space of family vae; there are \['gan'\]"):
+        tune.load_space("vae", tmp_path)
+    (tmp_path / "tune/gan.yaml").write_text("".join(f"k{i}: {{choices: [1, 2]}}\n" for i in range(5)))
+    with pytest.raises(ConfigurationError, match="at most 4 dimensions, got 5"):
+        tune.load_space("gan", tmp_path)
 
 
-def test_a_sources_space_lies_over_the_familys(tmp_path: Path) -> None:
-    (tmp_path / "tune/ring").mkdir(parents=True)
-    (tmp_path / "tune/gan.yaml").write_text("latent: {choices: [2]}\ndepth: {low: 1, high: 2}\n")
-    (tmp_path / "tune/ring/gan.yaml").write_text("latent: null\nevent_scale: {low: 1.0, high: 8.0}\n")
-    assert set(tune.load_space("gan", "ring", tmp_path)) == {"depth", "event_scale"}
-    assert set(tune.load_space("gan", "die", tmp_path)) == {"depth", "latent"}
+def test_a_key_that_the_family_lacks_on_a_source_is_named_before_any_run() -> None:
+    with pytest.raises(ConfigurationError, match=r"conf/tune/gan.yaml: latent.corners: expected a key"):
+        tune.own_values(tune.Study("gan", "ring"), {"latent.corners": {}})
+
+
+def test_a_latin_hypercube_takes_every_choice_and_every_part_of_a_range_equally_often() -> None:
+    space = {
+        "rate": {"low": 1e-4, "high": 1e-1, "log": True},
+        "depth": {"low": 2, "high": 5},
+        "batch": {"choices": [8, 64, 512, None]},
+        "share": {"low": 0.0, "high": 0.8},
+    }
+    found = tune.configurations(space, 16, 3)
+    for key, values in (("depth", [2, 3, 4, 5]), ("batch", [8, 64, 512, None])):
+        assert [sum(one[key] == value for one in found) for value in values] == [4] * 4
+    logs = np.sort([math.log10(one["rate"]) for one in found])
+    edges = np.linspace(-4, -1, 17)
+    assert ((logs >= edges[:-1] - 0.003) & (logs <= edges[1:] + 0.003)).all(), "one in each sixteenth, as rounded"
+    assert sorted(int(one["share"] / 0.05) for one in found) == list(range(16))
+    assert found == tune.configurations(space, 16, 3) != tune.configurations(space, 16, 4)
 
 
 def parabola(settings: dict[str, Any], value: float | None = None) -> Record:
@@ -92,11 +117,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[list[st
     def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[Any]:
         batches.append((list(common), [list(job) for job in jobs]))
         own = [override for override in common if not override.startswith("hydra.")]
-        answers: list[Any] = []
-        for job in jobs:
-            record = parabola(composed(*own, *job))
-            answers.append(SimpleNamespace(return_value=record))
-        return answers
+        return [SimpleNamespace(return_value=parabola(composed(*own, *job))) for job in jobs]
 
     monkeypatch.setattr(tune, "run_batch", run_batch)
     return batches
@@ -114,48 +135,52 @@ def folder(tmp_path: Path) -> Path:
 
 def study(tmp_path: Path, **changes: Any) -> tune.Study:
     places = {"output_dir": tmp_path / "o", "results_dir": tmp_path / "r"}
-    options: dict[str, Any] = {"trials": 10, "overrides": ("judge=coverage",)} | places | changes
+    options: dict[str, Any] = {"overrides": ("judge=coverage",)} | places | changes
     return tune.Study("gan", "ring", **options)
 
 
-@pytest.mark.parametrize("sampler", tune.SAMPLERS)
-def test_a_study_keeps_every_trial_and_finds_what_is_better(
-    sampler: str, asked: list[Any], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_halving_keeps_the_best_quarter_and_spends_the_same_on_every_rung(
+    asked: list[Any], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = study(tmp_path, sampler=sampler)
+    one = study(tmp_path)
     trials = tune.tune(one, folder)
-    assert [trial.number for trial in trials] == list(range(10))
-    assert [len(jobs) for _, jobs in asked] == [4, 4, 2]
-    assert asked[0][1][0] == [], "trial 0 has the present defaults"
-    assert all({o.partition("=")[0] for o in job} == {"family.optimisation.learning_rate", "family.latent.normals"}
-               for number, (_, jobs) in enumerate(asked) for job in jobs[number == 0 :])  # fmt: skip
-    for common, _ in asked:
-        assert {"+suite=tune", "family=gan", "source=ring", "seed=1000"} <= set(common)
+    assert [len(jobs) for _, jobs in asked] == [16, 4, 2]
+    rungs = [[trial for trial in trials if trial.rung == rung] for rung in range(3)]
+    assert [trial.configuration for trial in rungs[0]] == list(range(16))
+    scales = []
+    for rung, (common, _) in enumerate(asked):
         config = composed(*common)
-        assert (config["suite"], config["split"], config["budget"]["scale"]) == ("tune", "validation", 0.35)
+        assert (config["suite"], config["split"], config["seed"]) == ("tune", "validation", 1000 + rung)
+        scales.append(config["budget"]["scale"])
+        assert config["budget"]["train_flops"] == pytest.approx(scales[-1] * config["reference"]["train_flops"])
+    assert scales == pytest.approx([1 / 16, 1 / 4, 1.0])
+    assert sum(scale * len(jobs) for scale, (_, jobs) in zip(scales, asked, strict=True)) == pytest.approx(4.0)
+    assert trials[0].overrides == {"optimisation.learning_rate": 1e-3, "latent.normals": 16}, "the recipe's own"
+    assert all(trial.overrides.keys() == trials[0].overrides.keys() for trial in trials)
+
+    def distance(trial: Any) -> float:  # from the rate that is best by construction
+        return abs(math.log10(trial.overrides["optimisation.learning_rate"]) + 3)
+
+    for rung in (1, 2):
+        best = sorted(rungs[rung - 1], key=lambda trial: (distance(trial), trial.configuration))[: len(rungs[rung])]
+        assert {t.configuration for t in rungs[rung]} == {t.configuration for t in best}
+        assert {t.seed for t in rungs[rung]} == {1000 + rung}
     assert {trial.metric for trial in trials} == {"coverage"}, "the source's judge, not the Fréchet distance"
     assert all("ref=validation" in trial.fingerprint for trial in trials)
-    assert tune.load_trials(one.file) == trials
-    lines = [json.loads(line) for line in one.file.read_text().splitlines()]
-    assert lines[3]["overrides"].keys() == {"optimisation.learning_rate", "latent.normals"}
-    assert tune.best(trials).value == max(trial.value for trial in trials)
-    assert "gan on ring: 10/10 trials, best coverage" in capsys.readouterr().out
+    assert load_trials(one.file) == trials
+    assert "gan on ring: rung 3 of 3, best coverage 1 (the recipe's own)" in capsys.readouterr().out
 
-    before = [jobs for _, jobs in asked]
     asked.clear()
-    longer = tune.tune(study(tmp_path, sampler=sampler, trials=12), folder)
-    assert longer[:10] == trials, "the same command goes on with the same trials"
-    assert [jobs for _, jobs in asked][:2] == before[:2]
-    assert len(tune.load_trials(one.file)) == 12
-
-    other = tune.tune(study(tmp_path, sampler=sampler, seed=1, trials=3), folder)
-    assert [trial.overrides for trial in other[1:]] != [trial.overrides for trial in trials[1:3]]
-    assert len(tune.load_trials(one.file)) == 15, "trials of another study are kept"
+    assert tune.tune(one, folder) == trials, "the same command asks for the same runs"
+    other = tune.tune(study(tmp_path, seed=1), folder)
+    assert other[1].overrides != trials[1].overrides
+    assert {trial.seed for trial in other} == {1003, 1004, 1005}
+    assert len(load_trials(one.file)) == 44, "trials of another study are kept"
     assert not (tmp_path / "r").exists()
-    assert tune.load_trials(tune.publish(one)) == tune.load_trials(one.file)
+    assert load_trials(tune.publish(one)) == load_trials(one.file)
 
 
-def test_runs_that_diverge_or_fail_are_kept_and_never_chosen(
+def test_runs_that_diverge_or_fail_are_kept_and_never_go_on(
     asked: list[Any], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = tune.run_batch
@@ -167,74 +192,102 @@ def test_runs_that_diverge_or_fail_are_kept_and_never_chosen(
 
     def troubled(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[Any]:
         answers = plain(common, jobs)
-        answers[1].return_value = replace(answers[1].return_value, outcome=Outcome.DIVERGED, metrics=[], reason="at 3")
-        answers[2] = Failed()
+        if len(jobs) == 16:  # the recipe's own values, which are the best, among them
+            answers[0].return_value = replace(
+                answers[0].return_value, outcome=Outcome.DIVERGED, metrics=[], reason="at 3"
+            )
+            answers[2] = Failed()
         return answers
 
     monkeypatch.setattr(tune, "run_batch", troubled)
-    trials = tune.tune(study(tmp_path, trials=4), folder)
-    assert [trial.outcome for trial in trials] == ["ok", "diverged", "failed", "ok"]
-    assert [trial.value is None for trial in trials] == [False, True, True, False]
+    trials = tune.tune(study(tmp_path), folder)
+    assert [trial.outcome for trial in trials[:4]] == ["diverged", "ok", "failed", "ok"]
+    assert [trial.value is None for trial in trials[:4]] == [True, False, True, False]
     assert trials[2].reason == "seed=1000: out of memory"
-    assert tune.best(trials).number in (0, 3)
-    assert tune.load_trials(study(tmp_path).file) == trials
+    assert not {0, 2} & {trial.configuration for trial in trials[16:]}
+    assert load_trials(study(tmp_path).file) == trials
+
+    monkeypatch.setattr(tune, "run_batch", lambda common, jobs: [Failed() for _ in jobs])
+    with pytest.raises(ValueError, match="a run of rung 1 that ended well, got 16 that did not: seed=1000: out of m"):
+        tune.tune(study(tmp_path), folder)
 
 
-def test_the_best_is_written_with_where_it_comes_from_and_the_rest_is_kept(folder: Path, tmp_path: Path) -> None:
+def test_what_is_written_is_what_was_chosen_and_nothing_else(folder: Path, asked: list[Any], tmp_path: Path) -> None:
     tuned = folder / "tuned/ring/gan.yaml"
     tuned.parent.mkdir(parents=True)
-    tuned.write_text("# @package family\nbatch_size: 5\npacking: 2\noptimisation: {ema: 0.5}\n")
-    base = parabola(composed("family=gan", "source=ring", "judge=coverage"), 0.5)
-    values = [(0.5, {}), (0.9, {"batch_size": 2, "optimisation.learning_rate": 0.002}), (0.7, {"batch_size": 3})]
-    trials = [
-        tune.judged(study(tmp_path), number, own, parabola(base.config, value))
-        for number, (value, own) in enumerate(values)
-    ]
+    tuned.write_text("# @package family\nbatch_size: 5\npacking: 2\n")
+    trials = tune.tune(study(tmp_path), folder)
     path = tune.write_tuned(study(tmp_path), trials, "genfam-tune source=ring data_dir=/srv/data/x", folder)
     assert path == tuned
     text = tuned.read_text()
-    assert text.startswith("# @package family\n")
-    assert "Trial 1 of 3 by genfam-tune: coverage 0.9 on the validation split (defaults before: 0.5)" in text
+    assert text.startswith("# @package family\n# Written by genfam-tune: coverage 1 on the validation split")
     assert "Command: genfam-tune source=ring data_dir=<path>/x" in text
-    assert yaml.safe_load(text) == {
-        "batch_size": 2, "packing": 2, "optimisation": {"ema": 0.5, "learning_rate": 0.002},
-    }  # fmt: skip
-    assert tune.write_tuned(study(tmp_path), [replace(trials[0], value=0.95), *trials[1:]], "c", folder) is None
-    assert tuned.read_text() == text
+    assert yaml.safe_load(text) == {"optimisation": {"learning_rate": 0.001}, "latent": {"normals": 16}}
+    settings = {"optimisation": {"learning_rate": 0.001, "ema": 0.5}, "latent": {"normals": 16}, "packing": 1}
+    assert is_tuned("ring", "gan", settings, folder)
+    assert not is_tuned("ring", "gan", settings | {"latent": {"normals": 2}}, folder)
+    assert not is_tuned("grid", "gan", settings, folder)
+
+
+@pytest.mark.parametrize("path", TUNED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_tuned_file_is_exactly_what_its_published_trials_chose(path: Path) -> None:
+    source, family = path.parent.name, path.stem
+    file = study_file(RESULTS, source, family)
+    assert file.is_file(), f"{path}: no trials are published"
+    trials = load_trials(file)
+    assert {trial.study for trial in trials} == {trials[0].study}, "one study made it"
+    rungs = [[trial for trial in trials if trial.rung == rung] for rung in range(len(tune.RUNGS))]
+    assert [len(rung) for rung in rungs] == [size for size, _ in tune.RUNGS]
+    for before, after in pairwise(rungs):
+        assert {t.configuration for t in after} == {t.configuration for t in better_of(before, len(after))}
+    assert trials[0].overrides.keys() == tune.load_space(family).keys(), "another space than today's was searched"
+    assert yaml.safe_load(path.read_text()) == nested(better_of(rungs[-1], 1)[0].overrides)
+
+
+def test_every_family_had_the_same_flops_of_trials_on_a_source() -> None:
+    spent: dict[str, dict[str, float]] = {}
+    for path in TUNED:
+        trials = load_trials(study_file(RESULTS, path.parent.name, path.stem))
+        spent.setdefault(path.parent.name, {})[path.stem] = math.fsum(trial.train_flops for trial in trials)
+    for source, by_family in spent.items():
+        assert by_family.keys() == set(tune.families_with_a_space()), f"{source}: not every family was tuned"
+        assert max(by_family.values()) <= 1.02 * min(by_family.values()), f"{source}: {by_family}"
 
 
 def test_a_run_that_ended_well_without_its_judge_is_an_error(tmp_path: Path) -> None:
     record = parabola(composed("family=gan", "source=ring", "judge=coverage"))
     with pytest.raises(ValueError, match=r"a number for coverage to judge the trial by, got \['fd_identity'\]"):
-        tune.judged(study(tmp_path), 0, {}, replace(record, metrics=record.metrics[1:]))
-    assert tune.judged(study(tmp_path), 0, {}, replace(record, judge=None)).metric == "fd_identity"
+        tune.judged(study(tmp_path), 0, 0, 1000, {}, replace(record, metrics=record.metrics[1:]))
+    assert tune.judged(study(tmp_path), 0, 0, 1000, {}, replace(record, judge=None)).metric == "fd_identity"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"sampler": "grid"}, "sampler: expected one of"), ({"trials": 1}, "trials: expected at least")],
-)
+    [({"scale": 0.0}, "scale: expected a positive share"), ({"overrides": ("budget.scale=2",)}, "scale=… or seed=…"),
+     ({"overrides": ("+seed=2",)}, "a budget and a seed of its own")],
+)  # fmt: skip
 def test_studies_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ConfigurationError, match=said):
         study(tmp_path, **changes)
 
 
+@pytest.mark.slow
 def test_real_trials_are_runs_of_the_store_and_are_not_repeated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["family=vae", "source=die", "trials=2", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r",
-               "budget.scale=0.001", "budget.parameters=1000", "curve.points=2", "curve.samples=50", "trace.points=2",
-               "trace.samples=20", "evaluation.samples=100", "metric=[frechet]", "publish=true"]  # fmt: skip
+    command = ["family=vae", "source=die", "scale=0.001", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r",
+               "budget.parameters=4000", "curve.points=2", "curve.samples=50", "trace.points=2",
+               "trace.samples=20", "evaluation.samples=100", "publish=true"]  # fmt: skip
     assert scripts.tune(command) == 0, capfd.readouterr().err
     shown = capfd.readouterr().out
-    assert "vae on die: 2/2 trials, best fd_identity" in shown
+    assert "vae on die: rung 3 of 3, best " in shown
     records = Store(tmp_path / "o/tune").load()
-    trials = tune.load_trials(tmp_path / "r/tune/die-vae.jsonl")
+    trials = load_trials(study_file(tmp_path / "r", "die", "vae"))
     assert {trial.run_id for trial in trials} == {record.run_id for record in records}
-    assert len(records) == 2
+    assert len(records) == 22
     assert {record.config["split"] for record in records} == {"validation"}
-    values = {record.run_id: m.estimate.value for record in records for m in record.metrics if m.estimate}
-    assert {trial.run_id: trial.value for trial in trials} == values
+    assert {trial.digest for trial in trials} == {record.digest for record in records}
+    assert [json.loads(line)["rung"] for line in study_file(tmp_path / "o", "die", "vae").read_text().splitlines()]
     assert scripts.tune(command) == 0
     assert "2 runs, 2 of them finished before: skipped" in capfd.readouterr().out
-    assert tune.load_trials(tmp_path / "r/tune/die-vae.jsonl") == trials
+    assert load_trials(study_file(tmp_path / "r", "die", "vae")) == trials

@@ -24,7 +24,7 @@ from genfam.networks.observation import LogisticMixture
 from genfam.seeds import normal
 from genfam.types import Event
 
-NOISY_END = 0.6  # t: the tightest of 0.5 to 0.8 on training images of MNIST (docs/ablations/likelihood.md)
+NOISY_END = 0.6  # t: the tightest of 0.5 to 0.8 on training images of MNIST
 FIRST_SCALES = (0.002, 0.01, 0.05, 0.2)  # of the spread's components, in units of the range [−1, 1]
 FITTED_ON = 256  # the model's own samples
 STEPS = 60

@@ -27,6 +27,7 @@ KEYS = {
     "binarisation",
     "runs",
     "compute",
+    "selection",
 }
 
 
@@ -63,7 +64,10 @@ def card(fingerprint: str = "source=grid|samples=2500|reference=test:10000|modes
     return pd.DataFrame([base, base | {"metric": "train_flops", "mean": 2.6e12, "fingerprint": "cost"}])
 
 
-def one(theirs: pd.DataFrame, *cards: pd.DataFrame, **source: Any) -> dict[Any, Any]:
+def one(theirs: pd.DataFrame, *cards: pd.DataFrame, selection: str = published.SELECTION, **source: Any) -> Any:
+    """The only row, of a paper that selected as said."""
+    told = f"; selection: {selection}" if selection else ""
+    theirs = theirs.assign(protocol=[protocol + told for protocol in theirs["protocol"]])
     names = {(name, cell) for card in cards for name, cell in zip(card["suite"], card["source"], strict=True)}
     (found,) = published.compare(cards, dict.fromkeys(names, source), theirs).to_dict("records")
     return found
@@ -141,6 +145,21 @@ def test_what_differs_is_named(theirs: dict[str, Any], ours: str, verdict: str, 
 
 
 @pytest.mark.parametrize(
+    ("selection", "verdict", "said"),
+    [
+        ("", "unclear", f"selection: not stated there, {published.SELECTION} here"),
+        ("best checkpoint by the test split", "no", "selection: best checkpoint by the test split there, "),
+    ],
+)
+def test_a_paper_that_selected_otherwise_or_does_not_say_how_has_another_protocol(
+    selection: str, verdict: str, said: str
+) -> None:
+    found = one(row(), card(), selection=selection)
+    assert found["same_protocol"] == verdict
+    assert said in found["differences"]
+
+
+@pytest.mark.parametrize(
     ("theirs", "source", "verdict", "said"),
     [
         ("sigma: 0.05", {"sigma": 0.05}, "yes", ""),
@@ -200,13 +219,13 @@ def test_the_short_table_has_verified_numbers_beside_ours_and_those_of_sources_w
     )  # fmt: skip
     text = published.short_markdown(published.compare([card()], {}, theirs))
     assert text.splitlines()[2:] == [
-        "| grid | modes_covered | GAN 17.3 ± 0.8, PacGAN4 24.8 ± 0.2 | 25 [24.5, 25.5] (gan) | yes | "
-        "runs: mean of 10 there, mean of 5 here |",
+        "| grid | modes_covered | GAN 17.3 ± 0.8, PacGAN4 24.8 ± 0.2 | 25 [24.5, 25.5] (gan) | unclear | "
+        f"selection: not stated there, {published.SELECTION} here; runs: mean of 10 there, mean of 5 here |",
         "| ring | modes_covered | GAN 17.3 ± 0.8 | – | no run of ours | – |",
     ]
     whole = published.markdown(published.compare([card()], {}, theirs))
     assert len(whole.splitlines()) == 7
-    theirs_alone = "theirs is samples: 2500; mode: one sample within 3 sigma; runs: mean of 10"
+    theirs_alone = "theirs is samples: 2500; selection: not stated; mode: one sample within 3 sigma; runs: mean of 10"
     assert f"| ring | modes_covered | GAN | 17.3 ± 0.8 | – | no run of ours | {theirs_alone} | p; Table 1 |" in whole
 
 

@@ -21,6 +21,7 @@ from mkdocs.exceptions import PluginError
 
 from genfam.comparing.metric_trial import planted_verdicts
 from genfam.records.store import load_published
+from genfam.records.tuning import Trial, better_of, load_trials
 from genfam.report.answer import Answer, answer, sentence
 from genfam.report.findings import Findings, findings
 from genfam.report.markdown import escape
@@ -310,6 +311,50 @@ def rulers() -> str:
     return "\n\n".join(parts)
 
 
+def tuning() -> str:
+    """Per tuned source: of every family the recipe's value and the chosen one's at equal FLOPs, and the settings."""
+    by_source: dict[str, list[list[Trial]]] = {}
+    for path in sorted((ROOT / "results" / "tune").glob("*.jsonl")):
+        trials = load_trials(path)
+        by_source.setdefault(path.stem.rpartition("-")[0], []).append(trials)
+    parts = []
+    for source, studies in by_source.items():
+        arrow = "↑" if studies[0][0].higher_is_better else "↓"
+        lines = [
+            f"| {escape(source)} | {escape(studies[0][-1].metric)} {arrow}: recipe → best of 16, rung 1 | chosen, "
+            "rung 3 | settings chosen | FLOPs | seconds |",
+            "|---|--:|--:|---|--:|--:|",
+        ]
+        for trials in studies:
+            first = [trial for trial in trials if trial.rung == 0]
+            (chosen,) = better_of([trial for trial in trials if trial.rung == trials[-1].rung], 1)
+            values = f"{_value(first[0])} → {_value(better_of(first, 1)[0])}"
+            settings = ", ".join(f"`{key}={_setting(value)}`" for key, value in chosen.overrides.items())
+            own = " (the recipe's)" if chosen.configuration == 0 else ""
+            flops, seconds = (sum(getattr(t, name) for t in trials) for name in ("train_flops", "train_seconds"))
+            family = escape(trials[0].study.partition(" ")[0].removeprefix("family="))
+            lines.append(
+                f"| {family} | {values} | {_value(chosen)} | {settings}{own} | {power(flops)} | {seconds:,.0f} |"
+            )
+        commands = sorted({trials[0].study.partition(" ")[2] for trials in studies})
+        foot = f"Command: `genfam-tune {'; '.join(commands)}`. Single runs: a value's error over seeds is not known."
+        parts += ["\n".join(lines), foot]
+    return "\n\n".join(parts) or "No source is tuned yet."
+
+
+def _value(trial: Trial) -> str:
+    return "none" if trial.value is None else f"{trial.value:.3g}"
+
+
+def _setting(value: Any) -> str:
+    """A nested part by its class."""
+    if isinstance(value, dict):
+        name = str(value.get("_target_", "")).rpartition(".")[2]
+        given = ", ".join(f"{key}={one}" for key, one in value.items() if key != "_target_")
+        return f"{name}({given})"
+    return "null" if value is None else str(value)
+
+
 def power(value: float) -> str:
     """2.6e12 -> 2.6 × 10¹²."""
     if not value > 0:
@@ -322,6 +367,7 @@ def power(value: float) -> str:
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
     "calls": calls, "overall": overall, "rulers": rulers,
+    "tuning": tuning,
 }  # fmt: skip
 
 

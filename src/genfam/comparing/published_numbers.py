@@ -26,6 +26,7 @@ NOT_STATED = "not stated"
 # They make models differ, not measurements: named among the differences, but they do not decide `same_protocol`.
 OF_TRAINING = ("runs", "training set", "compute")
 NO_RUN = "no run of ours"
+SELECTION = "last weights, settings by a validation split"  # ours: of models and of what was tuned
 
 
 def published_folder() -> Path:
@@ -129,6 +130,7 @@ def our_protocol(cell: Mapping[Any, Any], source: Mapping[str, Any], train_flops
     points = "sigma" in source  # drawn from a density that we know
     return {
         "samples": said.get("samples", ""),
+        "selection": SELECTION,
         "mode": {"known": "one sample within 3 sigma", "classes": "one sample of the class"}.get(kind, ""),
         "modes": count,
         "sigma": f"{float(source['sigma']):g}" if points else "",
@@ -154,9 +156,9 @@ def _differences(row: Mapping[Any, Any], ours: Mapping[str, str]) -> dict[str, t
 
 
 def _their_protocol(row: Mapping[Any, Any]) -> dict[str, str]:
-    """The samples, where the row has them, and the rest."""
+    """The samples, where the row has them, and the rest; a paper that is silent on how it selected is taken as such."""
     samples = {} if math.isnan(row["samples"]) else {"samples": f"{int(row['samples'])}"}
-    return samples | protocol_of(row)
+    return samples | {"selection": NOT_STATED} | protocol_of(row)
 
 
 def _verdict(table: str, differences: Mapping[str, tuple[str, str]]) -> str:

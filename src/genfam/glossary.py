@@ -43,6 +43,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension."),
     ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),
     ("authenticity", "Share of samples that are no copy of a training event."),
+    ("train_distance_ratio", "How far samples lie from their nearest training event, over how far held-out data do; 1 "
+                             "is right, copies lower it."),
     ("evaluations_per_sample", "How often the network is asked to draw one sample."),
     ("train_seconds", "Time to train, on this machine."),
     ("evaluate_seconds", "Time to measure, on this machine."),

@@ -1,5 +1,6 @@
 """Copying: the planted copier is caught, fresh data are not, at a measured false-alarm rate."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from genfam.metrics.memorisation import Memorisation, authentic, data_copying, nearest, z_u
+from genfam.metrics import memorisation
+from genfam.metrics.memorisation import Memorisation, authentic, distance_ratio, nearest, z_u
 from genfam.sources.view import View
 from genfam.types import Event, Status
 
@@ -31,12 +33,27 @@ def judge(evaluate, by_name):
     return measure
 
 
-def test_nearest_is_brute_force():
-    x, y = draw(50, 2), draw(70, 3)
-    distances = torch.cdist(x, y)
-    value, index = nearest(x, y, block_size=16)
-    torch.testing.assert_close(value, distances.min(dim=1).values, atol=1e-9, rtol=0)
+def data_copying(train, held_out, generated, cells, least_share, seed):
+    away = [(x, nearest(x, train)[0]) for x in (held_out, generated)]
+    return memorisation.data_copying(train, *away, cells, least_share, seed)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-3, 1e6)])
+def test_nearest_is_brute_force(monkeypatch, scale, offset):
+    """Far from the origin, too, beside an outlier, and in blocks of a few rows."""
+    monkeypatch.setattr(memorisation, "ENTRIES", 500)
+    x, y = scale * draw(50, 2) + offset, scale * draw(70, 3) + offset
+    y[7] = 1e9
+    x[3], x[4] = y[11], y[7]
+    distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    value, index = nearest(x, y)
+    torch.testing.assert_close(value, distances.min(dim=1).values, atol=0, rtol=1e-9)
     assert torch.equal(index, distances.argmin(dim=1))
+    assert value[3] == value[4] == 0.0
+    among = torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
+    value, index = nearest(y, y, torch.arange(70))
+    torch.testing.assert_close(value, among.min(dim=1).values, atol=0, rtol=1e-9)
+    assert torch.equal(index[:7], among[:7].argmin(dim=1))
 
 
 def test_z_u_is_scipys_mann_whitney():
@@ -93,13 +110,34 @@ def test_copying_in_one_cell_only_is_seen_in_that_cell():
 
 def test_a_repeated_training_event_is_still_copied():
     train = torch.tensor([[0.0], [0.0], [5.0]], dtype=torch.float64)
-    assert authentic(train, torch.tensor([[0.0], [1.0], [5.1]], dtype=torch.float64)).tolist() == [False, True, False]
+    generated = torch.tensor([[0.0], [1.0], [5.1]], dtype=torch.float64)
+    assert authentic(train, *nearest(generated, train)).tolist() == [False, True, False]
+
+
+def test_the_ratio_of_distances_is_one_for_fresh_data_and_falls_with_the_share_of_copies(judge):
+    train = draw(400, 0)
+    for share in (0.0, 0.5, 1.0):
+        samples = draw(400, 6)
+        samples[: int(share * 400)] = train[: int(share * 400)]
+        found = judge(samples)["train_distance_ratio"].estimate
+        assert abs(found.value - (1 - share)) <= 3 * found.stderr
+
+
+def test_the_error_of_the_ratio_is_the_scatter_over_redraws():
+    """Stated over true within 0.8 to 1.25: the scatter of 200 redraws is known to 5 %."""
+    train, found = draw(400, 0), []
+    for i in range(200):
+        away = [nearest(draw(300, 2 * i + j + 1), train)[0] for j in range(2)]
+        found.append(distance_ratio(*away))
+    scatter = np.std([estimate.value for estimate in found], ddof=1)
+    assert 0.8 < np.mean([estimate.stderr for estimate in found]) / scatter < 1.25
+    assert distance_ratio(torch.ones(3), torch.zeros(3)) is None
 
 
 def test_refuses_with_a_reason(judge):
     found = judge(draw(50, 3), most=300)
     assert {m.status for m in found.values()} == {Status.NOT_APPLICABLE}
-    assert "400 training events are more than 300" in found["authenticity"].reason
+    assert "400 training events are more than metrics.memorisation.most=300" in found["authenticity"].reason
 
 
 def test_a_training_split_that_is_made_when_looked_at_serves_too(evaluate, by_name):

@@ -15,6 +15,12 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("conditional_nll_nats", "Negative log-likelihood of held-out data given their condition, nats per event."),
     ("conditional_bits_per_dim", "Negative log-likelihood of held-out data given their condition, bits per dimension."),
     ("fd_infinity", "The Fréchet distance extrapolated to infinitely many samples; near 0 for real data."),
+    ("fd_*_class_centred", "Fréchet distance of what events of a class look like; blind to how often each occurs."),
+    ("fd_*_depths", "Fréchet distance in early, middle and late features of a small classifier together: grain, "
+                    "strokes and classes. Real data, too, are above 0."),
+    ("fd_*_early", "Fréchet distance in a classifier's first features: grain and edges."),
+    ("fd_*_middle", "Fréchet distance in a classifier's middle features: strokes and their places."),
+    ("fd_*_late", "Fréchet distance in a classifier's last features, standardised: mostly the classes."),
     ("fd_*", "Fréchet distance: how far mean and covariance of samples lie from those of held-out data, in the "
              "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),
     ("kid", "Kernel distance in Inception-v3 features: unbiased, so about 0 for real data."),

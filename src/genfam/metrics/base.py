@@ -15,6 +15,8 @@ from torch import Generator, Tensor
 from genfam.seeds import random_state, set_random_state
 from genfam.types import Data, Measurement, Model
 
+DEPTHS = ("early", "middle", "late")  # of a network, from its input on
+
 
 class Extractor(ABC):
     """The feature space of a Fréchet distance; its name is part of the metric's name.
@@ -35,6 +37,13 @@ class Extractor(ABC):
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) -> (N, d) float64 on the CPU."""
+
+    def depths(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, *event) -> features by `DEPTHS`, each (N, d) float64, standardised on data that the extractor knows.
+
+        Empty where it has features of one depth only.
+        """
+        return {}
 
     @property
     @abstractmethod
@@ -76,6 +85,7 @@ class Evaluation:
         seed: for metrics that draw at random (subsets, projections).
         condition: of the events; None for an unconditional model.
         integration_error: nats by which the log-probabilities asked for so far may be off on average.
+        in_training: whether this is a look in the middle of training: metrics draw no samples beside these.
     """
 
     data: Data
@@ -86,6 +96,7 @@ class Evaluation:
     seed: int = 0
     condition: Seen | None = None
     integration_error: float = 0.0
+    in_training: bool = False
 
     @cached_property
     def sample_features(self) -> Tensor:
@@ -96,6 +107,16 @@ class Evaluation:
     def reference_features(self) -> Tensor:
         """(M, d) float64."""
         return self.extractor.features(self.reference)
+
+    @cached_property
+    def sample_depths(self) -> dict[str, Tensor]:
+        """Features by depth, each (N, d) float64; see `Extractor.depths`."""
+        return self.extractor.depths(self.samples)
+
+    @cached_property
+    def reference_depths(self) -> dict[str, Tensor]:
+        """Likewise, each (M, d)."""
+        return self.extractor.depths(self.reference)
 
     @cached_property
     def _log_probs(self) -> dict[tuple[int, bool], Tensor]:
@@ -131,6 +152,7 @@ class Evaluation:
             condition = replace(condition, of_samples=values)
         other = replace(self, samples=samples, condition=condition)
         other.__dict__["reference_features"] = self.reference_features
+        other.__dict__["reference_depths"] = self.reference_depths
         return other
 
     def generator(self, purpose: int = 0) -> Generator:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from genfam.metrics.base import blocks
 
 BODIES = ("plain", "residual")
+PLACES = 2  # a side: early and middle activations are averaged over so many by so many parts of an image
 
 
 class ClassifierNetwork(nn.Module):
@@ -25,10 +26,12 @@ class ClassifierNetwork(nn.Module):
         """For (B, channels, *size) images."""
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+        early = len(layers)
         height, breadth = size
         while max(height, breadth) > 4 and min(height, breadth) > 1:
             layers += [nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             width, height, breadth = 2 * width, height // 2, breadth // 2
+        self.levels = early, len(layers)
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * height * breadth, features), nn.ReLU())
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(features, classes))
 
@@ -71,13 +74,16 @@ class ResidualNetwork(nn.Module):
         if size[0] % 2 or size[1] % 2:
             raise ValueError(f"expected images of even height and width, got {size}")
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1, bias=False)]
+        early, middle = len(layers), 0
         for stage, count in enumerate(stages):
             if stage:
                 layers += [nn.BatchNorm2d(width), nn.ReLU()]
                 layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)]
                 width *= 2
             layers += [PreActivation(width) for _ in range(count)]
+            middle = len(layers) if stage == (len(stages) - 1) // 2 else middle
         layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        self.levels = early, middle
         self.trunk = nn.Sequential(*layers)
         self.features = width
         self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(width, classes))
@@ -86,6 +92,21 @@ class ResidualNetwork(nn.Module):
         """(B, C, H, W) in [0, 1] -> (B, classes) logits."""
         logits: Tensor = self.head(self.trunk(x))
         return logits
+
+
+def depths(network: ClassifierNetwork | ResidualNetwork, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, C, H, W) in [0, 1] -> early, middle and late activations, each (B, features), none negative.
+
+    Early: after the first convolution. Middle: the plain network's last map; the residual one's at the end of the
+    middle stage, or of the first of two. Both are rectified and averaged over `PLACES` × `PLACES` parts of the image,
+    so that they show texture and roughly where it is. Late: what the classes are told from.
+    """
+    first, second = network.levels
+    early = network.trunk[:first](x)
+    middle = network.trunk[first:second](early)
+    late: Tensor = network.trunk[second:](middle)
+    pooled = (F.adaptive_avg_pool2d(part.relu(), PLACES).flatten(1) for part in (early, middle))
+    return *pooled, late
 
 
 def shifted(x: Tensor) -> Tensor:

@@ -24,14 +24,16 @@ from torch import Tensor, nn
 
 from genfam import files
 from genfam.files import checked_name
-from genfam.metrics.base import Extractor, blocks
-from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, train_classifier
+from genfam.metrics.base import DEPTHS, Extractor, blocks
+from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, depths, train_classifier
 from genfam.ranges import Count, CountOrNone, Positive
 from genfam.types import Event
 
 PUBLISHED = Path(__file__).parent / "weights"  # of classifiers, by name and recipe: the same ruler on every machine
 # Part of the cache key: raise it whenever the network or its training below changes.
 CLASSIFIER_VERSION = 1
+STANDARD = 5000  # training images, the first, whose mean and standard deviation standardise the features of all depths
+LEAST_SPREAD = 0.1  # of the root mean square of a depth's standard deviations: a feature that hardly moves stays small
 
 
 class Identity(Extractor):
@@ -158,6 +160,7 @@ class Classifier(Extractor):
         self.test_accuracy = self._load_or_train(images)
         self.network.eval().requires_grad_(False).to(device)
         self._device = device
+        self._standard = images[0][:STANDARD]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -167,6 +170,35 @@ class Classifier(Extractor):
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) levels -> (N, images per event × features) float64."""
         return self._apply(self.network.trunk, x).double().flatten(1)
+
+    def depths(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, *event) levels -> early, middle and late features (N, images per event × features), see `Extractor`.
+
+        What the first `STANDARD` training images have as mean and standard deviation is taken off and divided by: it
+        follows from the weights and the training images, which the fingerprint names.
+        """
+        images = x.reshape(-1, *self._image_shape)
+        found = zip(DEPTHS, self._depths(images), self._moments, strict=True)
+        return {name: ((part - mean) / spread).reshape(len(x), -1) for name, part, (mean, spread) in found}
+
+    @cached_property
+    def _moments(self) -> list[tuple[Tensor, Tensor]]:
+        """(d,) mean and standard deviation at every depth."""
+        moments = []
+        for part in self._depths(self._standard):
+            spread = part.std(dim=0)
+            least = LEAST_SPREAD * float(spread.square().mean().sqrt())
+            moments.append((part.mean(dim=0), spread.clamp_min(least) if least else torch.ones_like(spread)))
+        return moments
+
+    @torch.no_grad()
+    def _depths(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, C, H, W) levels of single images -> (N, d) float64 at every depth."""
+        parts = [
+            depths(self.network, images[rows].to(self._device).float() * self._scale)
+            for rows in blocks(len(images), 1000)
+        ]
+        return tuple(torch.cat([part.cpu().double() for part in level]) for level in zip(*parts, strict=True))
 
     def classify(self, x: Tensor) -> Tensor:
         """(N, *event) levels -> (N,) int64 in 0..n_classes − 1: Σ c_i · n^(k−1−i) over the k images of an event."""

@@ -62,6 +62,10 @@ class OwnImages(Extractor):
         """(N, *event) -> (N, d) float64."""
         return self.chosen.features(x)
 
+    def depths(self, x: Tensor) -> dict[str, Tensor]:
+        """Of the one that was chosen."""
+        return self.chosen.depths(x)
+
     @property
     def fingerprint(self) -> str:
         """Of the one that was chosen."""

@@ -90,7 +90,8 @@ def curve_measure(
             show(family.updates, drawn)
         if not base:
             reference = source.test[:samples]
-            base.append(Evaluation(source, drawn, reference, extractor, family, derive_seed(seed, "curve")))
+            own = derive_seed(seed, "curve")
+            base.append(Evaluation(source, drawn, reference, extractor, family, own, in_training=True))
         return [
             CurvePoint(family.train_flops, m.name, m.estimate.value, m.kind)
             for m in measure_all(cheap, base[0].with_samples(drawn))

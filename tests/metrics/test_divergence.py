@@ -234,3 +234,21 @@ def test_states_too_many_to_list_are_compared_by_log_prob(evaluate, by_name):
 def test_unknown_truth(evaluate):
     found = Divergence().measure(evaluate(EMPTY, EMPTY))
     assert all(m.status is Status.NOT_APPLICABLE and "not known" in m.reason for m in found)
+
+
+def test_in_training_the_few_samples_stand_for_every_model_and_densities_are_left_out(evaluate, by_name):
+    """A model with an exact table is looked at as one without, and is asked for no more samples."""
+    states = torch.multinomial(Q, 50, replacement=True, generator=torch.Generator().manual_seed(0))
+    few = torch.stack([states // 2, states % 2], dim=1).to(torch.uint8)
+    for judged in (exact(Q), sampler(Q)):
+        judged.sample = lambda *a, **k: pytest.fail("asked for samples")
+        glance = evaluate(few, few, data=Table(), model=judged)
+        glance.in_training = True
+        found = by_name(Divergence(), glance)["total_variation"]
+        assert found.estimate.value == pytest.approx(float((states.bincount(minlength=4) / 50 - P).abs().sum()) / 2)
+        assert found.protocol["table_samples"] == "50"
+    glance = evaluate(
+        torch.zeros(9, 1), torch.zeros(9, 1), data=Normal(), model=model(Normal().event, Likelihood.EXACT)
+    )
+    glance.in_training = True
+    assert by_name(Divergence(), glance)["total_variation"].status is Status.NOT_APPLICABLE

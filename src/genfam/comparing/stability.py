@@ -285,9 +285,13 @@ def _mean_share(values: Sequence[float]) -> Entry:
 
 
 def judge_of(records: Sequence[Record]) -> str:
-    """The metric that the configurations name, else the Fréchet distance that was measured."""
+    """The metric that the configurations name, else the Fréchet distance that was measured.
+
+    A judge that applies to none of the runs, such as one that another extractor has no features for, is no judge.
+    """
+    measured = {m.name for record in records for m in record.metrics if m.estimate is not None}
     for record in records:
-        if record.judge:
+        if record.judge and (record.judge in measured or not measured):
             return record.judge
     names = sorted({m.name for record in records for m in record.metrics if m.kind is Kind.HEADLINE})
     return names[0] if names else ""

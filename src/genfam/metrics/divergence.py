@@ -3,7 +3,7 @@
 Enumerable sources: total variation ½ Σ |q − p| and reverse KL Σ q log(q / p) over the table. The model's own table
 stands for q where its likelihood is exact (no standard error); else the frequencies of `table_samples` samples do,
 which adds about √(K / 2πN) to the total variation and (K − 1) / 2N to the KL of a perfect model. Both estimate the same
-quantities, so they share a fingerprint.
+quantities, so they share a fingerprint. In the middle of training the few samples that there are stand for every model.
 
 Known densities: KL(p_data ‖ model) = E_p[log p − log q] and total variation E_p[(1 − q/p)₊] on reference events. The
 latter equals ½ ∫ |p − q|, since p − q integrates to zero, and is bounded: ½ E_p|1 − q/p| would have heavy tails and
@@ -89,11 +89,13 @@ def state_counts(x: Tensor, support: Tensor, levels: int) -> Tensor:
 
 
 class Divergence(Metric):
-    """`total_variation` and `kl_divergence` (nats): lower is better.
+    """`total_variation` and `kl_divergence` (nats): lower is better. In training, of tables alone: densities take long.
 
     The KL is KL(model ‖ p_data) on enumerable sources, where the frequencies of samples would make the other direction
     infinite, and KL(p_data ‖ model) on densities; the fingerprint says which.
     """
+
+    on_curve = True
 
     def __init__(
         self,
@@ -121,6 +123,8 @@ class Divergence(Metric):
         support = states(evaluation.data)
         if support is not None:
             return self._tables(evaluation, *support)
+        if evaluation.in_training:
+            return refuse("in the middle of training tables alone are compared")
         if isinstance(evaluation.data, KnownDensity):
             return self._densities(evaluation, evaluation.data)
         return refuse(f"p_data of {evaluation.data.name} is not known")
@@ -131,10 +135,11 @@ class Divergence(Metric):
 
     def _tables(self, evaluation: Evaluation, support: Tensor, p: Tensor) -> list[Measurement]:
         model = evaluation.model
-        sizes = {"states": len(p), "table_samples": self.table_samples(len(p)), "kl": "model||data"}
+        drawn = len(evaluation.samples) if evaluation.in_training else self.table_samples(len(p))
+        sizes = {"states": len(p), "table_samples": drawn, "kl": "model||data"}
         protocol = evaluation.protocol(samples=False, features=False, **sizes)
         samples_only = bool(getattr(model, "samples_only", False))
-        if model.likelihood_kind is Likelihood.EXACT and not samples_only:
+        if model.likelihood_kind is Likelihood.EXACT and not samples_only and not evaluation.in_training:
             q = torch.cat(
                 [model.log_prob(support[rows]).double().cpu() for rows in blocks(len(support), self.sample_chunk)]
             ).exp()
@@ -165,7 +170,7 @@ class Divergence(Metric):
         if levels is None:
             raise ValueError(f"{evaluation.data.name}: expected discrete events from an enumerable source")
         sample: Callable[..., Tensor] | None = getattr(evaluation.model, "sample", None)
-        if sample is None:
+        if sample is None or evaluation.in_training:
             return len(evaluation.samples), state_counts(evaluation.samples, support, levels)
         generator = evaluation.generator(4)
         counts = torch.zeros(len(support), dtype=torch.int64)

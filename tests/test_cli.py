@@ -77,7 +77,7 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     assert set(values["family"]) == only.get(suite, COMPARED)
     if "gan" not in suite:
-        assert list(values)[0] == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
+        assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
     assert len(values["seed"]) == {"smoke": 1, "conditions_mnist": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
     if suite == "gan_failures":
         assert set(values["preset"]) == {p.stem for p in (CONF / "preset").glob("gan_*.yaml")}

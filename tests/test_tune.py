@@ -41,7 +41,7 @@ def test_every_space_is_small_has_reasons_and_names_keys_that_the_family_has(fam
         assert " # " in line, f"{key}: no reason is given"
     own = tune.own_values(tune.Study(family, source), space)
     assert own.keys() == space.keys()
-    for values in tune.configurations(space, 4, 0):
+    for values in tune.configurations(space, own, 4, 0):
         overrides = [f"++family.{key}={tune._text(value)}" for key, value in values.items()]
         config = composed(f"source={source}", f"family={family}", *overrides)
         assert Run.of(config).identity, "every part is looked up and its arguments are checked"
@@ -61,7 +61,7 @@ def test_every_contestant_has_a_space() -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"low": 1}, {"choices": 3}, {"choices": [1]}, [1, 2], {"low": 1, "high": 2, "lgo": True}, 5,
+    [{"low": 1}, {"choices": 3}, {"choices": [1]}, {"factors": [1, 0]}, [1, 2], {"low": 1, "high": 2, "lgo": True}, 5,
      {"low": 2, "high": 1}, {"low": 0.0, "high": 1.0, "log": True}, {"low": "a", "high": "b"}],
 )  # fmt: skip
 def test_ranges_that_are_none_are_named(tmp_path: Path, given: Any) -> None:
@@ -79,6 +79,8 @@ def test_ranges_that_are_none_are_named(tmp_path: Path, given: Any) -> None:
 def test_a_key_that_the_family_lacks_on_a_source_is_named_before_any_run() -> None:
     with pytest.raises(ConfigurationError, match=r"conf/tune/gan.yaml: latent.corners: expected a key"):
         tune.own_values(tune.Study("gan", "ring"), {"latent.corners": {}})
+    with pytest.raises(ConfigurationError, match="loss: expected a number to take factors of, got relativistic"):
+        tune.own_values(tune.Study("gan", "ring"), {"loss": {"factors": [1, 2]}})
 
 
 def test_a_latin_hypercube_takes_every_choice_and_every_part_of_a_range_equally_often() -> None:
@@ -87,15 +89,18 @@ def test_a_latin_hypercube_takes_every_choice_and_every_part_of_a_range_equally_
         "depth": {"low": 2, "high": 5},
         "batch": {"choices": [8, 64, 512, None]},
         "share": {"low": 0.0, "high": 0.8},
+        "events": {"factors": [0.25, 0.5, 1, 4]},
     }
-    found = tune.configurations(space, 16, 3)
-    for key, values in (("depth", [2, 3, 4, 5]), ("batch", [8, 64, 512, None])):
+    own = {"events": 10}
+    found = tune.configurations(space, {**dict.fromkeys(space), **own}, 16, 3)
+    for key, values in (("depth", [2, 3, 4, 5]), ("batch", [8, 64, 512, None]), ("events", [2, 5, 10, 40])):
         assert [sum(one[key] == value for one in found) for value in values] == [4] * 4
     logs = np.sort([math.log10(one["rate"]) for one in found])
     edges = np.linspace(-4, -1, 17)
     assert ((logs >= edges[:-1] - 0.003) & (logs <= edges[1:] + 0.003)).all(), "one in each sixteenth, as rounded"
     assert sorted(int(one["share"] / 0.05) for one in found) == list(range(16))
-    assert found == tune.configurations(space, 16, 3) != tune.configurations(space, 16, 4)
+    own |= dict.fromkeys(space.keys() - own.keys())
+    assert found == tune.configurations(space, own, 16, 3) != tune.configurations(space, own, 16, 4)
 
 
 def parabola(settings: dict[str, Any], value: float | None = None) -> Record:

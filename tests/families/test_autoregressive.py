@@ -285,9 +285,3 @@ def test_parameters_meet_the_budget(event: Event, parameters: int) -> None:
 
 def test_declares_an_exact_likelihood_also_of_discrete_events() -> None:
     assert family(TINY).likelihood_kind is family(POINT).likelihood_kind is Likelihood.EXACT
-
-
-@pytest.mark.parametrize(("event", "size"), [(DIE, 1024), (POINT, 512), (Event((1, 8, 8), 17), 16), (IMAGE, 25)])
-def test_default_batch_has_about_as_many_scalars_for_every_event(event: Event, size: int) -> None:
-    assert family(event, 20000, batch_size=None).batch_size == size
-    assert family(event, 20000, batch_size=7).batch_size == 7

@@ -127,6 +127,13 @@ def load_space(family: str, folder: Path | None = None) -> dict[str, dict[str, A
 def _check_range(key: str, given: Any) -> None:
     if isinstance(given, Mapping) and set(given) == {"choices"}:
         fits = isinstance(given["choices"], list) and len(given["choices"]) > 1
+    elif isinstance(given, Mapping) and set(given) == {"factors"}:
+        factors = given["factors"]
+        fits = (
+            isinstance(factors, list)
+            and len(factors) > 1
+            and all(isinstance(f, int | float) and f > 0 for f in factors)
+        )
     elif isinstance(given, Mapping) and {"low", "high"} <= set(given) <= {"low", "high", "log"}:
         low, high, log = given["low"], given["high"], given.get("log", False)
         numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
@@ -135,20 +142,33 @@ def _check_range(key: str, given: Any) -> None:
         fits = False
     if not fits:
         raise ConfigurationError(
-            f"search space, {key}: expected {{low, high}}, {{low, high, log}} or {{choices: [...]}}, got {given}"
+            f"search space, {key}: expected {{low, high}}, {{low, high, log}}, {{choices: [...]}} or "
+            f"{{factors: [...]}}, got {given}"
         )
 
 
-def configurations(space: Mapping[str, Mapping[str, Any]], n: int, seed: int) -> list[dict[str, Any]]:
-    """Draw n points of a Latin hypercube over the space: of every key, all n-quantiles (all choices) come up alike."""
+def configurations(
+    space: Mapping[str, Mapping[str, Any]], own: Mapping[str, Any], n: int, seed: int
+) -> list[dict[str, Any]]:
+    """Draw n points of a Latin hypercube over the space: of every key, all n-quantiles (all choices) come up alike.
+
+    Args:
+        space: key -> range.
+        own: key -> the recipe's value.
+        n: how many.
+        seed: of the draw.
+    """
     unit = qmc.LatinHypercube(d=len(space), rng=np.random.default_rng(seed)).random(n)
-    return [{key: _at(space[key], float(u)) for key, u in zip(space, row, strict=True)} for row in unit]
+    return [{key: _at(space[key], own[key], float(u)) for key, u in zip(space, row, strict=True)} for row in unit]
 
 
-def _at(given: Mapping[str, Any], u: float) -> Any:
-    """The u-quantile of a range, u in [0, 1)."""
+def _at(given: Mapping[str, Any], own: Any, u: float) -> Any:
+    """The u-quantile of a range, u in [0, 1); `own` is the recipe's value, for factors."""
     if "choices" in given:
         return given["choices"][int(u * len(given["choices"]))]
+    if "factors" in given:
+        value = own * given["factors"][int(u * len(given["factors"]))]
+        return max(1, round(value)) if isinstance(own, int) else float(f"{value:.{DIGITS}g}")
     low, high = given["low"], given["high"]
     whole = isinstance(low, int) and isinstance(high, int)
     if given.get("log", False):
@@ -177,6 +197,10 @@ def own_values(study: Study, space: Mapping[str, Any]) -> dict[str, Any]:
                 f"source={study.source}"
             )
         found[key] = OmegaConf.to_container(node[last], resolve=True) if OmegaConf.is_config(node[last]) else node[last]
+        if "factors" in space[key] and not isinstance(found[key], int | float):
+            raise ConfigurationError(
+                f"conf/tune/{study.family}.yaml: {key}: expected a number to take factors of, got {found[key]}"
+            )
     return found
 
 
@@ -195,8 +219,9 @@ def tune(study: Study, folder: Path | None = None) -> list[Trial]:
         KeyboardInterrupt: after Ctrl-C; the same command goes on.
     """
     space = load_space(study.family, folder)
+    own = own_values(study, space)
     going: list[tuple[int, dict[str, Any]]] = list(
-        enumerate([own_values(study, space), *configurations(space, RUNGS[0][0] - 1, study.seed)])
+        enumerate([own, *configurations(space, own, RUNGS[0][0] - 1, study.seed)])
     )
     found: list[Trial] = []
     started, spent = time.monotonic(), 0.0

@@ -27,7 +27,6 @@ from genfam.types import Batch, Data, Event, Likelihood
 DRAW_BYTES = 64 * 2**20  # of one pass of events
 GPU_DRAW_BYTES = 4 * 2**30  # there a step costs its launches, however many events it is of
 MOST_AT_ONCE = 1000  # events
-BATCH_DIMENSIONS = 1024
 
 
 class Autoregressive(Family):
@@ -38,8 +37,8 @@ class Autoregressive(Family):
         parameters: budget of the network; its width is chosen to meet it within 10 %.
         network: one that can be conditionals.
         optimisation: of the one player.
-        batch_size: events per update; None = as many as make `BATCH_DIMENSIONS` scalars, at least 16 (a language
-            model's batch is measured in tokens too: each scalar is a training example of its own).
+        batch_size: events per update. Each scalar of an event is a training example of its own, so that events of
+            many scalars need few.
         classes: values of the condition that the network knows; 0 = none.
     """
 
@@ -51,10 +50,10 @@ class Autoregressive(Family):
         parameters: int,
         network: Network,
         optimisation: Optimisation,
-        batch_size: Count | None = None,
+        batch_size: Count,
         classes: int = 0,
     ) -> None:
-        super().__init__(event, optimisation, batch_size or max(16, BATCH_DIMENSIONS // event.dimensions))
+        super().__init__(event, optimisation, batch_size)
         self.sampling = {"temperature": 1.0}
         self.codec = Codec(event)
 

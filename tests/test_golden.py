@@ -50,6 +50,8 @@ def numbers(family_name: str, source_name: str, data_dir: Path) -> dict[str, np.
     """Losses (20, players), samples (16, *event), log-probabilities (4,) as float64."""
     overrides = [f"family={family_name}", f"source={source_name}", f"data_dir={data_dir}"]
     overrides += ["+source.check=false"] if source_name == "mnist" else []
+    if family_name not in ("gaussian", "oracle"):  # with the settings of then
+        overrides.append(f"+preset=best/{source_name}/{family_name}")
     run = Run.of(composed(*overrides, *SETTINGS.get((family_name, source_name), [])))
     torch.set_num_threads(1)
     source = make_source(run)

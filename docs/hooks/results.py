@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPARED = {"family", "source", "condition", "seed"}  # what a suite varies that compares families, and nothing else
 KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
 COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
+SMALL_WORLDS = ("die", "tiny_images")
 _DOTS = {"orders": "●", "sees": "○", "": ""}
 _MARKER = re.compile(r"^<!-- results: ([a-z_]+) -->$", re.M)
 
@@ -311,6 +312,23 @@ def rulers() -> str:
     return "\n\n".join(parts)
 
 
+def small_worlds() -> str:
+    """Every family's total variation on the sources whose states can be listed."""
+    columns: dict[str, dict[str, str]] = {}
+    for source in SMALL_WORLDS:
+        if suite := speakers().get(source):
+            own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == "total_variation")]
+            columns[source] = {str(row["family"]): cell(row).text for row in own.to_dict("records")}
+    if not columns:
+        return "No suite with these sources is published yet."
+    yardsticks = {"gaussian", "oracle"}
+    families = sorted({family for own in columns.values() for family in own}, key=lambda f: (f in yardsticks, f))
+    names = [f"{source}, `results/{speakers()[source].name}`" for source in columns]
+    lines = ["| total variation ↓ | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
+    lines += [f"| {escape(f)} | " + " | ".join(own.get(f, "–") for own in columns.values()) + " |" for f in families]
+    return "\n".join(lines)
+
+
 def tuning() -> str:
     """Per tuned source: of every family the recipe's value and the chosen one's at equal FLOPs, and the settings."""
     by_source: dict[str, list[list[Trial]]] = {}
@@ -367,7 +385,7 @@ def power(value: float) -> str:
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
     "calls": calls, "overall": overall, "rulers": rulers,
-    "tuning": tuning,
+    "tuning": tuning, "small_worlds": small_worlds,
 }  # fmt: skip
 
 

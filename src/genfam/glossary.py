@@ -25,6 +25,12 @@ METRICS: tuple[tuple[str, str], ...] = (
              "features that its name ends with (identity: the data themselves). Real data, too, are above 0."),
     ("kid", "Kernel distance in Inception-v3 features: unbiased, so about 0 for real data."),
     ("kd_*", "Kernel distance between samples and held-out data: unbiased, so about 0 for real data."),
+    ("cmmd", "Maximum mean discrepancy in CLIP's features with a Gaussian kernel, times 1,000; about 0 for real data."),
+    ("gmmd_*", "Maximum mean discrepancy with a Gaussian kernel, times 1,000; about 0 for real data."),
+    ("fld_*", "By how much held-out data are less likely under Gaussians about samples than about real data; copies of "
+              "training data make it large."),
+    ("vendi", "How many different samples there are in effect."),
+    ("vendi_ratio", "How many different samples there are in effect, over that of held-out data; 1 is right."),
     ("sliced_wasserstein", "How far points must be moved, on average over directions, to turn samples into data."),
     ("precision", "Share of samples that lie where real data lie. Rewards playing safe."),
     ("density", "How many real neighbourhoods a sample lies in, 1 as real data. Rewards playing safe."),

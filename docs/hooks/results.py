@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from mkdocs.exceptions import PluginError
 
-from genfam.comparing.metric_trial import planted_verdicts
+from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
 from genfam.records.store import load_published
 from genfam.records.tuning import Trial, better_of, load_trials
 from genfam.report.answer import Answer, answer, sentence
@@ -298,18 +298,28 @@ def overall() -> str:
 
 
 def rulers() -> str:
-    """Per set of images: which ruler orders or sees which planted failure."""
+    """Per set of images: which ruler orders or sees which planted failure; then who leads by the rule."""
+    tables = {path.stem: pd.read_csv(path) for path in sorted((ROOT / "results" / "rulers").glob("*.csv"))}
     parts = []
-    for path in sorted((ROOT / "results" / "rulers").glob("*.csv")):
-        said = planted_verdicts(pd.read_csv(path))
-        failures = [name for name in said.columns if name != "orders"]
-        lines = [f"| {escape(path.stem)} | {' | '.join(failures)} | orders |", "|---|" + "---|" * (len(failures) + 1)]
+    for name, table in tables.items():
+        said = planted_verdicts(table)
+        failures = [column for column in said.columns if column not in ("orders", "grade")]
+        head = f"| {escape(name)} | {' | '.join(failures)} | orders | lowest grade |"
+        lines = [head, "|---|" + "---|" * (len(failures) + 2)]
         lines += [
-            f"| {escape(str(ruler))} | " + " | ".join(_DOTS[row[name]] for name in failures) + f" | {row['orders']} |"
+            f"| {escape(str(ruler))} | "
+            + " | ".join(_DOTS[row[failure]] for failure in failures)
+            + f" | {row['orders']} | {row['grade']:.1f} |"
             for ruler, row in said.iterrows()
         ]
         parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    leading = leading_ruler(list(tables.values()))
+    failures_in_all = sum(table["failure"].nunique() for table in tables.values())
+    said_of = [
+        f"`{ruler}` orders {row['orders']:.0f} of {failures_in_all} (lowest grade {row['grade']:.2f})"
+        for ruler, row in leading.head(4).iterrows()
+    ]
+    return "\n\n".join([*parts, f"Of the distances without an upper bound, over all sets: {'; '.join(said_of)}."])
 
 
 def small_worlds() -> str:

@@ -13,7 +13,7 @@ import planted_failures as module
 import pytest
 import torch
 
-from genfam.comparing.metric_trial import planted_verdicts
+from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
 
 EXPECTED = {
     "drops 1 mode in 5": {
@@ -98,5 +98,25 @@ def test_a_ruler_that_falls_is_told_from_one_that_only_sees_and_one_that_is_blin
          for grade, worse in enumerate(all_three, start=1)],
         columns=["source", "ruler", "failure", "grade", "value", "worse"],
     )  # fmt: skip
-    said = planted_verdicts(rows)["noise"]
-    assert said.to_dict() == {"orders": "orders", "sees": "sees", "blind": ""}
+    said = planted_verdicts(rows)
+    assert said["noise"].to_dict() == {"orders": "orders", "sees": "sees", "blind": ""}
+    assert said["grade"].to_dict() == {"orders": 2, "sees": 3, "blind": 4}
+
+
+def test_the_leading_ruler_orders_most_and_of_equals_sees_the_lowest_grade():
+    def of(rulers):
+        return pd.DataFrame(
+            [(ruler, failure, grade, z) for ruler, failures in rulers.items() for failure, all_three in failures.items()
+             for grade, z in enumerate(all_three, start=1)],
+            columns=["ruler", "failure", "grade", "worse"],
+        )  # fmt: skip
+
+    sees, early, blind = (0.0, 2.0, 9.0), (6.0, 7.0, 9.0), (0.0, 0.0, 0.0)
+    first = of({"fd": {"a": sees, "b": blind}, "kd": {"a": early, "b": sees}, "pixel fd": {"a": sees, "b": sees},
+                "coverage": {"a": early, "b": early}, "fld": {"a": early, "b": early}})  # fmt: skip
+    second = of({"fd": {"a": early, "b": early}, "kd": {"a": sees, "b": sees}, "pixel fd": {"a": sees, "b": sees},
+                 "coverage": {"a": early, "b": early}})  # fmt: skip
+    found = leading_ruler([first, second])
+    assert list(found.index) == ["kd", "pixel fd", "fd"]  # a share has an upper bound; fld is not in both
+    assert found["orders"].tolist() == [4, 4, 3]
+    assert found["grade"].tolist() == [2.5, 3.0, (3 + 4 + 1 + 1) / 4]

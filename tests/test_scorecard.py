@@ -17,7 +17,7 @@ from genfam.comparing.scorecard import (
     scorecard,
     to_csv,
 )
-from genfam.comparing.statistics import seed_spread
+from genfam.comparing.statistics import Runs, ratio, runs_of, seed_spread, t_interval
 from genfam.types import fingerprint
 
 PROTOCOL = {"source": "digits", "samples": "500"}
@@ -32,7 +32,8 @@ def rows(family, values, metric="fd_x", role="contestant", higher=False, protoco
         {
             "suite": "s", "source": "digits", "family": family, "seed": seed, "run_id": f"{family}{seed}",
             "outcome": "ok", "metric": metric, "kind": KINDS[metric], "unit": "1", "higher_is_better": higher,
-            "value": value, "stderr": math.nan, "n": 1, "protocol": protocol, "fingerprint": fingerprint(protocol),
+            "value": value, "stderr": math.nan, "draw_stderr": math.nan, "n": 1,
+            "protocol": protocol, "fingerprint": fingerprint(protocol),
             "status": "ok", "reason": "", "role": role, "likelihood": "none", **changes,
         }
         for seed, value in enumerate(values)
@@ -47,12 +48,41 @@ def by_family(found, metric="fd_x"):
     return found[found["metric"] == metric].set_index("family")
 
 
-def test_pairing_separates_what_intervals_do_not():
-    luck = np.array([0.0, 10.0, 20.0])
-    found = by_family(card(rows("a", luck + np.array([1.0, 1.1, 0.9])), rows("b", luck + np.array([2.0, 2.05, 2.0]))))
-    assert found.loc["a", "ci_high"] > found.loc["b", "ci_low"]  # they overlap by far
-    assert found.loc["a", "rank"] == 1
-    assert found.loc["b", "rank"] == 2
+def test_contestants_of_one_protocol_lend_each_other_their_variance():
+    values = {"a": [1.0, 1.1, 0.9], "b": [2.0, 2.3, 1.7]}
+    yardsticks = rows("truth", [0.1, 0.2, 0.3], role="oracle") + rows("gauss", [9.0, 9.1, 9.2], role="floor")
+    found = by_family(card(*(rows(*item) for item in values.items()), yardsticks))
+    lent = runs_of(values)
+    assert lent["a"].pool is not None
+    for family, runs in lent.items():
+        assert tuple(found.loc[family, ["ci_low", "ci_high"]]) == pytest.approx(runs.interval())
+    assert tuple(found.loc["truth", ["ci_low", "ci_high"]]) == pytest.approx(t_interval([0.1, 0.2, 0.3]))
+    other = rows("b", values["b"], "nll_nats", protocol={"likelihood": "bound"}, likelihood="bound")
+    exact = rows("a", values["a"], "nll_nats", protocol={"likelihood": "exact"}, likelihood="exact")
+    apart = by_family(card(exact, other), "nll_nats")
+    assert tuple(apart.loc["a", ["ci_low", "ci_high"]]) == pytest.approx(t_interval(values["a"]))
+
+
+def test_the_evaluations_error_is_a_floor_of_contestants():
+    alike = [1.0, 1.001, 0.999]
+    found = by_family(
+        card(rows("a", alike, draw_stderr=0.1), rows("b", [5.0]), rows("truth", alike, role="oracle", draw_stderr=0.1))
+    )
+    assert tuple(found.loc["a", ["ci_low", "ci_high"]]) == pytest.approx(
+        runs_of({"a": alike}, {"a": 0.01})["a"].interval()
+    )
+    assert tuple(found.loc["truth", ["ci_low", "ci_high"]]) == pytest.approx(t_interval(alike))
+
+
+def test_a_contestant_is_so_many_times_the_oracle():
+    values = {"a": [4.0, 5.0, 6.0], "b": [9.0, 10.0, 11.5]}
+    real = [1.8, 2.0, 2.2]
+    found = by_family(card(*(rows(*item) for item in values.items()), rows("truth", real, role="oracle")))
+    times = found[["times_oracle", "times_low", "times_high"]]
+    assert tuple(times.loc["a"]) == pytest.approx(ratio(runs_of(values)["a"], Runs(np.array(real))))
+    assert times.loc["a", "times_oracle"] == 2.5 and times.loc["truth"].isna().all()
+    below = by_family(card(rows("a", values["a"]), rows("truth", [-0.1, 0.05, -0.1], role="oracle")))
+    assert below.loc["a", ["times_oracle", "times_low", "times_high"]].isna().all()
 
 
 def test_nobody_leads_where_one_contestant_was_run():
@@ -78,18 +108,18 @@ def test_comparisons_say_what_separates_and_what_would():
     assert found.loc[0, "seeds_needed"] > 3 and found["seeds_needed"].isna().tolist() == [False, True, True]
 
 
-def test_ranks_with_planted_ties_and_separations():
-    best, tied = [1.0, 1.2, 0.8], [1.1, 0.9, 1.15]
+def test_ranks_with_planted_equals_and_separations():
+    best, equal = [1.0, 1.2, 0.8], [1.1, 0.9, 1.15]
     worse, worst = [5.0, 5.1, 5.2], [9.0, 9.1, 9.0]
-    groups = [rows("best", best), rows("tied", tied), rows("worse", worse), rows("worst", worst)]
+    groups = [rows("best", best), rows("equal", equal), rows("worse", worse), rows("worst", worst)]
     yardsticks = [rows("truth", [0.1, 0.2, 0.3], role="oracle"), rows("gauss", [50.0, 51.0, 52.0], role="floor")]
     found = by_family(card(*groups, *yardsticks))
     assert found["rank"].to_dict() == pytest.approx(
-        {"best": 1, "tied": 1, "worse": 3, "worst": 4, "truth": math.nan, "gauss": math.nan}, nan_ok=True
+        {"best": 1, "equal": 1, "worse": 3, "worst": 4, "truth": math.nan, "gauss": math.nan}, nan_ok=True
     )
     assert found["oracle"].to_numpy() == pytest.approx(0.2)
     upwards = by_family(card(*(rows(g[0]["family"], [r["value"] for r in g], higher=True) for g in groups)))
-    assert upwards["rank"].to_dict() == {"best": 3, "tied": 3, "worse": 2, "worst": 1}
+    assert upwards["rank"].to_dict() == {"best": 3, "equal": 3, "worse": 2, "worst": 1}
     neither = by_family(card(*(rows(g[0]["family"], [r["value"] for r in g], higher=None) for g in groups)))
     assert neither["rank"].isna().all()
 
@@ -117,7 +147,8 @@ def test_columns_are_exact_and_csv_reads_back():
     size = rows("a", [7.0] * 3, metric="parameters", higher=None, protocol={})
     found = card(rows("a", [1.0, 2.0, 3.0]), size, rows("b", [4.0, 5.0, 6.0]))
     expected = (
-        "suite,source,family,metric,kind,unit,higher_is_better,n_runs,n_ok,mean,ci_low,ci_high,oracle,rank,fingerprint"
+        "suite,source,family,metric,kind,unit,higher_is_better,n_runs,n_ok,mean,ci_low,ci_high,oracle,times_oracle,"
+        "times_low,times_high,rank,fingerprint"
     )
     assert ",".join(found.columns) == ",".join(COLUMNS) == expected
     text = to_csv(found)
@@ -219,9 +250,10 @@ def test_agreement_counts():
         rows("same", [5.0] * 3, metric="modes_covered"), rows("far", [5.0] * 3, metric="modes_covered"),
         rows("same", [1.0, 1.1, 1.2], metric="kd_x"),
         rows("same", [1.0, 1.1, 1.2], metric="train_seconds"),
-        rows("only_published", [1.0, 1.1]),
+        rows("only_published", [1.0]),
     )  # fmt: skip
-    half = 4.302653 * 0.1 * math.sqrt(1 + 1 / 3)  # prediction interval of one more run
+    # Prediction interval of one more run, by a variance of 0.01 that four families share with eight degrees of freedom.
+    half = 2.306004 * 0.1 * math.sqrt(1 + 1 / 3)
     mine = card(
         rows("same", [1.05, 1.15, 1.3]), rows("far", [2.0, 2.1, 2.2]), rows("one", [1.1 + 0.99 * half]),
         rows("one_far", [1.1 + 1.01 * half]), rows("lonely", [1.01]), rows("equal", [1.0]),

@@ -203,7 +203,7 @@ def leads(key: str) -> Counts:
 
 
 def tally() -> str:
-    """Per kind of source, a row per family: how often it leads in what, alone or tied."""
+    """Per kind of source, a row per family: how often it leads in what, alone or with others not separated from it."""
     parts = []
     for key, title in KINDS.items():
         counts = leads(key)
@@ -224,7 +224,7 @@ def pictures() -> str:
         own = {family: counts[family, about] for family, about in counts if about == aspect}
         order = sorted(own, key=lambda family: (-own[family][0] - own[family][1], family))
         parts.append(f"{aspect}: " + ", ".join(f"{family} {_led(own[family])}" for family in order))
-    return f"Led on images, alone or tied; {'; '.join(parts)}."
+    return f"Led on images, alone or not separated from others that do; {'; '.join(parts)}."
 
 
 def _measured(suite: Suite, source: str, metric: str) -> list[str]:
@@ -250,7 +250,7 @@ def separated() -> str:
         pairs, apart = pairs + len(own), apart + int((own["better"].fillna("") != "").sum())
     return (
         f"Of {pairs} pairs of families on {len(speakers())} sources, their judges tell {apart} apart with the "
-        f"seeds that were run; {pairs - apart} stay tied."
+        f"seeds that were run; {pairs - apart} are not separated."
     )
 
 
@@ -383,6 +383,32 @@ def _setting(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def coverage() -> str:
+    """Of simulated cells of four families: what their intervals and tests hold, by the rule and by two simpler ones."""
+    table = pd.read_csv(ROOT / "results" / "statistics" / "coverage.csv")
+    told = (table["rule"] == "used") | ((table["values"] == "normal") & table["larger"].isin(["equal", "one"]))
+    seeds = sorted(table["seeds"].unique())
+    lines = [
+        "| rule; values; standard deviations | " + " | ".join(f"{n} seeds" for n in seeds) + f" | width, {seeds[0]} |",
+        "|---|" + "--:|" * (len(seeds) + 1),
+    ]
+    keys = ["rule", "values", "larger", "times"]
+    for key, rows in table[told & (table["families"] == 4)].groupby(keys, sort=False):
+        rule, values, larger, times = map(str, key)
+        cells = [
+            " / ".join(f"{100 * row[name]:.1f}" for name in ("coverage", "coverage_of_largest", "false_alarms"))
+            for row in rows.sort_values("seeds").to_dict("records")
+        ]
+        who = _LARGER.get(larger, f"{larger} × {float(times):g}")
+        width = rows.loc[rows["seeds"] == seeds[0], "half_width"].iloc[0]
+        lines.append(f"| {_RULES[rule]}; {values}; {who} | {' | '.join(cells)} | {width:.2f} |")
+    return "\n".join(lines)
+
+
+_RULES = {"used": "the rule", "own": "own variances", "outright": "pooled outright"}
+_LARGER = {"drawn": "as unequal as published ones", "evaluation": "equal, all of it the evaluation's error"}
+
+
 def power(value: float) -> str:
     """2.6e12 -> 2.6 × 10¹²."""
     if not value > 0:
@@ -394,8 +420,8 @@ def power(value: float) -> str:
 
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
-    "calls": calls, "overall": overall, "rulers": rulers,
-    "tuning": tuning, "small_worlds": small_worlds,
+    "calls": calls, "overall": overall, "rulers": rulers, "coverage": coverage, "tuning": tuning,
+    "small_worlds": small_worlds,
 }  # fmt: skip
 
 

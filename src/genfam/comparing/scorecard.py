@@ -1,9 +1,9 @@
 """What a suite's records say together: intervals over training seeds, ranks, and agreement between two scorecards.
 
-Intervals are at 95 % over seeds: Student's t for fewer than ten (a bootstrap of three values would lie), BCa from
-ten on. A rank counts the families that are *significantly* better: paired by seed, and corrected after Holm for the
-number of pairs of contestants in the cell, so that among equal families any is called better in at most 5 % of cells
-(simulated in tests/test_scorecard.py).
+Intervals are at 95 % over seeds. The contestants of a cell that share a protocol lend each other their variance
+(`genfam.comparing.statistics`). Yardsticks train nothing: their scatter is the evaluation's alone, and each has its own
+Student's t. A rank counts the families that are *significantly* better, corrected after Holm for the number of pairs of
+contestants in the cell, so that among equal families any is called better in at most 5 % of cells.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genfam.comparing.statistics import Comparison, compare, interval, seed_spread
+from genfam.comparing.statistics import Comparison, Runs, compare, ratio, runs_of, seed_spread
+from genfam.comparing.variance import evaluation_variance
 from genfam.types import Kind, fingerprint
 
 COLUMNS = (
     "suite", "source", "family", "metric", "kind", "unit", "higher_is_better", "n_runs", "n_ok", "mean", "ci_low",
-    "ci_high", "oracle", "rank", "fingerprint",
+    "ci_high", "oracle", "times_oracle", "times_low", "times_high", "rank", "fingerprint",
 )  # fmt: skip
 COMPARISON_COLUMNS = (
     "suite", "source", "metric", "family_a", "family_b", "n", "advantage", "ci_low", "ci_high", "p_value", "p_holm",
@@ -41,47 +42,53 @@ def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`. `n_runs` counts every run of the family on the source, `n_ok` those that ended well and
         gave a number: only these enter `mean` (a diverged run has no say in it). `ci_low`, `ci_high` are NaN for one
-        run; they have zero width only where all runs agree to the last bit. `oracle` is the mean of the families of
-        role oracle under the same fingerprint. `rank` is 1 + the number of contestants significantly better; NaN
-        for yardsticks, for metrics without a direction, for families with fewer than two runs, and where there is no
-        second contestant under the same fingerprint. Where n ≥ 3 the rows `seed_spread_<metric>` give
-        IQR / |median| over seeds for every Fréchet distance (no interval).
+        run; they have zero width only where all runs agree to the last bit and no error of their evaluation is known.
+        `oracle` is the mean of the families of role oracle under the same fingerprint, and `times_oracle` the mean in
+        units of that, where it is positive (of quality; the oracle's own left out), with Fieller's interval:
+        `times_high` is infinite where the oracle's mean cannot be told from 0. `rank` is 1 + the number of contestants
+        significantly better; NaN for yardsticks, for metrics without a direction, for families with fewer than two
+        runs, and where there is no second contestant under the same fingerprint. Where n ≥ 3 the rows
+        `seed_spread_<metric>` give IQR / |median| over seeds for every Fréchet distance (no interval).
 
     Raises:
         ValueError: numbers that cannot share a row or column (see `check_fingerprints`), or two runs of one seed.
     """
     runs = {key: group["run_id"].nunique() for key, group in frame.groupby(["suite", "source", "family"])}
     rows: list[dict[str, Any]] = []
-    for (suite, source, metric), firsts, values in _cells(frame):
-        ranks = _ranks(values, firsts)
+    for (suite, source, metric), firsts, cell in _cells(frame):
+        ranks = _ranks(cell, firsts)
         oracles = [family for family, first in firsts.items() if first["role"] == "oracle"]
         for family in sorted(firsts, key=lambda family: (_role_order(firsts[family]["role"]), str(family))):
-            first, own = firsts[family], values[family]
+            first, own = firsts[family], cell[family]
             comparable = [other for other in firsts if firsts[other]["fingerprint"] == first["fingerprint"]]
             # The oracle's likelihood is the entropy of the data: the floor of every kind.
             floors = [f for f in oracles if f in comparable or first["kind"] == Kind.LIKELIHOOD]
-            low, high = interval(list(own.values()))
+            real = Runs(np.concatenate([np.empty(0), *(cell[floor].values for floor in floors)]))
+            relative = first["role"] != "oracle" and first["kind"] in QUALITY
+            times = ratio(own, real) if relative else (math.nan, math.nan, math.nan)
+            low, high = own.interval()
             base = {
                 "suite": suite, "source": source, "family": family, "metric": metric, "kind": first["kind"],
                 "unit": first["unit"], "higher_is_better": first["higher_is_better"],
-                "n_runs": runs[suite, source, family], "n_ok": len(own),
-                "mean": _mean(list(own.values())), "ci_low": low, "ci_high": high,
-                "oracle": _mean([value for floor in floors for value in values[floor].values()]),
+                "n_runs": runs[suite, source, family], "n_ok": own.n,
+                "mean": own.mean, "ci_low": low, "ci_high": high, "oracle": real.mean,
+                "times_oracle": times[0], "times_low": times[1], "times_high": times[2],
                 "rank": ranks.get(family, math.nan), "fingerprint": first["fingerprint"],
             }  # fmt: skip
             rows.append(base)
-            if first["kind"] == Kind.HEADLINE and not math.isnan(spread := seed_spread(list(own.values()))):
-                oracle_values = [value for floor in floors for value in values[floor].values()]
+            if first["kind"] == Kind.HEADLINE and not math.isnan(spread := seed_spread(own.values.tolist())):
+                unknown = ("ci_low", "ci_high", "times_oracle", "times_low", "times_high", "rank")
                 rows.append(
                     base
                     | {"metric": f"{SPREAD_PREFIX}{metric}", "kind": Kind.SPREAD.value, "unit": "1", "mean": spread}
-                    | {"ci_low": math.nan, "ci_high": math.nan, "rank": math.nan, "oracle": seed_spread(oracle_values)}
-                    | {"higher_is_better": False}
+                    | dict.fromkeys(unknown, math.nan)
+                    | {"oracle": seed_spread(real.values.tolist()), "higher_is_better": False}
                 )
     rows.sort(key=lambda row: (row["suite"], row["source"], row["metric"]))  # stable: families keep their order
     card = pd.DataFrame(rows, columns=list(COLUMNS))
     card["higher_is_better"] = pd.Series([row["higher_is_better"] for row in rows], dtype=object)
-    return card.astype({"mean": float, "ci_low": float, "ci_high": float, "oracle": float, "rank": float})
+    numbers = ("mean", "ci_low", "ci_high", "oracle", "times_oracle", "times_low", "times_high", "rank")
+    return card.astype(dict.fromkeys(numbers, float))
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
@@ -91,17 +98,17 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
         frame: as for `scorecard`.
 
     Returns:
-        Columns `COMPARISON_COLUMNS`; see `genfam.comparing.statistics.Comparison`. `better` is empty for a tie.
+        Columns `COMPARISON_COLUMNS`; see `genfam.comparing.statistics.Comparison`. `better` is empty where the seeds
+        do not separate the pair.
 
     Raises:
         ValueError: as `scorecard`.
     """
     rows = []
-    for (suite, source, metric), firsts, values in _cells(frame):
+    for (suite, source, metric), firsts, cell in _cells(frame):
         quality = {family: row for family, row in firsts.items() if row["kind"] in QUALITY}
-        headline = any(row["kind"] == Kind.HEADLINE for row in quality.values())
-        for rivals, higher_is_better in _rivals(values, quality):
-            for pair in compare(rivals, higher_is_better, power=headline):
+        for rivals, higher_is_better in _rivals(cell, quality):
+            for pair in compare(rivals, higher_is_better):
                 rows.append([suite, source, metric, *_comparison_cells(pair)])
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
@@ -115,15 +122,15 @@ def _comparison_cells(pair: Comparison) -> list[Any]:
 
 def _cells(
     frame: pd.DataFrame,
-) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[str, Any]], dict[str, dict[int, float]]]]:
-    """((suite, source, metric), a row per family that says its protocol, {family: {seed: value}}), checked."""
+) -> Iterator[tuple[tuple[str, str, str], dict[str, dict[str, Any]], dict[str, Runs]]]:
+    """((suite, source, metric), a row per family that says its protocol, {family: its runs}), checked."""
     check_fingerprints(frame)
     counted = _counted(frame)
     _check_seeds(counted)
-    seeds: dict[tuple[Any, ...], dict[int, float]] = {}
-    columns = [counted[name].tolist() for name in ("suite", "source", "metric", "family", "seed", "value")]
-    for of_suite, of_source, of_metric, family, seed, value in zip(*columns, strict=True):
-        seeds.setdefault((of_suite, of_source, of_metric, family), {})[seed] = value
+    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    columns = [counted[name].tolist() for name in ("suite", "source", "metric", "family", "value", "draw_stderr")]
+    for of_suite, of_source, of_metric, family, value, error in zip(*columns, strict=True):
+        found.setdefault((of_suite, of_source, of_metric, family), []).append((value, error))
     measured = frame[frame["status"] == "ok"]
     for (suite, source, metric), cell in measured.groupby(["suite", "source", "metric"], sort=True):
         # Runs that ended well say what the protocol was; where none did, the others may.
@@ -132,8 +139,16 @@ def _cells(
             str(row["family"]): {str(name): value for name, value in row.items()}
             for row in ordered.drop_duplicates("family").drop(columns="ill").to_dict("records")
         }
-        values = {family: seeds.get((suite, source, metric, family), {}) for family in firsts}
-        yield (str(suite), str(source), str(metric)), firsts, values
+        own = {family: found.get((suite, source, metric, family), []) for family in firsts}
+        runs: dict[str, Runs] = {}
+        for protocol in dict.fromkeys(row["fingerprint"] for row in firsts.values()):
+            rivals = [f for f, row in firsts.items() if (row["fingerprint"], row["role"]) == (protocol, "contestant")]
+            values = {family: [value for value, _ in own[family]] for family in rivals}
+            errors = {family: evaluation_variance([error for _, error in own[family]]) for family in rivals}
+            runs |= runs_of(values, errors)
+        alone = {family: [value for value, _ in own[family]] for family in firsts if family not in runs}
+        runs |= {family: Runs(np.asarray(values, dtype=np.float64)) for family, values in alone.items()}
+        yield (str(suite), str(source), str(metric)), firsts, runs
 
 
 def to_csv(card: pd.DataFrame) -> str:
@@ -301,10 +316,10 @@ def _check_seeds(counted: pd.DataFrame) -> None:
         )
 
 
-def _ranks(values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _ranks(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Rank of every contestant with at least two runs, among those of its fingerprint; none for one alone."""
     ranks: dict[str, float] = {}
-    for rivals, higher_is_better in _rivals(values, first):
+    for rivals, higher_is_better in _rivals(runs, first):
         if len(rivals) < 2:
             continue
         for family in rivals:
@@ -315,28 +330,17 @@ def _ranks(values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mappin
     return ranks
 
 
-def _rivals(
-    values: Mapping[str, Mapping[int, float]], first: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[dict[str, Mapping[int, float]], bool]]:
+def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[dict[str, Runs], bool]]:
     """Contestants that may be compared on a metric (one fingerprint, two runs or more), and its direction."""
     for protocol in dict.fromkeys(row["fingerprint"] for row in first.values()):
         rivals = {
-            family: values[family]
+            family: runs[family]
             for family, row in first.items()
-            if row["fingerprint"] == protocol and row["role"] == "contestant" and len(values[family]) >= 2
+            if row["fingerprint"] == protocol and row["role"] == "contestant" and runs[family].n >= 2
         }
         direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == protocol)
         if direction is not None and rivals:
             yield rivals, bool(direction)
-
-
-def _mean(values: Sequence[float]) -> float:
-    if not values:
-        return math.nan
-    if all(value == values[0] for value in values):
-        return values[0]  # also where rounding would move the mean off the one value
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(np.asarray(values, dtype=np.float64)))
 
 
 def _role_order(role: str) -> int:

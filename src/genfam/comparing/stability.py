@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from genfam.comparing.statistics import CONFIDENCE, interval, seed_spread, t_interval
+from genfam.comparing.statistics import CONFIDENCE, seed_spread, t_interval
 from genfam.metrics.failures import FAILURES, failures, symptoms
 from genfam.metrics.traces import first_reached, oscillation, skill
 from genfam.records.store import as_tuned
@@ -64,7 +64,7 @@ def stability_card(records: Iterable[Record]) -> pd.DataFrame:
     The oracle's oscillation and regret are what a curve of as many points would show if nothing but the draw of its
     few samples moved it: the noise floor beside which the others are to be read.
 
-    Shares have Wilson's interval, means over seeds that of `statistics.interval`, the spread that of a normal sample.
+    Shares have Wilson's interval, means over seeds Student's t, the spread that of a normal sample.
     Entries in units of skill are left out where the suite has no Gaussian or no oracle on the source, `sensitivity`
     where all runs have one learning rate, failures where runs have no trace.
     """
@@ -275,7 +275,7 @@ def _pivot(n: int) -> tuple[float, float]:
 
 
 def _mean(values: Sequence[float]) -> Entry:
-    return len(values), float(np.mean(values)), interval(list(values))
+    return len(values), float(np.mean(values)), t_interval(list(values))
 
 
 def _mean_share(values: Sequence[float]) -> Entry:

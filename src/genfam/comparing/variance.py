@@ -6,6 +6,7 @@ More seeds help against the first, more samples against the second.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,16 @@ COLUMNS = (
     "suite", "source", "family", "metric", "n", "total_std", "evaluation_std", "training_std", "training_share",
     "share_low", "share_high",
 )  # fmt: skip
+
+
+def evaluation_variance(errors: Sequence[float]) -> float:
+    """Variance of one run's value by the draw of its samples: the mean square of the runs' `draw_stderr`.
+
+    0 where none knows it. A run's `stderr` would not do: it holds the error of the reference too, which all runs share
+    and which therefore makes no two seeds differ.
+    """
+    known = [error**2 for error in errors if math.isfinite(error)]
+    return sum(known) / len(known) if known else 0.0
 
 
 def variance_components(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +50,7 @@ def variance_components(frame: pd.DataFrame) -> pd.DataFrame:
         values, errors = cell["value"].to_numpy(dtype=float), cell["draw_stderr"].to_numpy(dtype=float)
         if len(values) < 3 or not (np.isfinite(values).all() and np.isfinite(errors).all()):
             continue
-        total, evaluation = float(values.var(ddof=1)), float((errors**2).mean())
+        total, evaluation = float(values.var(ddof=1)), evaluation_variance(errors.tolist())
         training = max(0.0, total - evaluation)
         n = len(values)
         bounds = [total * (n - 1) / q for q in stats.chi2.ppf([(1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2], n - 1)]

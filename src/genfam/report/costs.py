@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from genfam.comparing.statistics import interval
+from genfam.comparing.statistics import t_interval
 from genfam.records.sampling_costs import COLUMNS
 from genfam.report.tables import headline
 
@@ -146,7 +146,7 @@ def _setting(family: str, knobs: object, rows: pd.DataFrame, usual: Mapping[str,
     differ = [f"{key}={value}" for key, value in sorted(chosen.items(), reverse=True) if usual.get(key) != value]
     values = rows["value"].astype(float).tolist()
     part = "" if len(values) == runs else f"{len(values)} of {runs} runs"
-    low, high = (math.nan, math.nan) if part else interval(values)
+    low, high = (math.nan, math.nan) if part else t_interval(values)
     return Cost(
         family, float(rows["network_evaluations"].mean()), sum(values) / len(values), low, high, False,
         ", ".join(differ), not part and bool(rows["as_run"].all()),

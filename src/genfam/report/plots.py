@@ -21,8 +21,9 @@ from genfam.types import Record
 def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look], path: Path) -> bool:
     """The suite at one glance: a panel per source, its judge relative to the oracle's value, intervals, seeds.
 
-    Where the oracle is missing or not positive (an unbiased estimate may be below zero) the panel shows the number
-    itself and says so. False where no source has either.
+    Intervals are Fieller's, of the ratio: they hold the oracle's scatter too. Where the oracle is missing or not
+    positive (an unbiased estimate may be below zero) the panel shows the number itself and says so. False where no
+    source has either.
     """
     panels = [(source, metric) for source in sorted(set(card["source"])) if (metric := headline(card, source))]
     if not panels:
@@ -54,21 +55,26 @@ def _panel(axis: Axes, rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, fa
     everything = np.concatenate([np.asarray([1.0] if relative else []), *seeds.values()])
     everything = everything[np.isfinite(everything)]
     log = bool(len(everything)) and bool((everything > 0.0).all())
-    # An interval may reach below zero, where a logarithm does not: its bar then runs off the panel's lower edge.
-    floor = float(everything.min()) / 3.0 if log else -math.inf
+    names = ("times_low", "times_high") if relative else ("ci_low", "ci_high")
+    bounds = {family: tuple(float(known[family][name]) for name in names) for family in shown}
+    # An interval may reach below zero, where a logarithm does not, and a ratio's may have no end: such bars run off.
+    ends = [*everything, *(end for low, high in bounds.values() for end in (low, high) if math.isfinite(end))]
+    bottom, top = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    bottom, top = (float(everything.min()) / 3.0, top * 1.6) if log else (bottom, top)
     for x, family in enumerate(shown):
         row, look = known[family], families[family]
         values = seeds[family]
         axis.scatter(np.full(len(values), x + 0.18), values, s=8, color=look.colour, alpha=0.45, linewidths=0)
-        mean, low, high = (float(row[name]) / scale for name in ("mean", "ci_low", "ci_high"))
-        if math.isfinite(low):
-            axis.vlines(x, max(low, floor / 10.0), high, colors=look.colour, linewidth=2.0)
+        low, high = bounds[family]
+        if not math.isnan(low):
+            axis.vlines(
+                x, max(low, bottom / 10.0 if log else bottom), min(high, top), colors=look.colour, linewidth=2.0
+            )
+        mean = float(row["mean"]) / scale
         axis.plot([x], [mean], marker="D" if look.marker == "_" else look.marker, color=look.colour, markersize=6)
     if log:
         axis.set_yscale("log")
-        highs = [float(known[family]["ci_high"]) / scale for family in shown]
-        top = max([float(everything.max()), *(high for high in highs if math.isfinite(high))])
-        axis.set_ylim(floor, top * 1.6)
+        axis.set_ylim(bottom, top)
     if relative:
         axis.axhline(1.0, color="#999999", linewidth=0.8, linestyle="--", zorder=0)
     axis.set_ylabel("relative to the oracle" if relative else "as measured (no positive oracle)", fontsize=8)

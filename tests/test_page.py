@@ -30,7 +30,7 @@ from genfam.report.page_tables import run_rows, skill_rows
 from genfam.report.papers import selected, tables, tex
 from genfam.report.series import curves, diagnosis
 from genfam.report.style import looks
-from genfam.report.tables import bracketed, cell, summarise
+from genfam.report.tables import bracketed, cell, choice, summarise
 from genfam.running import experiment
 from genfam.types import CurvePoint, Estimate, Kind, Measurement
 from page_of import page_arguments
@@ -78,10 +78,12 @@ def claims(page, source):
 
 def test_the_answer_names_leaders_and_ties(page):
     grid = claims(page, "grid")
-    assert grid["choice"].best == ["alpha"] and grid["choice"].detail.startswith("clearly best: alpha; behind: beta")
+    assert grid["choice"].best == ["alpha"] and grid["choice"].detail.startswith(
+        "clearly best: alpha; clearly worse: beta"
+    )
     assert grid["distance"].best == ["alpha"]
     assert sentence(grid["distance"]).startswith("alpha leads (alpha 2.01 ± ")
-    assert "fresh real data 1.01" in sentence(grid["distance"])
+    assert "fresh real data 1.01, of which alpha has 1.99 times [1.54, 2.77]" in sentence(grid["distance"])
     assert grid["coverage"].best == [] and grid["coverage"].detail.startswith("no difference (")
     assert "beta shows mode_collapse in 1 of 3 runs" in grid["stability"].detail
     digits = claims(page, "digits")
@@ -105,8 +107,11 @@ def test_one_run_gets_no_ranking_and_noise_separates_nothing():
     noise = {"alpha": [1.0, 2.0, 3.0], "beta": [2.1, 1.1, 3.1]}
     records = [make(name, "die", seed, value) for name, own in noise.items() for seed, value in enumerate(own)]
     said = said_of(records, ["alpha", "beta"])
-    assert sentence(said["distance"]).startswith("Nobody leads: these seeds separate nothing (alpha 2")
-    assert sentence(said["choice"]) == "Not separated: alpha, beta."
+    assert sentence(said["distance"]).startswith("Nobody leads: not separated with 3 seeds (alpha 2")
+    needed = int(findings(records).comparisons.set_index("metric").loc["fd_net", "seeds_needed"])
+    assert 1000 < needed < 3000  # 2 (1.96 + 0.84)² / 0.1² = 1570, were the variances known
+    expected = f"Not separated with 3 seeds: alpha, beta (about {needed} seeds would separate them)."
+    assert sentence(said["choice"]) == expected
     said = said_of(records[:3], ["alpha"])
     assert sentence(said["distance"]).startswith("Nobody to compare with, so no ranking (alpha 2")
     assert not any(claim.best for claim in said.values())
@@ -123,8 +128,32 @@ def test_what_loses_to_the_gaussian_never_leads(scatter):
         make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
     ]
     said = said_of(records, ["alpha", "beta"])
-    assert "worse than a Gaussian: do not choose: beta" in said["choice"].detail
+    assert "worse than the fitted Gaussian: beta" in said["choice"].detail
     assert "beta" not in said["distance"].best
+
+
+def test_where_nothing_beats_the_gaussian_the_source_is_undertrained():
+    values = {"alpha": [12.0, 12.1, 12.2], "beta": [20.0, 20.1, 20.2], "gauss": [9.0, 9.1], "truth": [1.0, 1.1]}
+    records = [
+        make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
+    ]
+    said = said_of(records, ["alpha", "beta"])
+    assert said["choice"].detail.startswith("undertrained, none beats the fitted Gaussian: alpha, beta")
+    assert said["choice"].best == said["distance"].best == []
+    assert sentence(said["distance"]).startswith("Nobody that may be chosen leads (alpha 12.1")
+
+
+def test_the_seeds_that_would_separate_are_those_of_the_pairs_that_are_left():
+    values = {"a": [1.0, 1.4, 1.2], "b": [1.3, 1.7, 1.5], "c": [1.6, 1.2, 1.5], "d": [90.0, 90.3, 90.1]}
+    records = [make(name, "die", seed, value) for name, own in values.items() for seed, value in enumerate(own)]
+    found = findings(records)
+    own = found.comparisons[(found.comparisons["metric"] == "fd_net") & (found.comparisons["better"] == "")]
+    assert [verdict.standing.value for verdict in found.verdicts] == ["not separated"] * 3 + ["clearly worse"]
+    assert all(verdict.seeds == 3 for verdict in found.verdicts)
+    ends = own["seeds_needed"].min(), own["seeds_needed"].max()
+    assert all(verdict.seeds_needed == ends for verdict in found.verdicts)
+    line = f"not separated with 3 seeds: a, b, c (about {ends[0]:.0f} to {ends[1]:.0f} seeds would separate them)"
+    assert choice("die", found.verdicts)[0] == line
 
 
 def test_a_distance_that_misleads_is_warned_of():

@@ -95,8 +95,8 @@ def test_families_are_ordered_by_rank_then_the_yardsticks(suite):
     assert digits.columns == ["fd_net ↓", "coverage ↑", "evaluations_per_sample ↓", "train_seconds ↓", "diverged"]
     assert [row.cells[0].leads for row in digits.rows] == [True, False, False, False]
     assert [row.cells[-1].text for row in digits.rows] == ["0/3", "1/3", "0/3", "0/3"]
-    assert not any(row.cells[1].leads for row in digits.rows)  # a tie: nobody leads
-    assert digits.choice == ["clearly best: alpha", "behind: beta"]
+    assert not any(row.cells[1].leads for row in digits.rows)  # no difference: nobody leads
+    assert digits.choice == ["clearly best: alpha", "clearly worse: beta"]
 
 
 def test_markdown_tables_are_whole(reported):
@@ -117,7 +117,13 @@ def test_markdown_tables_are_whole(reported):
         assert re.fullmatch(r"\|---(\|--:)+\|", lines[1])
         assert lines[2].startswith("| alpha | **2.0")
         assert lines[-1].startswith("| truth (oracle) |")
-    for expected in ("- seeds: 0, 1, 2", "- command: make benchmark", "47 ok, 1 diverged", "Student's t", "code: abc"):
+    for expected in (
+        "- seeds: 0, 1, 2",
+        "- command: make benchmark",
+        "47 ok, 1 diverged",
+        "Levene's test",
+        "code: abc",
+    ):
         assert expected in page
     for name in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", page):
         assert (suite / name).exists()
@@ -302,7 +308,7 @@ def test_scorecard_of_a_store_needs_no_order(suite):
     pd.testing.assert_frame_equal(scorecard(to_frame(records)), scorecard(to_frame(records[::-1])))
 
 
-def test_ties_and_trials_stand_on_the_page(tmp_path):
+def test_pairs_and_trials_stand_on_the_page(tmp_path):
     folder = tmp_path / "outputs" / "quick"
     store, rng = Store(folder), np.random.default_rng(1)
     for family, base in (("alpha", 1.0), ("beta", 1.1)):
@@ -312,7 +318,7 @@ def test_ties_and_trials_stand_on_the_page(tmp_path):
             store.write(make(family, "die", seed, fd, extra=(truth,)))
     say(folder)
     page = (folder / "scorecard.md").read_text()
-    assert re.search(r"fd_net cannot tell alpha from beta with 5 seeds \(alpha is better in \d+ % of pairs", page)
+    assert re.search(r"alpha and beta: with 5 seeds alpha has the better fd_net in \d+ % of pairs of runs; about", page)
     assert "fd_net: τ = 1.00" in page and "with total_variation over 10 runs" in page
 
 

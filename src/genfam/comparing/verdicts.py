@@ -1,16 +1,21 @@
-"""Which family to take on a source, and which not to: the one rule by which a report says that somebody leads.
+"""Which family to take on a source, and which not to: the one rule by which every report says that somebody leads.
 
-A family leads in a metric if it may be chosen, no contestant is significantly better (`scorecard`'s paired tests),
-and at least one other that may be chosen is significantly worse than some contestant. A family may be chosen if at
-least one of its runs ended well and its mean in the source's judge is no worse than the fitted Gaussian's.
+A family may be chosen if at least one of its runs ended well and its mean in the source's judge is no worse than the
+fitted Gaussian's. Of those it is *clearly best* if it is significantly better than every other, *clearly worse* if some
+contestant is significantly better (`scorecard`'s tests), else *not separated* with as many seeds. Where no contestant
+beats the Gaussian, the source is *undertrained*: the budget decides there, and no family.
+
+A family leads in a metric if it may be chosen, no contestant is significantly better in it, and at least one other that
+may be chosen is significantly worse than some contestant.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,17 +31,18 @@ class Standing(StrEnum):
     """What a source's runs say of a contestant."""
 
     BEST = "clearly best"
-    TIED = "not separated"
-    BEHIND = "behind"
+    OPEN = "not separated"
+    BEHIND = "clearly worse"
     ONLY = "the only one that may be chosen"
     UNKNOWN = "not tested: one run each, or nobody to compare with"
-    WORSE = "worse than a Gaussian: do not choose"
-    LOST = "no run ended well: do not choose"
+    BELOW = "worse than the fitted Gaussian"
+    UNDERTRAINED = "undertrained"
+    LOST = "no run ended well"
 
     @property
     def may_be_chosen(self) -> bool:
         """Whether it is in question at all."""
-        return self not in (Standing.WORSE, Standing.LOST)
+        return self not in (Standing.BELOW, Standing.UNDERTRAINED, Standing.LOST)
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,19 @@ class Verdict:
     """A contestant on a source.
 
     Attributes:
-        undertrained: its curve was still rising when its budget ended; None where curves cannot say.
+        still_improving: its curve was still rising when its budget ended; None where curves cannot say.
+        seeds: with which the source's contestants were told apart, the fewest of any pair; 0 where none was tested.
+        seeds_needed: the least and the most seeds that would separate a pair of those that are not separated; the most
+            is NaN where some pair is out of sight, both where all are or none is left.
     """
 
     source: str
     family: str
     judge: str
     standing: Standing
-    undertrained: bool | None
+    still_improving: bool | None
+    seeds: int = 0
+    seeds_needed: tuple[float, float] = (math.nan, math.nan)
 
 
 def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.DataFrame) -> list[Verdict]:
@@ -68,33 +79,64 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         judge = judge_of(own)
         families = sorted({record.family for record in own if record.role == "contestant"})
         rows = card[(card["source"] == source) & (card["metric"] == judge)].set_index("family")
-        scale = scale_of(own, judge, final=True)
-        standings: dict[str, Standing] = {}
-        for family in families:
-            ended = any(record.family == family and record.outcome is Outcome.OK for record in own)
-            mean = float(rows["mean"].get(family, math.nan))
-            if not ended:
-                standings[family] = Standing.LOST
-            elif scale is not None and not scale.skill(mean) >= 0.0:
-                standings[family] = Standing.WORSE
-        open_ones = [family for family in families if family not in standings]
-        better = _better(source, judge, comparisons)
-        for family in open_ones:
-            others = [other for other in open_ones if other != family]
-            if not others and len(families) > 1:
-                standings[family] = Standing.ONLY
-            elif not any({family, other} in better.pairs for other in others):
-                standings[family] = Standing.UNKNOWN
-            elif any((other, family) in better.wins for other in others):
-                standings[family] = Standing.BEHIND
-            elif all((family, other) in better.wins for other in others):
-                standings[family] = Standing.BEST
-            else:
-                standings[family] = Standing.TIED
-        found += [
-            Verdict(source, family, judge, standings[family], undertrained(own, family, judge)) for family in families
+        tests = comparisons[(comparisons["source"] == source) & (comparisons["metric"] == judge)]
+        tested = [row for row in tests.to_dict("records") if row["n"] > 1]
+        standings = _out_of_question(own, families, judge, rows["mean"].to_dict())
+        standings |= _compared([family for family in families if family not in standings], len(families), tested)
+        undecided = {family for family in families if standings[family] is Standing.OPEN}
+        needed = [
+            float(row["seeds_needed"])
+            for row in tested
+            if not row["better"] and {row["family_a"], row["family_b"]} <= undecided
         ]
+        seeds = min((int(row["n"]) for row in tested), default=0)
+        found += [
+            Verdict(
+                source, family, judge, standings[family], still_improving(own, family, judge), seeds,
+                (float(np.fmin.reduce(needed)), max(needed, key=_nan_last)) if needed else (math.nan, math.nan),
+            )
+            for family in families
+        ]  # fmt: skip
     return found
+
+
+def _out_of_question(
+    own: Sequence[Record], families: Sequence[str], judge: str, means: Mapping[Any, float]
+) -> dict[str, Standing]:
+    """Families whose runs all went wrong, and those that lose to the Gaussian, by their mean."""
+    ended = {record.family for record in own if record.outcome is Outcome.OK}
+    scale = scale_of(own, judge, final=True)
+    below = {
+        family
+        for family in families
+        if family in ended and scale is not None and not scale.skill(means.get(family, math.nan)) >= 0.0
+    }
+    worst = Standing.UNDERTRAINED if below == ended.intersection(families) else Standing.BELOW
+    return {family: Standing.LOST for family in families if family not in ended} | dict.fromkeys(below, worst)
+
+
+def _compared(families: Sequence[str], contestants: int, tested: Sequence[Mapping[Any, Any]]) -> dict[str, Standing]:
+    """Families that may be chosen, by the tests among them."""
+    pairs = [{row["family_a"], row["family_b"]} for row in tested]
+    wins = {
+        (row["better"], row["family_b"] if row["better"] == row["family_a"] else row["family_a"])
+        for row in tested
+        if row["better"]
+    }
+    standings = {}
+    for family in families:
+        others = [other for other in families if other != family]
+        if not others and contestants > 1:
+            standings[family] = Standing.ONLY
+        elif not any({family, other} in pairs for other in others):
+            standings[family] = Standing.UNKNOWN
+        elif any((other, family) in wins for other in others):
+            standings[family] = Standing.BEHIND
+        elif all((family, other) in wins for other in others):
+            standings[family] = Standing.BEST
+        else:
+            standings[family] = Standing.OPEN
+    return standings
 
 
 def leaders(card: pd.DataFrame, found: Sequence[Verdict]) -> pd.Series[bool]:
@@ -109,7 +151,7 @@ def leaders(card: pd.DataFrame, found: Sequence[Verdict]) -> pd.Series[bool]:
     return choosable & (card["rank"] == 1) & (worst > 1)
 
 
-def undertrained(own: Sequence[Record], family: str, judge: str) -> bool | None:
+def still_improving(own: Sequence[Record], family: str, judge: str) -> bool | None:
     """Whether the skill of the family's runs at their end is above that of the late part of their curves."""
     scale = scale_of(own, judge, final=False)
     runs = [record for record in own if record.family == family and record.outcome is Outcome.OK]
@@ -123,19 +165,5 @@ def undertrained(own: Sequence[Record], family: str, judge: str) -> bool | None:
     return float(np.mean(gains)) > STILL_RISING if gains else None
 
 
-@dataclass(frozen=True)
-class _Better:
-    wins: set[tuple[str, str]]
-    pairs: list[set[str]]
-
-
-def _better(source: str, judge: str, comparisons: pd.DataFrame) -> _Better:
-    """Of the pairs that were tested: (winner, loser)."""
-    rows = comparisons[(comparisons["source"] == source) & (comparisons["metric"] == judge)].to_dict("records")
-    tested = [row for row in rows if row["n"] > 1]
-    wins = {
-        (row["better"], row["family_b"] if row["better"] == row["family_a"] else row["family_a"])
-        for row in tested
-        if row["better"]
-    }
-    return _Better(wins, [{row["family_a"], row["family_b"]} for row in tested])
+def _nan_last(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""The answer in words: per source, whom to choose, who leads in what, and who cannot be told apart.
+"""The answer in words: per source, whom to choose, who leads in what, and who is not separated.
 
 Nothing is computed here but sentences: who leads is `genfam.comparing.verdicts`' rule, shares come from the stability
 card, rank correlations from the metric trial.
@@ -36,9 +36,10 @@ class Claim:
     Attributes:
         aspect: the question, one of `ASPECTS`.
         metric: what answers it; empty for stability.
-        best: the leading families, several where they are tied; empty where nobody leads.
+        best: the leading families, several where they are not separated; empty where nobody leads.
         detail: the numbers, as one sentence without its full stop.
-        equal: whether several lead because their numbers are the same (else they cannot be told apart).
+        equal: whether several lead because their numbers are the same (else they are not separated).
+        seeds: of the contestant with the fewest, of those that were ranked.
     """
 
     aspect: str
@@ -46,6 +47,7 @@ class Claim:
     best: list[str]
     detail: str
     equal: bool = False
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[st
     )
     missing = [name for name in contestants if name not in known]
     ranks = [rows[name]["rank"] for name in known if math.isfinite(rows[name]["rank"])]
+    seeds = min((int(rows[name]["n_ok"]) for name in known if math.isfinite(rows[name]["rank"])), default=0)
     equal = bool(best) and all(rows[name]["mean"] == rows[best[0]]["mean"] for name in best)
     if not known:
         detail = "no contestant has a number"
@@ -123,7 +126,7 @@ def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[st
     elif ranks and max(ranks) == 1 and len({float(rows[name]["mean"]) for name in known}) == 1:
         detail = f"no difference ({numbers})"
     elif ranks and max(ranks) == 1:
-        detail = f"nobody leads: these seeds separate nothing ({numbers})"
+        detail = f"nobody leads: not separated with {seeds} seeds ({numbers})"
     elif ranks:
         detail = f"nobody that may be chosen leads ({numbers})"
     else:
@@ -133,9 +136,11 @@ def ranked(aspect: str, metric: str, own: pd.DataFrame, contestants: Sequence[st
     oracles = {float(rows[name]["oracle"]) for name in known if math.isfinite(rows[name]["oracle"])}
     if len(oracles) == 1 and aspect not in COSTS:
         detail += f"; fresh real data {oracles.pop():.3g}"
+        if aspect == "distance":
+            detail += _times(rows[min(best or known, key=lambda name: _signed(rows[name]))])
     if missing and known:
         detail += f"; without a number: {', '.join(missing)}"
-    return Claim(aspect, metric, best, detail, equal)
+    return Claim(aspect, metric, best, detail, equal, seeds)
 
 
 def lost(source: str, stability: pd.DataFrame, contestants: Sequence[str]) -> list[Claim]:
@@ -194,12 +199,23 @@ def sentence(claim: Claim) -> str:
     elif claim.equal:
         lead = f"{names} are equal"
     else:
-        lead = f"{names} lead and cannot be told apart"
+        lead = f"{names} lead and are not separated with {claim.seeds} seeds"
     return f"{lead} ({claim.detail})."
 
 
 def _joined(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _times(row: Mapping[Any, Any]) -> str:
+    """How many times the oracle's value a family's is, with Fieller's interval."""
+    value, low, high = (float(row[name]) for name in ("times_oracle", "times_low", "times_high"))
+    if math.isnan(value) or (math.isinf(low) and math.isinf(high)):
+        return ""
+    if math.isinf(high):
+        return f", of which {row['family']} has at least {low:.3g} times"
+    bounds = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
+    return f", of which {row['family']} has {value:.3g} times{bounds}"
 
 
 def _count(row: Mapping[Any, Any]) -> str:

@@ -27,10 +27,11 @@ COLUMNS = (
 # How the kind of a likelihood shows in its cell: a bound on log p bounds the negative log-likelihood from above.
 KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}
 LEGEND = (
-    "Mean ± half-width of the 95 % interval (Student's t over training seeds, BCa bootstrap from ten "
-    "seeds on); no ± means one run, so no interval.",
-    "Bold: leads, that is no contestant is significantly better, and the seeds tell at least two apart (paired by "
-    "seed, at 5 % after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
+    "Mean ± half-width of the 95 % interval over training seeds (t; families lend each other their variance where "
+    "Levene's test does not tell them apart, and none is below the evaluation's own error; yardsticks keep their own); "
+    "no ± means one run, so no interval.",
+    "Bold: leads, that is no contestant is significantly better, and the seeds tell at least two apart (t tests at 5 % "
+    "after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
@@ -58,7 +59,7 @@ class Row:
 class Table:
     """A source's table; `columns` are metric names with an arrow for their direction.
 
-    `choice` says which families to take and which not, `ties` are sentences on what the headline metric cannot
+    `choice` says which families to take and which not, `pairs` are sentences on those that the headline metric does not
     separate, `trial` on which metrics tell the truth, `scatter` on whether training or evaluation makes the seeds
     differ; `stability` is a table of its own, by the metric `judge`.
     """
@@ -66,7 +67,7 @@ class Table:
     source: str
     columns: list[str]
     rows: list[Row]
-    ties: list[str] = field(default_factory=list)
+    pairs: list[str] = field(default_factory=list)
     trial: list[str] = field(default_factory=list)
     scatter: list[str] = field(default_factory=list)
     choice: list[str] = field(default_factory=list)
@@ -119,7 +120,7 @@ def summarise(
         tables=[
             replace(
                 table(source, card, frame),
-                ties=ties(source, card, pairs),
+                pairs=not_separated(source, card, pairs),
                 trial=verdicts(source, trial),
                 scatter=scatter(source, card, variance),
                 choice=choice(source, said),
@@ -150,33 +151,46 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
     own = [verdict for verdict in said if verdict.source == source]
     lines = []
     for standing in Standing:
-        families = [verdict.family for verdict in own if verdict.standing is standing]
-        if standing is Standing.TIED and len(families) == 1:  # none is better, and it is not better than all others
-            lines.append(f"not separated from the best: {families[0]}")
-        elif families:
-            lines.append(f"{standing.value}: {', '.join(families)}")
-    rising = [verdict.family for verdict in own if verdict.undertrained]
+        verdicts_of = [verdict for verdict in own if verdict.standing is standing]
+        if not verdicts_of:
+            continue
+        words, more = standing.value, ""
+        if standing is Standing.OPEN:
+            words, more = f"{words} with {verdicts_of[0].seeds} seeds", _would(*verdicts_of[0].seeds_needed)
+        elif standing is Standing.UNDERTRAINED:
+            words = f"{words}, none beats the fitted Gaussian"
+        lines.append(f"{words}: {', '.join(verdict.family for verdict in verdicts_of)}{more}")
+    rising = [verdict.family for verdict in own if verdict.still_improving]
     if rising:
-        lines.append(f"undertrained, still improving when the budget ended: {', '.join(rising)}")
+        lines.append(f"still improving when the budget ended: {', '.join(rising)}")
     return lines
 
 
-def ties(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
-    """A sentence per pair of contestants that the headline metric cannot separate."""
+def _would(least: float, most: float) -> str:
+    if math.isnan(least):
+        return ""
+    numbers = (
+        f"{least:.0f}" if least == most else f"{least:.0f} " + ("or more" if math.isnan(most) else f"to {most:.0f}")
+    )
+    return f" (about {numbers} seeds would separate them)"
+
+
+def not_separated(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
+    """A sentence per pair of contestants that the headline metric does not separate."""
     leading = headline(card, source)
     if pairs is None or leading is None:
         return []
     found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading) & (pairs["better"] == "")]
-    sentences = []
-    for row in found.to_dict("records"):
-        needed = row["seeds_needed"]
-        more = f"some {needed:.0f} seeds would" if math.isfinite(needed) else "no number of seeds in sight would"
-        chance = 100 * row["probability_of_improvement"]
-        sentences.append(
-            f"{leading} cannot tell {row['family_a']} from {row['family_b']} with {row['n']} seeds "
-            f"({row['family_a']} is better in {chance:.0f} % of pairs of runs); {more}."
+    return [
+        f"{row['family_a']} and {row['family_b']}: with {row['n']} seeds {row['family_a']} has the better {leading} in "
+        f"{100 * row['probability_of_improvement']:.0f} % of pairs of runs; "
+        + (
+            f"about {row['seeds_needed']:.0f} seeds would separate them"
+            if math.isfinite(row["seeds_needed"])
+            else "no number of seeds in sight would separate them"
         )
-    return sentences
+        for row in found.to_dict("records")
+    ]
 
 
 def verdicts(source: str, trial: pd.DataFrame | None) -> list[str]:

@@ -24,7 +24,8 @@ COLUMNS = (
     ("die", "total_variation", "die: total variation ↓"),
     ("grid", "cell_total_variation", "grid: total variation ↓"),
     ("grid", "mode_width_ratio", "grid: width of modes, 1 is right"),
-    ("digits", "fd_digits_cnn", "digits: Fréchet distance ↓"),
+    ("digits", "fd_digits_cnn_depths", "digits: Fréchet distance over depths ↓"),
+    ("digits", "coverage", "digits: coverage ↑"),
     ("digits", "evaluations_per_sample", "digits: network calls a sample ↓"),
 )
 YARDSTICKS = ("gaussian", "oracle")
@@ -41,7 +42,8 @@ def cell(row: pd.Series | None) -> str:
 
 def table(results: Path = SUITE) -> str:
     """One row per family, and below it where the numbers come from."""
-    card = findings(load_published(results)).card
+    found = findings(load_published(results))
+    card = found.card
     origin = json.loads((results / "provenance.json").read_text())
     families = sorted(card["family"].unique(), key=lambda name: (name in YARDSTICKS, name))
     lines = [
@@ -60,6 +62,16 @@ def table(results: Path = SUITE) -> str:
         f"`{origin['command']}`: {sum(origin['runs'].values())} runs, seeds {seeds}, {'; '.join(origin['devices'])}, "
         f"{origin['date'][:10]}, code {', '.join(origin['code_versions'])}.",
     ]
+    tuned: dict[str, bool] = {}
+    for verdict in found.verdicts:
+        tuned[verdict.source] = tuned.get(verdict.source, True) and verdict.tuned
+    told = {True: "tuned by `genfam-tune`", False: "untuned, by the recipes"}
+    settings = "; ".join(
+        f"{', '.join(source for source in sorted(tuned) if tuned[source] is kind)} {words}"
+        for kind, words in told.items()
+        if kind in tuned.values()
+    )
+    lines.append(f"Settings: {settings}.")
     return "\n".join(lines)
 
 

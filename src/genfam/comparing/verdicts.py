@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from genfam.comparing.stability import curves_of, judge_of, scale_of
+from genfam.records.tuning import is_tuned
 from genfam.types import Outcome, Record
 
 LATE = (0.5, 0.8)  # shares of the budget between which a curve should have become as good as at its end
@@ -51,6 +52,7 @@ class Verdict:
 
     Attributes:
         still_improving: its curve was still rising when its budget ended; None where curves cannot say.
+        tuned: whether all its runs have the settings that genfam-tune chose for the source.
         seeds: with which the source's contestants were told apart, the fewest of any pair; 0 where none was tested.
         seeds_needed: the least and the most seeds that would separate a pair of those that are not separated; the most
             is NaN where some pair is out of sight, both where all are or none is left.
@@ -61,6 +63,7 @@ class Verdict:
     judge: str
     standing: Standing
     still_improving: bool | None
+    tuned: bool = True
     seeds: int = 0
     seeds_needed: tuple[float, float] = (math.nan, math.nan)
 
@@ -92,12 +95,19 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         seeds = min((int(row["n"]) for row in tested), default=0)
         found += [
             Verdict(
-                source, family, judge, standings[family], still_improving(own, family, judge), seeds,
+                source, family, judge, standings[family], still_improving(own, family, judge), _tuned(own, family),
+                seeds,
                 (float(np.fmin.reduce(needed)), max(needed, key=_nan_last)) if needed else (math.nan, math.nan),
             )
             for family in families
         ]  # fmt: skip
     return found
+
+
+def _tuned(own: Sequence[Record], family: str) -> bool:
+    return all(
+        is_tuned(record.source, family, record.config.get("family", {})) for record in own if record.family == family
+    )
 
 
 def _out_of_question(

@@ -163,6 +163,8 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
     rising = [verdict.family for verdict in own if verdict.still_improving]
     if rising:
         lines.append(f"still improving when the budget ended: {', '.join(rising)}")
+    if untuned := [verdict.family for verdict in own if not verdict.tuned]:
+        lines.append(f"untuned, by the recipe for this kind of event: {', '.join(untuned)}")
     return lines
 
 

@@ -256,7 +256,8 @@ def test_every_family_had_the_same_flops_of_trials_on_a_source() -> None:
         spent.setdefault(path.parent.name, {})[path.stem] = math.fsum(trial.train_flops for trial in trials)
     for source, by_family in spent.items():
         assert by_family.keys() == set(tune.families_with_a_space()), f"{source}: not every family was tuned"
-        assert max(by_family.values()) <= 1.02 * min(by_family.values()), f"{source}: {by_family}"
+        # a rung spends whole updates: of large batches up to one in fifteen is left over
+        assert max(by_family.values()) <= 1.07 * min(by_family.values()), f"{source}: {by_family}"
 
 
 def test_a_run_that_ended_well_without_its_judge_is_an_error(tmp_path: Path) -> None:

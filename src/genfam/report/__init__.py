@@ -20,13 +20,14 @@ from genfam.records import publication, sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.publication import provenance
 from genfam.records.store import Store, as_tuned, load_published
-from genfam.report.findings import findings
+from genfam.report.findings import Findings, findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
 from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.style import Look, looks, slug
+from genfam.report.tables import Summary
 from genfam.report.terminal import print_agreement, print_summary
 from genfam.types import Outcome, Record
 
@@ -90,7 +91,7 @@ def _finish_published(folder: Path, console: Console, page_dir: Path | None) -> 
     records = load_published(folder)
     found = findings(records)
     origin = folder / "provenance.json"
-    facts = _facts(json.loads(origin.read_text(encoding="utf-8"))) if origin.exists() else {}
+    facts = facts_of(json.loads(origin.read_text(encoding="utf-8"))) if origin.exists() else {}
     summary = found.summary(facts)
     print_summary(console, summary)
     if page_dir is None:
@@ -132,23 +133,29 @@ def write_report(
     """Write the report's files; returns (scorecard, frame, summary, paths: CSV and Markdown first)."""
     refuse_links(folder)
     found = findings(records)
-    summary = found.summary(_facts(provenance(list(records), command)))
+    summary = found.summary(facts_of(provenance(list(records), command)))
     families, tuned = looks(_roles(records)), as_tuned(records)
     drawn = _drawn(Store(folder), tuned, families)
     figures = _draw(folder, tuned, found.card, found.frame, drawn)
     for old in (folder / "figures").glob("*.png"):
         if old.name not in {figure.name for figure in figures}:
             old.unlink()
+    written = write_tables(folder, found, summary, figures)
+    write_page(folder / NAME, folder, records, found, summary, drawn)
+    return found.card, found.frame, summary, [*written, *(folder / "figures" / figure.name for figure in figures)]
+
+
+def write_tables(folder: Path, found: Findings, summary: Summary, figures: list[Figure]) -> list[Path]:
+    """Write the tables as CSV and the page as Markdown; returns the paths of the scorecard and of the page."""
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
     write_atomically(csv, to_csv(found.card))
     for name in publication.TABLES[1:]:
         write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
     write_atomically(markdown, render(summary, figures))
-    write_page(folder / NAME, folder, records, found, summary, drawn)
-    return found.card, found.frame, summary, [csv, markdown, *(folder / "figures" / figure.name for figure in figures)]
+    return [csv, markdown]
 
 
-def _facts(origin: dict[str, Any]) -> dict[str, str]:
+def facts_of(origin: dict[str, Any]) -> dict[str, str]:
     """Provenance as lines of text."""
     return {
         "command": origin["command"],

@@ -1,0 +1,53 @@
+"""Write the tables, the page and the headline picture of published suites anew from their records.
+
+    .venv/bin/python benchmarks/published_tables.py [SUITE ...]
+
+For when a rule of the reports has changed: records, provenance and pictures of samples stay as they were published.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from pages import ROOT
+
+from genfam.records.store import load_published
+from genfam.report import facts_of, write_tables
+from genfam.report.findings import findings
+from genfam.report.markdown import Figure
+from genfam.report.plots import headline_figure
+from genfam.report.style import looks
+
+SECTION = re.compile(r"^## (.+)$|^!\[(.*)\]\(figures/(.+)\)$", re.M)
+
+
+def figures(page: str) -> list[Figure]:
+    """The pictures of a published page, with their captions and sources."""
+    found, source = [], None
+    for heading, caption, name in SECTION.findall(page):
+        if heading:
+            source = heading
+        else:
+            found.append(Figure(name, caption, None if name == "headline.png" else source))
+    return found
+
+
+def rewrite(folder: Path) -> None:
+    """One suite."""
+    records = load_published(folder)
+    found = findings(records)
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    pictures = figures((folder / "scorecard.md").read_text(encoding="utf-8"))
+    write_tables(folder, found, found.summary(facts_of(origin)), pictures)
+    if any(picture.name == "headline.png" for picture in pictures):
+        roles = {record.family: record.role for record in records}
+        headline_figure(found.card, found.frame, looks(roles), folder / "figures" / "headline.png")
+
+
+if __name__ == "__main__":
+    for path in sorted((ROOT / "results").glob("*/provenance.json")):
+        if path.parent.name in sys.argv[1:] or len(sys.argv) == 1:
+            rewrite(path.parent)

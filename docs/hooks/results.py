@@ -406,7 +406,11 @@ def coverage() -> str:
 
 
 _RULES = {"used": "the rule", "own": "own variances", "outright": "pooled outright"}
-_LARGER = {"drawn": "as unequal as published ones", "evaluation": "equal, all of it the evaluation's error"}
+_LARGER = {
+    "equal": "equal",
+    "drawn": "as unequal as published ones",
+    "evaluation": "equal, all of it the evaluation's error",
+}
 
 
 def power(value: float) -> str:

@@ -96,9 +96,9 @@ def test_no_variance_is_below_the_evaluations():
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_coverage_and_false_alarms_of_equal_variances(seeds):
-    """Of 600 cells of four families: 4 standard errors of 600 (not of 2,400: families of a cell depend) are 3.6 %."""
+    """Of 600 cells of four families, of which 0.9 % are a standard error if a cell's families all stand or fall."""
     found = simulate(4, seeds, "normal", "equal", 1.0, "used", cells=600)
-    assert found["coverage"] == pytest.approx(0.95, abs=0.02 + 0.01)
+    assert found["coverage"] == pytest.approx(0.95, abs=0.02)
     assert found["false_alarms"] <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 600)
 
 
@@ -122,7 +122,7 @@ def test_the_published_simulations_hold_what_is_promised():
 @pytest.mark.parametrize("families", [4, 8])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_the_published_simulations_come_out_again(families, seeds):
-    """With other cells: 4 standard errors of the difference of shares of 2,000 and 500, and as many again for luck."""
+    """With other cells: within 5 standard errors of the difference of shares of 2,000 and 500, for some 300 of them."""
     table = pd.read_csv(PATH)
     rows = table[(table["families"] == families) & (table["seeds"] == seeds) & (table["rule"] == "used")]
     for row in rows.to_dict("records"):

@@ -59,8 +59,8 @@ class GaussianMMD(Metric):
         if not width > 0.0:
             return [Measurement.not_applicable(name, "most reference events are equal", kind=Kind.DISTANCE)]
         found = squared_mmd(x, y, partial(gaussian_kernel, width=width))
-        estimate = Estimate(*(SCALE * (value or 0.0) for value in (found.value, found.stderr)), found.n,
-                            SCALE * (found.draw_stderr or 0.0))  # fmt: skip
+        errors = SCALE * (found.stderr or 0.0), SCALE * (found.draw_stderr or 0.0)
+        estimate = Estimate(SCALE * found.value, errors[0], found.n, errors[1])
         kernel = "exp(-|x-y|^2/2s^2), " + (f"s={CLIP_WIDTH:g}, |x|=1" if is_clip else f"s=median of {PAIRS} reference")
         protocol = evaluation.protocol(kernel=f"{kernel}, unbiased, times {SCALE:g}", most=self.most)
         return [Measurement(name, "1", False, estimate, protocol, Kind.DISTANCE)]

@@ -43,7 +43,7 @@ def test_every_space_is_small_has_reasons_and_names_keys_that_the_family_has(fam
     assert own.keys() == space.keys()
     for values in tune.configurations(space, own, 4, 0):
         overrides = [f"++family.{key}={tune._text(value)}" for key, value in values.items()]
-        config = composed(f"source={source}", f"family={family}", *overrides)
+        config = composed("tuned=nothing", f"source={source}", f"family={family}", *overrides)
         assert Run.of(config).identity, "every part is looked up and its arguments are checked"
         assert is_nested_in(nested(values), config["family"])
 

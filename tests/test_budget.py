@@ -7,7 +7,7 @@ import pytest
 from genfam.build import ConfigurationError
 from helpers import composed
 
-REFERENCES = {"die": (6e10, 8000), "ring": (4e12, 70_000), "mnist": (1.2e13, 350_000)}
+REFERENCES = {"die": (6e10, 8000), "ring": (1.0e12, 70_000), "mnist": (3.0e12, 350_000)}
 
 
 @pytest.mark.parametrize(("budget", "share"), [("smoke", 0.01), ("quick", 0.35), ("standard", 1.0)])

@@ -71,6 +71,9 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "gan_failures": {"preset", "source.sigma"},
         "gan_rules": rules,
         "conditions": {"condition"},
+        "scaling": {"budget.scale"},
+        "dimension": {"source.dimensions", "source.modes"},
+        "data": {"corruption"},
     }
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)

@@ -38,13 +38,16 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("coverage", "Share of real data that have a sample in their neighbourhood: how much of the variety is reached."),
     ("modes_covered", "How many of the distinct kinds of event (modes) are ever drawn."),
     ("high_quality_share", "Share of samples that lie on a mode, within three standard deviations."),
+    ("class_share", "Share of samples of the class that was rare in training; of no direction: fresh real data have it "
+                    "as often as before."),
+    ("class_share_ratio", "That share over the class's share of the training split; 1 is as often as it was seen."),
     ("mode_reverse_kl", "How unlike the true frequencies the model's are over the modes; 0 where they are equal."),
     ("total_variation", "The true distance between the model's and the data's distribution: the largest difference in "
                         "the probability of any event, 0 to 1. Known only where the data's distribution is."),
     ("kl_divergence", "The true Kullback-Leibler divergence; known only where the data's distribution is."),
-    ("cell_total_variation", "Total variation between samples and the known density over 512 cells of equal mass; the "
-                             "oracle's value is the floor."),
-    ("cell_kl", "Kullback-Leibler divergence of samples from the known density over 512 cells of equal mass."),
+    ("cell_total_variation", "Total variation between samples and the known density over some 512 cells of equal mass; "
+                             "the oracle's value is the floor."),
+    ("cell_kl", "Kullback-Leibler divergence of samples from the known density over some 512 cells of equal mass."),
     ("mode_width_ratio", "Median distance of samples from the nearest mode over that of real data; 1 is right."),
     ("c2st_*", "How often a small network tells samples from held-out data; 0.5 is by chance, so perfect."),
     ("black_ratio", "Share of pixels that are exactly black, over that of held-out data; 1 is right."),
@@ -68,11 +71,14 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("stability_gradient_norm_*", "Gradient norm of one player before clipping; the name ends with its quantile."),
     ("stability_last_minus_best", "How much worse the end of training is than its best point."),
 )  # fmt: skip
+# Pattern of a source's name -> what it holds.
 SOURCES = {
     "die": "Throws of a die whose faces have known probabilities.",
     "tiny_images": "Images of 2 × 2 grey pixels, six patterns and noise: the probability of every image is known.",
     "ring": "Points in the plane: eight tight clusters on a circle, a known density.",
     "grid": "Points in the plane: 5 × 5 tight clusters, a known density.",
+    "mixture_*": "Points in several dimensions: random, rotated clusters, a known density; the name says in how many "
+                 "dimensions, and how many clusters.",
     "digits": "1,797 real handwritten digits of 8 × 8 pixels.",
     "stacked_digits": "Three random 8 × 8 digits as the colours of one image: 1,000 kinds, equally likely.",
     "mnist": "70,000 real handwritten digits of 28 × 28 pixels.",
@@ -93,6 +99,11 @@ FAMILIES = {
     "oracle": "Fresh real data.",
 }  # fmt: skip
 UNKNOWN = "This page has no definition of this metric; its own class does."
+
+
+def source(name: str) -> str:
+    """What a source holds; nothing for one from outside the package."""
+    return next((text for pattern, text in SOURCES.items() if fnmatchcase(name, pattern)), "")
 
 
 def metric(name: str) -> str:

@@ -22,7 +22,7 @@ from scipy import stats
 from genfam.comparing.statistics import CONFIDENCE, seed_spread, t_interval
 from genfam.metrics.failures import FAILURES, failures, symptoms
 from genfam.metrics.traces import first_reached, oscillation, skill
-from genfam.records.store import as_tuned
+from genfam.records.store import as_tuned, at_largest_budget
 from genfam.types import Kind, Outcome, Record
 
 COLUMNS = ("suite", "source", "family", "entry", "unit", "judge", "n", "value", "ci_low", "ci_high")
@@ -109,7 +109,7 @@ def run_skills(records: Iterable[Record]) -> list[tuple[str, str, float, float]]
         scale = scale_of(own, judge, final=True)
         for record in own if scale is not None else []:
             if scale is not None and record.role == "contestant":
-                value = scale.skill(_final(record, judge)) if record.outcome is Outcome.OK else -math.inf
+                value = scale.skill(final_value(record, judge)) if record.outcome is Outcome.OK else -math.inf
                 found.append((source, record.family, record.learning_rate_factor, nan_to_worst(value)))
     return found
 
@@ -145,8 +145,9 @@ def aggregate(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _by_source(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Task -> its finished runs at the largest budget."""
     found: dict[str, list[Record]] = {}
-    for record in records:
+    for record in at_largest_budget(records):
         if record.outcome.finished:
             found.setdefault(record.task, []).append(record)
     return dict(sorted(found.items()))
@@ -158,7 +159,7 @@ Entry = tuple[int, float, tuple[float, float]]
 def _of_seeds(runs: Sequence[Record], judge: str, scale: Scale | None) -> dict[str, Entry]:
     """What the ends of the runs say."""
     found: dict[str, Entry] = {}
-    finals = [_final(record, judge) for record in runs if record.outcome is Outcome.OK]
+    finals = [final_value(record, judge) for record in runs if record.outcome is Outcome.OK]
     if runs:
         lost = len(runs) - len(finals)
         if scale is not None:
@@ -240,7 +241,7 @@ def _of_learning_rates(runs: Sequence[Record], judge: str, scale: Scale | None) 
         return {}
     by_seed: dict[int, dict[float, float]] = {}
     for record in runs:
-        value = scale.skill(_final(record, judge)) if record.outcome is Outcome.OK else -math.inf
+        value = scale.skill(final_value(record, judge)) if record.outcome is Outcome.OK else -math.inf
         by_seed.setdefault(record.seed, {})[record.learning_rate_factor] = nan_to_worst(value)
     whole = [list(values.values()) for values in by_seed.values() if values.keys() == factors]
     # -∞ is nowhere near anything: a seed that diverged at every rate counts as 0
@@ -297,7 +298,8 @@ def judge_of(records: Sequence[Record]) -> str:
     return names[0] if names else ""
 
 
-def _final(record: Record, judge: str) -> float:
+def final_value(record: Record, judge: str) -> float:
+    """A metric at the end of a run; NaN where it was not measured."""
     found = [m.estimate.value for m in record.metrics if m.name == judge and m.estimate is not None]
     return found[0] if found else math.nan
 
@@ -324,7 +326,7 @@ def scale_of(records: Sequence[Record], judge: str, *, final: bool) -> Scale | N
     found: dict[str, NDArray[np.float64]] = {}
     for role in ("floor", "oracle"):
         own = [record for record in records if record.role == role and record.outcome is Outcome.OK]
-        values = [v for r in own for v in ([_final(r, judge)] if final else _values(r, judge)) if math.isfinite(v)]
+        values = [v for r in own for v in ([final_value(r, judge)] if final else _values(r, judge)) if math.isfinite(v)]
         if not values:
             return None
         found[role] = np.asarray(values)

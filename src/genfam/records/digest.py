@@ -18,7 +18,7 @@ from typing import Any
 
 ENGINE = ("genfam.running.training", "genfam.running.evaluation")
 # Of genfam's packages, those whose code numbers pass through.
-NUMERIC = ("sources", "networks", "conditions", "families", "metrics", "seeds", "types")
+NUMERIC = ("sources", "corruptions", "networks", "conditions", "families", "metrics", "seeds", "types")
 ALSO = ("genfam.running.training", "genfam.running.evaluation", "genfam.running.flops")
 DISTRIBUTIONS = {  # module -> package, of those whose version can change a number
     "torch": "torch", "torchvision": "torchvision", "lightning": "lightning", "torchdiffeq": "torchdiffeq",

@@ -26,6 +26,13 @@ from genfam.records.store import Store
 from genfam.types import CurvePoint, Outcome, Record
 
 TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
+MORE_TABLES = (
+    "scaling",
+    "scaling_fits",
+    "scaling_crossings",
+    "dimension",
+    "corruption",
+)  # likewise, where a suite has them
 REPORT_FILES = (*(f"{name}.csv" for name in TABLES), "scorecard.md")
 PUBLISHED_CURVE_POINTS = 64
 PUBLISHED_REASON_LENGTH = 2000
@@ -57,6 +64,7 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
     records = store.current()
     check_publishable(store, records, allow_mixed=allow_mixed)
     files = [store.folder / name for name in REPORT_FILES]
+    files += [path for name in MORE_TABLES if (path := store.folder / f"{name}.csv").exists()]
     newest = max(store.directory(record.run_id).joinpath("record.json").stat().st_mtime_ns for record in records)
     stale = [file.name for file in files if not file.exists() or file.stat().st_mtime_ns < newest]
     if stale:
@@ -75,6 +83,8 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
         # a picture of samples cannot be made again from a record alone
         if not any(store.reused(record.run_id) for record in records):
             old.unlink()
+    for name in MORE_TABLES:
+        (target / f"{name}.csv").unlink(missing_ok=True)
     for file in files + figures:
         destination = target / file.relative_to(store.folder)
         destination.parent.mkdir(parents=True, exist_ok=True)

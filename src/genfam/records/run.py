@@ -17,7 +17,7 @@ from genfam.files import checked_name
 from genfam.outline import check
 from genfam.records import environment
 
-PARTS = ("family", "source", "condition", "extractor")
+PARTS = ("family", "source", "corruption", "condition", "extractor")
 
 
 def _whole(value: Any) -> Any:
@@ -96,6 +96,7 @@ class Run(_Settings):
     source: dict[str, Any]
     extractor: dict[str, Any]
     metrics: dict[str, dict[str, Any]] = {}
+    corruption: dict[str, Any] = {"_target_": "genfam.corruptions.nothing.Nothing", "name": "nothing"}
     condition: dict[str, Any] = {"_target_": "genfam.conditions.nothing.Nothing", "name": "nothing"}
     budget: Budget
     evaluation: Evaluation
@@ -135,7 +136,7 @@ class Run(_Settings):
             raise ConfigurationError(_explain(error)) from None
         try:
             checked_name(run.suite, "suite")
-            for part in ("family", "source", "condition"):
+            for part in ("family", "source", "corruption", "condition"):
                 checked_name(getattr(run, part).get("name"), f"{part}.name")
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
@@ -178,18 +179,20 @@ class Run(_Settings):
         """
         # here, for they import torch, and a mistake in a plain value is said before
         from genfam.conditions.base import Condition
+        from genfam.corruptions.base import Corruption
         from genfam.families.base import Family
         from genfam.metrics.base import Extractor, Metric
         from genfam.sources.base import Source
 
         found: dict[str, Any] = {"seed": self.seed, "budget": self.budget.model_dump(), "source": {}, "family": {}}
-        kinds: tuple[type, ...] = (Family, Source, Condition, Extractor)
+        kinds: tuple[type, ...] = (Family, Source, Corruption, Condition, Extractor)
         for key, kind in zip(PARTS, kinds, strict=True):
             part = parse(getattr(self, key), kind, key, self.plugins).essence()
             found[key] = part | {"name": getattr(self, key).get("name")}
         found["source"] |= self._contents()
-        if found["condition"]["name"] == "nothing":
-            del found["condition"]
+        for key in ("corruption", "condition"):
+            if found[key]["name"] == "nothing":
+                del found[key]
         found["metrics"] = {
             key: parse(value, Metric, f"metrics.{key}", self.plugins).essence()
             for key, value in sorted(self.chosen_metrics.items())
@@ -220,8 +223,15 @@ class Run(_Settings):
     def id(self) -> str:
         """Readable names and a hash of the identity."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:10]
-        condition = "" if self.condition["name"] == "nothing" else f"-{self.condition['name']}"
-        return f"{self.source['name']}-{self.family['name']}{condition}-s{self.seed}-{digest}"
+        chosen = (part["name"] for part in (self.corruption, self.condition))
+        more = "".join(f"-{name}" for name in chosen if name != "nothing")
+        return f"{self.source['name']}-{self.family['name']}{more}-s{self.seed}-{digest}"
+
+    @property
+    def data_name(self) -> str:
+        """The source as a record names it: with its corruption, where there is one, since that is another task."""
+        name = self.corruption["name"]
+        return str(self.source["name"]) if name == "nothing" else f"{self.source['name']} with {name}"
 
     @property
     def is_yardstick(self) -> bool:

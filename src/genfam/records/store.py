@@ -59,7 +59,7 @@ class Store:
         return in_order(record for _, record in self._read())
 
     def current(self) -> list[Record]:
-        """As `load`, but the newest record only where a cell (source, family, seed, …) has several.
+        """As `load`, but the newest record only where a cell (source, family, seed, budget, …) has several.
 
         A changed configuration gives a run a new id, and the old run stays in the store; counting both would
         give one seed two votes. What is left out is named in a warning.
@@ -67,7 +67,7 @@ class Store:
         newest: dict[tuple[object, ...], Record] = {}
         superseded = []
         for _, record in sorted(self._read(), key=lambda pair: (pair[0].stat().st_mtime_ns, pair[1].run_id)):
-            cell = (*cell_of(record), record.seed, record.learning_rate_factor)
+            cell = (*cell_of(record), record.seed, record.learning_rate_factor, budget_of(record))
             if cell in newest:
                 superseded.append(newest[cell].run_id)
             newest[cell] = record
@@ -106,6 +106,13 @@ class Store:
 def cell_of(record: Record) -> tuple[str, str, str, str]:
     """What a record's seeds repeat: suite, source, family, condition."""
     return record.suite, record.source, record.family, record.condition
+
+
+def budget_of(record: Record) -> float:
+    """The training FLOPs that a run was given, of which it spends whole updates; 0 where its settings do not say."""
+    budget = record.config.get("budget")
+    flops = budget.get("train_flops") if isinstance(budget, dict) else None
+    return float(flops) if isinstance(flops, int | float) else 0.0
 
 
 class Owned(ConfigurationError):
@@ -227,8 +234,20 @@ def load_published(folder: str | Path) -> list[Record]:
 
 
 def as_tuned(records: Iterable[Record]) -> list[Record]:
-    """The runs at their tuned learning rate: what a scorecard compares. The others speak of stability only."""
-    return [record for record in records if record.learning_rate_factor == 1.0]
+    """What a scorecard compares: the runs at their tuned learning rate, and at the largest budget of their cell.
+
+    The others speak of stability, and of scaling, only.
+    """
+    return [record for record in at_largest_budget(records) if record.learning_rate_factor == 1.0]
+
+
+def at_largest_budget(records: Iterable[Record]) -> list[Record]:
+    """Of every cell the runs at its largest budget: one seed has one vote, at whatever budgets it was run."""
+    records = list(records)
+    largest: dict[tuple[str, ...], float] = {}
+    for record in records:
+        largest[cell_of(record)] = max(budget_of(record), largest.get(cell_of(record), 0.0))
+    return [record for record in records if budget_of(record) == largest[cell_of(record)]]
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:

@@ -26,6 +26,7 @@ from genfam.report.page import NAME, write_page
 from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import cycles_figure, headline_figure
+from genfam.report.scaling import scaling_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import Summary
 from genfam.report.terminal import print_agreement, print_summary
@@ -45,9 +46,10 @@ def finish(
     """Write a suite's report into its store, print it, and say how far it agrees with what was published.
 
     Writes `report.html`, `scorecard.csv`, `comparisons.csv`, `metric_trial.csv`, `stability.csv`, `aggregate.csv`,
-    `variance.csv`, `scorecard.md` and `figures/*.png`. A suite with runs missing or failed is reported as far as it
-    goes; where none has ended well and the suite is published, that is shown. An empty one is said to be empty. A
-    folder of published records is printed, and left as it is: its page goes to `page_dir`.
+    `variance.csv`, `scorecard.md` and `figures/*.png`, and those of `publication.MORE_TABLES` that the suite has. A
+    suite with runs missing or failed is reported as far as it goes; where none has ended well and the suite is
+    published, that is shown. An empty one is said to be empty. A folder of published records is printed, and left as
+    it is: its page goes to `page_dir`.
 
     Args:
         suite_dir: `outputs/<suite>`.
@@ -76,7 +78,8 @@ def finish(
         return
     card, frame, summary, files = write_report(folder, records, command or _command_line())
     print_summary(console, summary)
-    console.print(Text("Files: " + ", ".join(str(file) for file in files[:2]) + f", {folder / 'figures'}/"))
+    tables_made = ", ".join(str(file) for file in files if file.suffix != ".png")
+    console.print(Text(f"Files: {tables_made}, {folder / 'figures'}/"))
     console.print(Text(f"Open in a browser: {folder / NAME}"))
     for suite in sorted(set(frame["suite"])):
         published = Path(results_dir) / suite
@@ -136,7 +139,7 @@ def write_report(
     summary = found.summary(facts_of(provenance(list(records), command)))
     families, tuned = looks(_roles(records)), as_tuned(records)
     drawn = _drawn(Store(folder), tuned, families)
-    figures = _draw(folder, tuned, found.card, found.frame, drawn)
+    figures = _draw(folder, tuned, found, drawn)
     for old in (folder / "figures").glob("*.png"):
         if old.name not in {figure.name for figure in figures}:
             old.unlink()
@@ -151,8 +154,14 @@ def write_tables(folder: Path, found: Findings, summary: Summary, figures: list[
     write_atomically(csv, to_csv(found.card))
     for name in publication.TABLES[1:]:
         write_atomically(folder / f"{name}.csv", plain_csv(getattr(found, name)))
+    more = found.more
+    for name in publication.MORE_TABLES:
+        if name in more:
+            write_atomically(folder / f"{name}.csv", plain_csv(more[name]))
+        else:
+            (folder / f"{name}.csv").unlink(missing_ok=True)
     write_atomically(markdown, render(summary, figures))
-    return [csv, markdown]
+    return [csv, markdown, *(folder / f"{name}.csv" for name in more)]
 
 
 def facts_of(origin: dict[str, Any]) -> dict[str, str]:
@@ -168,14 +177,13 @@ def facts_of(origin: dict[str, Any]) -> dict[str, str]:
 def _draw(
     folder: Path,
     records: Sequence[Record],
-    card: pd.DataFrame,
-    frame: pd.DataFrame,
+    found: Findings,
     drawn_of: Mapping[str, dict[str, Drawn]],
 ) -> list[Figure]:
     families = looks(_roles(records))
     target = folder / "figures"
     made: list[Figure] = []
-    if headline_figure(card, frame, families, target / "headline.png"):
+    if headline_figure(found.card, found.frame, families, target / "headline.png"):
         made.append(Figure("headline.png", "Each source's judge relative to the oracle's value, by family"))
     for source, drawn in drawn_of.items():
         runs = [record for record in records if record.task == source]
@@ -188,6 +196,8 @@ def _draw(
             made.append(Figure(f"modes{end}", f"{source}: mass per mode, model against truth", source))
         if cycles_figure(runs, families, target / f"trace{end}", source):
             made.append(Figure(f"trace{end}", f"{source}: mode masses of the live players over training", source))
+        if scaling_figure(found.scaling, families, target / f"scaling{end}", source):
+            made.append(Figure(f"scaling{end}", f"{source}: quality over training budgets", source))
     return made
 
 

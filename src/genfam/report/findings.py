@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from genfam.comparing.corruption import corruption_table
+from genfam.comparing.dimension import dimension_table
 from genfam.comparing.metric_trial import metric_trial
+from genfam.comparing.scaling import Scaling, scaling
 from genfam.comparing.scorecard import comparisons, one_machine, scorecard
 from genfam.comparing.stability import aggregate, judge_of, stability_card
 from genfam.comparing.variance import variance_components
@@ -36,9 +39,23 @@ class Findings:
     variance: pd.DataFrame
     verdicts: list[Verdict]
     outcomes: Counter[str]
+    scaling: Scaling
+    dimension: pd.DataFrame
+    corruption: pd.DataFrame
+
+    @property
+    def more(self) -> dict[str, pd.DataFrame]:
+        """Tables that only some suites have, by name (`genfam.records.publication.MORE_TABLES`)."""
+        found = {
+            "scaling": self.scaling.points, "scaling_fits": self.scaling.fits,
+            "scaling_crossings": self.scaling.crossings, "dimension": self.dimension, "corruption": self.corruption,
+        }  # fmt: skip
+        return {name: table for name, table in found.items() if len(table)}
 
     def summary(self, facts: dict[str, str]) -> Summary:
         """What the pages show."""
+        if len(self.scaling.points):
+            facts = facts | {"budgets": "several; all tables here are of the largest, scaling.csv has the others"}
         return summarise(
             self.card,
             self.frame,
@@ -54,7 +71,11 @@ class Findings:
 
 
 def findings(records: Sequence[Record]) -> Findings:
-    """Records -> tables. Runs at another than the tuned learning rate speak in the stability table only."""
+    """Records -> tables.
+
+    Runs at another than the tuned learning rate speak in the stability table only, and those at another than the
+    largest budget in `scaling` only.
+    """
     tuned = as_tuned(records)
     frame = one_machine(to_frame(tuned))
     card, pairs = scorecard(frame), comparisons(frame)
@@ -70,4 +91,7 @@ def findings(records: Sequence[Record]) -> Findings:
         variance_components(frame),
         said,
         Counter(record.outcome.value for record in records),
+        scaling(records),
+        dimension_table(records),
+        corruption_table(records),
     )

@@ -17,12 +17,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from genfam import glossary
+from genfam.comparing.corruption import source_name
 from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
 from genfam.comparing.stability import final_skills
 from genfam.files import write_atomically
 from genfam.records.sampling_costs import of_suite
 from genfam.records.store import as_tuned
-from genfam.report import fronts, interactive
+from genfam.report import corruption, dimension, fronts, interactive, scaling
 from genfam.report.answer import ASPECTS, Answer, answer, sentence
 from genfam.report.charts import Chart, chart
 from genfam.report.cost_charts import cost_chart
@@ -31,6 +32,7 @@ from genfam.report.findings import Findings
 from genfam.report.page_samples import Samples, samples_of
 from genfam.report.page_tables import RunRow, ScoreRow, SkillRow, run_rows, score_rows, skill_rows
 from genfam.report.pictures import Drawn
+from genfam.report.sections import Section
 from genfam.report.series import by_learning_rate, curves, diagnosed, diagnosis, first_traced
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import LEGEND, Summary, clean, headline
@@ -88,6 +90,7 @@ class Page:
     diagnoses: list[tuple[str, str, int, str]]
     profile: Chart | None
     papers: list[dict[str, str]]
+    sections: list[Section]
     published: bool
     made: str
 
@@ -141,9 +144,20 @@ def build(
         _diagnoses(tuned),
         _profile(whole, families),
         _papers(found, tuned),
+        _sections(found, families, roles),
         published,
         summary.facts.get("report made at", ""),
     )
+
+
+def _sections(found: Findings, families: Mapping[str, Look], roles: Mapping[str, str]) -> list[Section]:
+    """Those that only some suites have."""
+    made = (
+        scaling.section(found.scaling, found.card, families, roles),
+        dimension.section(found.dimension, families),
+        corruption.section(found.corruption, families),
+    )
+    return [section for section in made if section is not None]
 
 
 def render(page: Page) -> str:
@@ -186,7 +200,7 @@ def _source(
     said = answer(source, found.card, found.stability, found.metric_trial, contestants, found.verdicts, own_kinds)
     return Source(
         source,
-        glossary.SOURCES.get(own[0].source, ""),
+        glossary.source(source_name(own[0])),
         _budget(own),
         said,
         _headline(source, metric, found, families, roles, said) if metric else None,

@@ -70,6 +70,7 @@ class RunRow:
     """One run: where its record and configuration are, and what repeats it.
 
     Attributes:
+        flops: spent on training.
         record, config: addresses relative to the page; `config` empty where the configuration is in the page only.
         configuration: index into the page's list of configurations.
         head: the lines that this run adds to that configuration.
@@ -81,6 +82,7 @@ class RunRow:
     family: str
     seed: int
     factor: str
+    flops: str
     outcome: str
     reason: str
     diagnosis: str
@@ -224,6 +226,7 @@ def run_rows(
         rows.append(
             RunRow(
                 record.run_id, record.task, record.family, record.seed, f"{record.learning_rate_factor:g}",
+                f"{record.train_flops:.3g}",
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
                 leading[record.task], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
                 f"{base}/records.jsonl#line={line}" if published else f"{folder}/record.json",

@@ -194,7 +194,7 @@ def begun(run: Run, outcome: Outcome = Outcome.RUNNING, reason: str = "") -> Rec
         reason=reason,
         suite=run.suite,
         family=run.family["name"],
-        source=run.source["name"],
+        source=run.data_name,
         condition=run.condition["name"],
         role=run.family.get("role", "contestant"),
         seed=run.seed,

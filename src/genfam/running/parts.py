@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genfam.build import ConfigurationError, build, find, parse
 from genfam.conditions.base import Condition
+from genfam.corruptions.base import Corruption
 from genfam.families.base import Family
 from genfam.metrics.base import Extractor, Metric
 from genfam.records import environment
@@ -33,11 +34,12 @@ LEAST_BFLOAT16_BATCH = 4  # events
 
 
 def make_source(run: Run) -> Source:
-    """The source, seen through its `split`."""
+    """The source, seen through its `split`, its training split corrupted as the settings say."""
     node = parse(run.source, Source, "source", run.plugins)
     source: Source = node.make(data_dir=run.data_dir)
     source.settings = {key: value for key, value in node.essence().items() if key not in ("_target_", "name")}
-    return seen_through(run.split, source)
+    corruption = build(run.corruption, Corruption, "corruption", plugins=run.plugins)
+    return corruption.applied(seen_through(run.split, source))
 
 
 def make_condition(run: Run) -> Condition:

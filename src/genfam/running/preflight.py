@@ -34,7 +34,7 @@ def check(runs: Sequence[Run]) -> None:
     sources: dict[str, Source] = {}
     seen: set[str] = set()
     for run in runs:
-        key = json.dumps([run.source, str(run.data_dir), run.split], sort_keys=True)
+        key = json.dumps([run.source, run.corruption, str(run.data_dir), run.split], sort_keys=True)
         if key not in sources:
             sources[key] = make_source(run)
             try:

@@ -30,6 +30,7 @@ KNOWLEDGE = (
     "table",
     "classifier_images",
     "label_of",
+    "placed",
 )
 
 

@@ -1,0 +1,74 @@
+"""What docs/scaling.md says of results/scaling: written when the site is built, never typed in.
+
+A page holds `<!-- scaling: tables -->`. Tables and sentences are those of the report (`genfam.report.scaling`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+
+from genfam.comparing.scaling import scaling
+from genfam.records.store import load_published
+from genfam.report.markdown import escape
+from genfam.report.scaling import crossings_table, fits_table
+from genfam.report.sections import SectionTable
+from genfam.report.style import slug
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_PUBLISHED = "Not published yet: `make benchmark SUITE=scaling` runs it, and its page shows the same tables."
+_MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
+
+
+def tables(results: Path = ROOT / "results") -> str:
+    """Per source: the picture, values and exponents, who overtakes whom."""
+    folder = results / "scaling"
+    if not (folder / "records.jsonl").exists():
+        return NOT_PUBLISHED
+    records = load_published(folder)
+    found = scaling(records)
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    parts = [
+        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, code "
+        f"`{', '.join(origin['code_versions'])}`."
+    ]
+    for source in found.points["source"].unique():
+        parts.append(f"### {escape(source)}")
+        picture = folder / "figures" / f"scaling_{slug(source)}.png"
+        if picture.exists():
+            parts.append(
+                f"![{escape(source)}: quality over training budgets](../results/scaling/figures/{picture.name})"
+            )
+        made = [table for table in (fits_table(found, source), crossings_table(found, source)) if table is not None]
+        parts += [markdown(table) for table in made]
+    return "\n\n".join(parts)
+
+
+def markdown(table: SectionTable) -> str:
+    """A table of the report, its caption above."""
+    lines = [f"| {escape(table.first)} | {' | '.join(map(escape, table.columns))} |"]
+    lines.append("|---|" + "--:|" * len(table.columns))
+    lines += [f"| {escape(name)} | {' | '.join(map(escape, cells))} |" for name, cells in table.rows]
+    return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
+
+
+BLOCKS = {"tables": tables}
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Fill in a page's markers.
+
+    Raises:
+        PluginError: a marker that nobody knows.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        if match[1] not in BLOCKS:
+            raise PluginError(f"{page.file.src_uri}: expected scaling: one of {', '.join(BLOCKS)}, got {match[1]}")
+        return BLOCKS[match[1]]()
+
+    return _MARKER.sub(made, markdown)

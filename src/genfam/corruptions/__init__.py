@@ -1,0 +1,1 @@
+"""What may be wrong with the data that a family learns from."""

@@ -56,6 +56,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("level_total_variation", "How unlike held-out data's the frequencies of pixel levels are; 0 where equal."),
     ("nll_nats", "Negative log-likelihood of held-out data, nats per event: how surprised the model is by real data."),
     ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension."),
+    ("annealed_nll_nats", "Negative log-likelihood of held-out data, nats per event, by an estimate of the constant."),
+    ("normaliser_gap", "Between an upper and a lower bound of the logarithm of the model's constant, in nats."),
     ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),
     ("authenticity", "Share of samples that are no copy of a training event."),
     ("train_distance_ratio", "How far samples lie from their nearest training event, over how far held-out data do; 1 "
@@ -95,6 +97,8 @@ FAMILIES = {
     "flow_matching": "Learns the velocity from noise to data and integrates it: many network evaluations per sample.",
     "gan": "A generator against a critic: one network evaluation per sample, no likelihood.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
+    "normalizing_flow": "An invertible map between events and noise: exact likelihood, one network evaluation per sample.",
+    "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
     "oracle": "Fresh real data.",
 }  # fmt: skip

@@ -13,16 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from families.toys import Slices
-from genfam.families import flow_density
+from genfam.families import field, flow_density, variational
 from genfam.families.autoregressive import Autoregressive
 from genfam.families.base import Family, Optimisation
+from genfam.families.diffusion import Diffusion
+from genfam.families.field import FieldFamily
 from genfam.families.flow_matching import FlowMatching
 from genfam.families.gan import GAN
 from genfam.families.gaussian import Gaussian
 from genfam.families.latents import Latent
+from genfam.families.mean_flow import MeanFlow
 from genfam.families.paths import LogitNormal
 from genfam.families.penalties import GradientPenalty
 from genfam.families.priors import Couplings, Vamp
+from genfam.families.schedules import NoiseScales, VariancePreserving
+from genfam.families.score import Score
 from genfam.families.solvers import Solver
 from genfam.families.vae import VAE
 from genfam.networks.base import Network
@@ -40,6 +45,7 @@ from genfam.types import Batch, Event, Likelihood
 POINTS, COLOURS, GREY = Event((2,)), Event((3, 4, 4), 256), Event((1, 4, 4), 17)
 MLP, FOURIER, CONV = Perceptron(depth=1), Perceptron(depth=1, features=Fourier(2, 1.0)), Convolutional(blocks=1)
 ONE_STEP = {"solver": Solver(steps=1)}
+SHORT = {"schedule": VariancePreserving(3, 0.1, 0.5), "steps": 2}
 CELLS: list[tuple[type[Family], Event, Network, dict[str, Any]]] = [
     (GAN, POINTS, MLP, {}),
     (GAN, POINTS, FOURIER, {"latent": Latent(2, bits=3), "packing": 2}),
@@ -57,6 +63,13 @@ CELLS: list[tuple[type[Family], Event, Network, dict[str, Any]]] = [
     (FlowMatching, POINTS, FOURIER, {"prediction": "data", "classes": 3, **ONE_STEP}),
     (FlowMatching, COLOURS, DiT(depth=1), {"times": LogitNormal(), "classes": 3, **ONE_STEP}),
     (FlowMatching, COLOURS, UNet(depth=1, patch=2), {"solver": Solver("rk4", 1)}),
+    (Diffusion, POINTS, FOURIER, {**SHORT, "classes": 3}),
+    (Diffusion, COLOURS, UNet(depth=1, patch=2), {**SHORT, "prediction": "data", "solver": "ddim"}),
+    (Score, POINTS, FOURIER, {"scales": NoiseScales(), "steps": 2}),
+    (Score, COLOURS, DiT(depth=1), {"scales": NoiseScales(), "solver": "langevin", "steps": 1, "classes": 3}),
+    (MeanFlow, POINTS, FOURIER, {"times": LogitNormal()}),
+    (MeanFlow, COLOURS, DiT(depth=1), {"times": LogitNormal(), "classes": 3}),
+    (MeanFlow, COLOURS, UNet(depth=1, patch=2), {"times": LogitNormal()}),
     (Gaussian, POINTS, MLP, {}),
 ]
 
@@ -84,6 +97,8 @@ def test_families_mix_no_devices(
     module = importlib.import_module(kind.__module__)
     if hasattr(module, "fit_width"):  # the search for a width takes seconds, and any width does
         monkeypatch.setattr(module, "fit_width", lambda build, parameters, multiples: 8)
+    monkeypatch.setattr(field, "fit_width", lambda build, parameters, multiples: 8)
+    monkeypatch.setattr(variational, "TERMS", 1)
     for steps in ("FEWEST_STEPS", "MOST_STEPS"):
         monkeypatch.setattr(flow_density, steps, 1)
     # The engine of backward passes asks CUDA's driver, so gradients are made up; they are where their tensors are.
@@ -110,7 +125,7 @@ def test_families_mix_no_devices(
                 family.update(batch("cpu").to("cuda"), optimisers, backward)
             assert family.updates == 2 and watch.peak > 0
         family.eval()
-        if family.condition.classes and isinstance(family, FlowMatching):
+        if family.condition.classes and isinstance(family, FlowMatching | FieldFamily):
             family.choose_sampling(guidance=1.5)
         drawn = family.sample(3, generator=torch.Generator())
         assert drawn.shape == (3, *event.shape) and drawn.device.type == "cuda"

@@ -95,6 +95,9 @@ SOURCES = {
 FAMILIES = {
     "autoregressive": "Predicts one value after another: exact likelihood, one network evaluation per value.",
     "flow_matching": "Learns the velocity from noise to data and integrates it: many network evaluations per sample.",
+    "diffusion": "Takes noise away in small steps: a bound on the likelihood, many network evaluations per sample.",
+    "score": "Learns towards where noisy data grow likelier and follows it: many network evaluations per sample.",
+    "mean_flow": "Learns flow matching's average velocity: one network evaluation per sample, no likelihood.",
     "gan": "A generator against a critic: one network evaluation per sample, no likelihood.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
     "normalizing_flow": "An invertible map between events and noise: exact likelihood, one network evaluation per sample.",

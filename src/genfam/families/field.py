@@ -1,0 +1,185 @@
+"""What families share whose network is a field: a function of a state and a time, asked many times for one sample.
+
+Such a family says what its field is trained for, and how it walks from noise to data. Standardisation, guidance,
+samples and snapshots of the walk are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from genfam.families.base import Family, Optimisation
+from genfam.families.codec import Codec
+from genfam.families.guidance import Predict, guided
+from genfam.networks.base import Network, fit_width
+from genfam.seeds import normal
+from genfam.types import Data, Event
+
+DRAWN = 2**19  # scalars that are drawn at once: images stay in the processor's cache
+
+
+class FieldFamily(Family):
+    """A family of one field.
+
+    Args:
+        event: shape and levels; discrete events are dequantised (codec.py).
+        parameters: budget of the network.
+        network: one that can be a field.
+        optimisation: see `Optimisation`.
+        batch_size: events per update.
+        classes: values of the condition that the network knows; 0 = none.
+    """
+
+    dequantises: ClassVar[bool] = True
+    model: nn.Module
+
+    def __init__(
+        self,
+        event: Event,
+        parameters: int,
+        network: Network,
+        optimisation: Optimisation,
+        batch_size: int,
+        classes: int,
+    ) -> None:
+        super().__init__(event, optimisation, batch_size)
+        self._guides: list[FieldFamily] = []  # in a list, so that it is no part of this model's weights
+        self.codec = Codec(event)
+
+        def field(width: int) -> nn.Module:
+            return self.field_of(network.field(event.shape, width, classes))
+
+        self.register_players(model=field(fit_width(field, parameters, network.multiples)))
+
+    def field_of(self, network: nn.Module) -> nn.Module:
+        """The module that is trained, from a network of a state and a time."""
+        return network
+
+    def prepare(self, data: Data) -> None:
+        """Standardise continuous events by the training split."""
+        self.codec.fit(data)
+
+    @property
+    def drawn_at_once(self) -> int:
+        """As many as stay in the processor's cache."""
+        return min(10_000, max(1, DRAWN // self.event.dimensions))
+
+    # ---- samples -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def walk(
+        self, noise: Tensor, predict: Predict, generator: Generator, through: Sequence[float] = ()
+    ) -> Iterator[tuple[float, Tensor]]:
+        """The sampler's steps in flow matching's variables: times t from noise to 1, and (n, *shape) x_t at each.
+
+        Args:
+            noise: (n, *shape) standard normal numbers to begin with.
+            predict: see `predictor`.
+            generator: of what is drawn on the way.
+            through: times in [0, 1] at which it steps too.
+        """
+
+    def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
+        """-> (n, *event): where the walk ends."""
+        noise = normal((n, *self.event.shape), self.device, generator)
+        *_, (_, end) = self.walk(noise, self.predictor(condition, self.sampling["guidance"]), generator)
+        return self.codec.decode(end)
+
+    @torch.no_grad()
+    def states(self, n: int, times: Sequence[float], condition: int | Tensor | None, generator: Generator) -> Tensor:
+        """-> (len(times), n, *event.shape) float32: x_t of n samples on their way, from the first to the last time.
+
+        In units of the data: of discrete events levels that are neither rounded nor kept in range. x_t = (1 − t) x_0 +
+        t x_1 whatever the family's own path; a time that its path or its steps do not have is the nearest that they do.
+
+        Args:
+            n: how many.
+            times: t in [0, 1]: 0 is noise, 1 data.
+            condition: one value for all, or (n,) int64; None draws it by its shares.
+            generator: on the CPU.
+
+        Raises:
+            ValueError: no times, one outside, or a condition that the family was not trained with.
+        """
+        if not times or not all(0.0 <= t <= 1.0 for t in times):
+            raise ValueError(f"times: expected numbers from 0 to 1, got {list(times)}")
+        values = self._checked(condition, n)
+        if values is None and self.condition.classes:
+            values = self.condition.draw(n, generator).to(self.device)
+        noise = normal((n, *self.event.shape), self.device, generator)
+        found: list[tuple[float, Tensor]] = [(2.0, noise)] * len(times)
+        predict = self.predictor(values, self.sampling["guidance"])
+        with self._evaluating():
+            for t, x in self.walk(noise, predict, generator, times):
+                found = [(t, x) if abs(t - own) < abs(kept[0] - own) else kept
+                         for own, kept in zip(times, found, strict=True)]  # fmt: skip
+        return torch.stack([self._in_units(x) for _, x in found])
+
+    def _in_units(self, x: Tensor) -> Tensor:
+        if self.event.levels is None:
+            return self.codec.decode(x)
+        return (x + 1.0) * (0.5 * self.event.levels) - 0.5  # the middle of level k's cell is k
+
+    # ---- predictions and guidance --------------------------------------------------------------------
+
+    def predict(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """What the sampling network says of (B, *shape) states at times of the family's own."""
+        out: Tensor = self.sampler(x, t, condition)
+        return out
+
+    def predictor(self, condition: Tensor | None, guidance: float = 1.0) -> Predict:
+        """`predict` given (B,) values of the condition, guided."""
+
+        def strong(x: Tensor, t: Tensor) -> Tensor:
+            return self.predict(x, t, condition)
+
+        def unconditional(x: Tensor, t: Tensor) -> Tensor:
+            assert condition is not None
+            return self.predict(x, t, self.condition.null(condition))
+
+        weak: Predict = unconditional
+        for guide in self._guides:
+            weak = guide.predictor(condition if guide.condition.classes else None)
+        return guided(strong, weak, guidance)
+
+    @property
+    def field_kind(self) -> tuple[Any, ...]:
+        """What two models must share for one to guide the other: what they predict, and of which event."""
+        return type(self).__name__, self.event
+
+    def guide_by(self, weaker: Family) -> None:
+        """Lead away from this one's predictions, in place of those with the null label (Karras et al. 2024).
+
+        Raises:
+            ValueError: it predicts something else, or another event.
+        """
+        if not isinstance(weaker, FieldFamily) or weaker.field_kind != self.field_kind:
+            raise ValueError(f"guide: expected a model of the same kind ({', '.join(map(str, self.field_kind))})")
+        if weaker.condition.classes not in (0, self.condition.classes):
+            raise ValueError(
+                f"guide: expected {self.condition.classes} classes or none, got {weaker.condition.classes}"
+            )
+        self._guides = [weaker]
+
+    @property
+    def _passes(self) -> int:
+        """Networks asked for one prediction."""
+        return 1 + (self.sampling["guidance"] != 1.0)
+
+    def check_sampling(self, sampling: dict[str, Any]) -> None:
+        """At least one step, and guidance only away from something."""
+        steps, guidance = sampling["steps"], sampling["guidance"]
+        if not (isinstance(steps, int) and steps >= 1):
+            raise ValueError(f"steps: expected a whole number of at least 1, got {steps}")
+        if not guidance >= 1.0:
+            raise ValueError(f"guidance: expected 1 (none) or more, got {guidance}")
+        if guidance > 1.0 and not self._guides and self.condition.dropout == 0.0:
+            raise ValueError(
+                "guidance: expected a model that was trained with condition.dropout above 0, or a weaker run as "
+                f"guide=…; got guidance={guidance} and neither"
+            )

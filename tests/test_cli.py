@@ -78,6 +78,8 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
     assert set(values["source"]) <= set(SOURCES)
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
+    of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
+    only |= {"sequences": of_tokens}
     assert set(values["family"]) == only.get(suite, COMPARED)
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"

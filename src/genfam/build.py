@@ -41,6 +41,10 @@ class ConfigurationError(ValueError):
     """A configuration that cannot be: says which key, what was expected and what was found."""
 
 
+class NotModelled(ConfigurationError):
+    """A family that does not model such events, whatever its settings: a suite leaves the cell out."""
+
+
 def configuration_folder() -> Path:
     """The repository's `conf` when running from a checkout, else the copy that the wheel carries.
 

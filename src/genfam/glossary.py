@@ -48,6 +48,14 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("cell_total_variation", "Total variation between samples and the known density over some 512 cells of equal mass; "
                              "the oracle's value is the floor."),
     ("cell_kl", "Kullback-Leibler divergence of samples from the known density over some 512 cells of equal mass."),
+    ("valid_share", "Share of samples that are possible at all in the known language."),
+    ("unigram_total_variation", "How unlike the data's the samples' frequencies of single tokens are, 0 to 1; the "
+                                "oracle's value is the floor."),
+    ("bigram_total_variation", "The same of pairs of neighbouring tokens."),
+    ("trigram_total_variation", "How unlike the data's the samples' frequencies of three neighbouring tokens are, 0 to "
+                                "1; the oracle's value is the floor."),
+    ("kl_per_token", "Kullback-Leibler divergence of the model from a known language, nats per token; where the "
+                     "likelihood is a bound, so is this, from above."),
     ("mode_width_ratio", "Median distance of samples from the nearest mode over that of real data; 1 is right."),
     ("c2st_*", "How often a small network tells samples from held-out data; 0.5 is by chance, so perfect."),
     ("black_ratio", "Share of pixels that are exactly black, over that of held-out data; 1 is right."),
@@ -55,7 +63,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("roughness_ratio", "Mean squared difference of neighbouring pixels over that of held-out data; 1 is right."),
     ("level_total_variation", "How unlike held-out data's the frequencies of pixel levels are; 0 where equal."),
     ("nll_nats", "Negative log-likelihood of held-out data, nats per event: how surprised the model is by real data."),
-    ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension."),
+    ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension: of a text, per character."),
     ("annealed_nll_nats", "Negative log-likelihood of held-out data, nats per event, by an estimate of the constant."),
     ("normaliser_gap", "Between an upper and a lower bound of the logarithm of the model's constant, in nats."),
     ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),
@@ -90,6 +98,9 @@ SOURCES = {
     "kmnist": "70,000 cursive Japanese characters of 28 × 28 pixels.",
     "cifar10": "60,000 colour photographs of 32 × 32 pixels, ten kinds of animals and vehicles.",
     "celeba": "202,599 photographs of faces.",
+    "markov": "Strings of letters, each of which allows three others after it: a known language.",
+    "grammar": "Sentences of a small grammar whose verbs agree with their nouns over any distance: a known language.",
+    "text": "Characters of a text: Python's own help, or any file.",
     "image_folder": "Images of a folder, cropped to squares.",
 }  # fmt: skip
 FAMILIES = {
@@ -99,6 +110,8 @@ FAMILIES = {
     "score": "Learns towards where noisy data grow likelier and follows it: many network evaluations per sample.",
     "mean_flow": "Learns flow matching's average velocity: one network evaluation per sample, no likelihood.",
     "gan": "A generator against a critic: one network evaluation per sample, no likelihood.",
+    "masked_diffusion": "Fills in masked values, in any order: a bound on the likelihood, up to one network evaluation "
+                        "per value.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
     "normalizing_flow": "An invertible map between events and noise: exact likelihood, one network evaluation per sample.",
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",

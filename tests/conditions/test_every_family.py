@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import genfam
-from genfam.build import configuration_folder
+from genfam.build import NotModelled, configuration_folder
 from genfam.commands import scripts
 from genfam.families.base import Family
 from genfam.networks.base import count_parameters
@@ -56,7 +56,10 @@ def built(cells: Any, data_dir: Path, family_name: str, condition: str, source_n
         if source_name in ("ring", "die"):
             source.train_size, source.test_size = 2000, 500
         torch.manual_seed(0)
-        cells[key] = make_family(run, source).eval(), source
+        try:
+            cells[key] = make_family(run, source).eval(), source
+        except NotModelled as refused:  # which cells these are: tests/families/test_contract.py
+            pytest.skip(str(refused))
     return cells[key]
 
 

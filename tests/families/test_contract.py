@@ -11,6 +11,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from families.toys import Slices
+from genfam.build import NotModelled
 from genfam.families.base import Family, NothingToChoose
 from genfam.networks.base import count_parameters
 from genfam.records.run import Run
@@ -22,7 +23,8 @@ from genfam.types import Batch, Likelihood
 from helpers import composed
 
 FAMILIES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "family").glob("*.yaml"))
-SOURCES = ["die", "tiny_images", "grid", "digits", "stacked_digits"]
+SOURCES = ["die", "tiny_images", "grid", "digits", "stacked_digits", "grammar"]
+REFUSED = {("masked_diffusion", "grid")}  # cells that a family does not model; suites leave them out
 VALUES = {"temperature": 0.5, "steps": 2, "guidance": 1.0}  # of knobs, for any family that has them
 SOLVERS = {"diffusion": "ddim"}  # a family's own; else Euler's method
 
@@ -39,6 +41,10 @@ def settings(family: str, source: str) -> Run:
 
 def make(run: Run) -> Family:
     torch.manual_seed(0)
+    if (run.family["name"], run.source["name"]) in REFUSED:
+        with pytest.raises(NotModelled):
+            make_family(run, source_of(run.source["name"]))
+        pytest.skip("not modelled, and it says so")
     return make_family(run, source_of(run.source["name"]))
 
 

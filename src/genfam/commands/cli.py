@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from genfam import glossary, progress
-from genfam.build import ConfigurationError, configuration_folder
+from genfam.build import ConfigurationError, NotModelled, configuration_folder
 from genfam.commands.arguments import explain_yaml
 from genfam.commands.mistakes import explain, first_line, folders_of, unknown_additions, unreadable
 from genfam.progress import Progress, headline, shown
@@ -172,7 +172,8 @@ def run_task(config: DictConfig) -> Record | None:
         there = finished_record(run.directory)
         reused = reuse(run) if there is None else None
         if mode is RunMode.RUN and there is None and reused is None:
-            preflight.check([run])
+            for reason in preflight.check([run]).values():
+                raise NotModelled(reason)
             if not quiet:
                 _announce(run)
         if reporter is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from genfam.build import ConfigurationError
+from genfam.build import ConfigurationError, NotModelled
 from genfam.commands.arguments import (
     add_places,
     add_plugins,
@@ -362,7 +362,13 @@ def tune(argv: Sequence[str] | None = None) -> int:
         for study in studies:  # a mistake in the last space is said before the first run
             tune.own_values(study, tune.load_space(study.family))
         for study in studies:
-            trials = tune.tune(study)
+            try:
+                trials = tune.tune(study)
+            except NotModelled as error:
+                if arguments.family:
+                    raise
+                print(f"left out: {error}")
+                continue
             print(f"all trials: {study.file}")
             if arguments.publish:
                 print(tune.publish(study))
@@ -395,7 +401,10 @@ def estimate(argv: Sequence[str] | None = None) -> int:
         found: list[estimates.Requirements] = []
 
         def task(config: Any) -> None:
-            found.append(estimates.requirements(cli.settings(config)))
+            try:
+                found.append(estimates.requirements(cli.settings(config)))
+            except NotModelled as error:
+                print(f"left out: {error}")
 
         chosen = ["-m", f"+suite={arguments.suite}", "hydra/launcher=basic", "seed=0", *arguments.overrides]
         code = cli.main(chosen, task=task)

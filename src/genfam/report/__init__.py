@@ -27,10 +27,13 @@ from genfam.report.papers import tables
 from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.scaling import scaling_figure
+from genfam.report.strings import strings_figure
 from genfam.report.style import Look, looks, slug
 from genfam.report.tables import Summary
 from genfam.report.terminal import print_agreement, print_summary
 from genfam.types import Outcome, Record
+
+SHOWS = (samples_figure, strings_figure)  # the first that can show such events
 
 __all__ = ["finish", "paper_tables", "publish", "write_report"]
 
@@ -188,7 +191,7 @@ def _draw(
     for source, drawn in drawn_of.items():
         runs = [record for record in records if record.task == source]
         end = f"_{slug(source)}.png"
-        if drawn and samples_figure(drawn, families, target / f"samples{end}", source):
+        if drawn and any(show(drawn, families, target / f"samples{end}", source) for show in SHOWS):
             made.append(Figure(f"samples{end}", f"{source}: samples beside real data", source))
         if drawn and classes_figure(drawn, target / f"classes{end}", source):
             made.append(Figure(f"classes{end}", f"{source}: a row of samples per value of the condition", source))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import density_chart, modes_chart
 from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_names, mode_shares, strip
+from genfam.report.strings import Texts, texts_of
 from genfam.report.style import TRUTH, Look, slug
 
 LISTED_STATES = 12  # of a table; the others stand together below it
@@ -68,6 +69,7 @@ class Samples:
         densities: plots of points by family, the data first.
         table: for sources with few states.
         modes: mass per mode.
+        texts: of sequences by family, the data first.
     """
 
     source: str
@@ -79,6 +81,7 @@ class Samples:
     densities: list[Chart] = field(default_factory=list)
     table: StateTable | None = None
     modes: Chart | None = None
+    texts: list[Texts] = field(default_factory=list)
 
 
 def samples_of(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, Look], figures: Path) -> Samples:
@@ -120,7 +123,7 @@ def samples_of(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, L
             )
     by_value, names = _rows(source, drawn)
     table, modes = _table(drawn), _modes(source, drawn, families)
-    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes)
+    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes, texts_of(drawn))
 
 
 def _published(source: str, figures: Path) -> Samples:

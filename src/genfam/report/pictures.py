@@ -43,6 +43,7 @@ class Drawn:
         conditions, reference_conditions: (N,) value of the condition of each event; None without a condition.
         condition_names: of the values.
         mode_names: (K,) for people; None where modes have none.
+        texts, reference_texts: (n,) how the first samples and real events read; None but for sequences.
     """
 
     seed: int
@@ -61,6 +62,8 @@ class Drawn:
     reference_conditions: NDArray[np.int64] | None = None
     condition_names: NDArray[np.str_] | None = None
     mode_names: NDArray[np.str_] | None = None
+    texts: NDArray[np.str_] | None = None
+    reference_texts: NDArray[np.str_] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -76,6 +79,11 @@ class Drawn:
     def is_plane(self) -> bool:
         """Whether events are points in the plane."""
         return self.levels is None and self.samples.ndim == 2 and self.samples.shape[1] == 2
+
+    @property
+    def spelled(self) -> tuple[NDArray[np.str_] | None, NDArray[np.str_] | None]:
+        """Texts of the samples and of real events."""
+        return self.texts, self.reference_texts
 
     def frequencies(self) -> tuple[NDArray[np.float64], NDArray[np.float64], bool] | None:
         """(sample frequencies, true masses, whether those are the truth and not held-out frequencies) per mode.
@@ -111,7 +119,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
-                "reference_conditions", "condition_names", "mode_names",
+                "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -128,6 +136,8 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
         listed = [len(part) for part in (drawn.states, drawn.state_counts, drawn.state_masses) if part is not None]
         if listed and (len(listed) != 3 or len(set(listed)) != 1):
             raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
+        if any(part is not None and (part.ndim != 1 or part.dtype.kind != "U") for part in drawn.spelled):
+            raise ValueError("expected rows of texts")
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)

@@ -18,6 +18,7 @@ from genfam.types import Enumerable, KnownModes
 
 KEPT_SAMPLES = 2000
 NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
+TEXTS_SHOWN = 12  # sequences whose texts are kept
 MOST_STATES = 4096  # of an enumerable source, that are counted one by one
 
 
@@ -25,7 +26,8 @@ def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) 
     """The first samples, unpicked, as many real events, and how all samples fall on modes and on listed states.
 
     Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
-    points the centres of the modes. Samples of a conditional model bring their values, whose `names` are given.
+    points the centres of the modes; sequences how the first `TEXTS_SHOWN` read. Samples of a conditional model bring
+    their values, whose `names` are given.
     """
     source, extractor = evaluation.data, evaluation.extractor
     arrays: dict[str, Any] = {
@@ -63,6 +65,9 @@ def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) 
         arrays["state_counts"] = np.array([seen.get(tuple(state), 0) for state in states.flatten(1).tolist()])
     if source.event.is_image:
         arrays["nearest"] = nearest_events(evaluation.samples[:NEAREST_SHOWN], source.train).numpy()
+    if callable(spell := getattr(source, "text", None)):
+        arrays["texts"] = np.array(spell(evaluation.samples[:TEXTS_SHOWN]), dtype=np.str_)
+        arrays["reference_texts"] = np.array(spell(evaluation.reference[:TEXTS_SHOWN]), dtype=np.str_)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())

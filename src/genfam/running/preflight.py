@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from genfam.build import ConfigurationError, build
+from genfam.build import ConfigurationError, NotModelled, build
 from genfam.families.base import Family
 from genfam.records.run import Run
 from genfam.running.parts import make_condition, make_source
@@ -21,18 +21,22 @@ BYTES_PER_PARAMETER = 40  # of a run: weights, average, two moments of Adam in a
 BYTES_PER_RUN = 3_000_000  # record, samples, log, pictures
 
 
-def check(runs: Sequence[Run]) -> None:
+def check(runs: Sequence[Run]) -> dict[str, str]:
     """Refuse a suite that cannot be run.
 
     Args:
         runs: that are to be run; those that are finished need nothing.
+
+    Returns:
+        Id of each run whose family does not model such events at all -> why. A suite leaves them out.
 
     Raises:
         ConfigurationError: data that are not there, a family that cannot be built for them, or too small a disk; one
             line, the first of what is wrong.
     """
     sources: dict[str, Source] = {}
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for run in runs:
         key = json.dumps([run.source, run.corruption, str(run.data_dir), run.split], sort_keys=True)
         if key not in sources:
@@ -45,19 +49,27 @@ def check(runs: Sequence[Run]) -> None:
                 raise ConfigurationError(str(error)) from error
         cell = json.dumps([key, run.family, run.condition, run.budget.parameters], sort_keys=True)
         if cell not in seen:
-            seen.add(cell)
-            _build(run, sources[key])
+            seen[cell] = _build(run, sources[key])
+        if seen[cell]:
+            left_out[run.id] = seen[cell]
     _check_disk(runs)
+    return left_out
 
 
-def _build(run: Run, source: Source) -> None:
-    """Raise ConfigurationError where the family cannot be built for the source's events."""
+def _build(run: Run, source: Source) -> str:
+    """Why the family does not model the source's events, else nothing.
+
+    Raises:
+        ConfigurationError: it cannot be built for them.
+    """
     try:
         classes = make_condition(run).expected(source)
         family = build(
             run.family, Family, "family", plugins=run.plugins,
             event=source.event, parameters=run.budget.parameters, classes=classes,
         )  # fmt: skip
+    except NotModelled as error:
+        return f"{run.family['name']} on {run.source['name']}: {error}"
     except (ValueError, FileNotFoundError) as error:
         raise ConfigurationError(f"{run.family['name']} on {run.source['name']}: {error}") from error
     there = source.count()
@@ -66,6 +78,7 @@ def _build(run: Run, source: Source) -> None:
             f"{run.family['name']} on {run.source['name']}: expected at least {family.batch_size} training events "
             f"(family.batch_size), got {there}"
         )
+    return ""
 
 
 def _check_disk(runs: Sequence[Run]) -> None:

@@ -2,12 +2,13 @@
 
 The rule: of a source whose training split is all there is, the last tenth after a permutation seeded by the source's
 name, to be learnt from the rest. Of a known source, whose data are fresh draws, a second draw beside the test split's.
+A source may have a part of its own for it (`for_validation`) where single events would not do, since they overlap.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -31,7 +32,18 @@ KNOWLEDGE = (
     "classifier_images",
     "label_of",
     "placed",
+    "ngrams",
+    "text",
 )
+
+
+@runtime_checkable
+class PartForValidation(Protocol):
+    """A source that sets a part of its own apart."""
+
+    def for_validation(self) -> Tensor:
+        """(M, *event): in no training split."""
+        ...
 
 
 class ValidationSplit(Source):
@@ -57,15 +69,16 @@ class ValidationSplit(Source):
             # Copied, not handed on by `__getattr__`: from Python 3.12 on protocols look at what is really there.
             if hasattr(source, known):
                 setattr(self, known, getattr(source, known))
+        self._apart = isinstance(source, KnownSource | PartForValidation)  # all of the training split is learnt
 
     def require(self) -> None:
         """See `Source.require`."""
         self.source.require()
 
     def count(self) -> int | None:
-        """Without the last tenth, as far as it is known."""
+        """Without what is set apart, as far as it is known."""
         there = self.source.count()
-        return None if there is None else there - max(1, round(VALIDATION_SHARE * there))
+        return there if there is None or self._apart else there - max(1, round(VALIDATION_SHARE * there))
 
     def contents(self) -> str | None:
         """The source's."""
@@ -108,9 +121,9 @@ class ValidationSplit(Source):
 
     @cached_property
     def train(self) -> Tensor:
-        """(N, *event): the training split, without its last tenth unless data are fresh draws."""
+        """(N, *event): the training split, without its last tenth unless other events are measured against."""
         events = self.source.train
-        if isinstance(self.source, KnownSource):
+        if self._apart:
             return events
         rows = self._rows[0]
         if isinstance(events, Tensor):
@@ -123,6 +136,8 @@ class ValidationSplit(Source):
         if isinstance(self.source, KnownSource):
             generator = derived_generator(0, self.name, "validation")
             return self.source.sample(self.source.test_size, generator=generator)
+        if isinstance(self.source, PartForValidation):
+            return self.source.for_validation()
         return self.source.train[self._rows[1]]
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:

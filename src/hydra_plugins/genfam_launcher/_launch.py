@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_g
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from genfam.build import ConfigurationError
+from genfam.build import ConfigurationError, NotModelled
 from genfam.progress import duration
 from hydra_plugins.genfam_launcher._job import Job
 from hydra_plugins.genfam_launcher._pool import Pool, start_forkserver
@@ -50,7 +50,10 @@ def launch(
         originals = {job.directory: job for job in reversed(jobs)}
         to_run = [job for job in jobs if originals[job.directory] is job and not job.outcome]
         if task_function is cli.run_task:
-            _look_ahead([job.settings for job in to_run], workers)
+            left_out = _look_ahead([job.settings for job in to_run], workers)
+            jobs, to_run = ([job for job in kept if job.settings.id not in left_out] for kept in (jobs, to_run))
+            if not jobs:
+                raise NotModelled(next(iter(left_out.values())))
     except ConfigurationError:
         cli.remove_empty(Path(config.hydra.sweep.dir), "multirun.yaml")
         raise
@@ -82,8 +85,11 @@ def launch(
     return [job.to_job_return() for job in jobs]
 
 
-def _look_ahead(runs: list[Run], workers: int) -> None:
-    """Refuse what cannot run before anything starts, and say how long it may take.
+def _look_ahead(runs: list[Run], workers: int) -> dict[str, str]:
+    """Refuse what cannot run before anything starts, and say what is left out and how long it may take.
+
+    Returns:
+        Ids of runs whose family does not model such events, with the reason.
 
     Raises:
         ConfigurationError: see `genfam.running.preflight.check`.
@@ -91,10 +97,14 @@ def _look_ahead(runs: list[Run], workers: int) -> None:
     from genfam.commands import cli
     from genfam.running import preflight
 
-    preflight.check(runs)
+    left_out = preflight.check(runs)
+    for reason in dict.fromkeys(left_out.values()):
+        print(f"left out: {reason}", flush=True)
+    runs = [run for run in runs if run.id not in left_out]
     seconds = preflight.expected_seconds(runs, runs[0].results_dir) if runs else None
     if seconds and not cli.quiet:
         print(f"about {duration(seconds / workers)} of training, by published runs of these families", flush=True)
+    return left_out
 
 
 def _make_jobs(

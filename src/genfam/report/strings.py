@@ -1,0 +1,57 @@
+"""Sequences as texts: the first samples of each family beside real ones, unpicked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from genfam.report.pictures import Drawn
+from genfam.report.style import Look, label, save
+
+ON_PAPER = 6  # texts of each family
+WIDEST = 110  # letters of a line on paper
+TRUTH_NAME = "real data"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Whose texts, and these."""
+
+    title: str
+    lines: list[str]
+
+
+def texts_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
+    """Real data first, then each family that has some; none where events are no sequences."""
+    rows = [(TRUTH_NAME, entry.reference_texts) for entry in drawn.values()][:1]
+    rows += [(family, entry.texts) for family, entry in drawn.items()]
+    return [Texts(name, [_line(str(text)) for text in texts]) for name, texts in rows if texts is not None]
+
+
+def _line(text: str) -> str:
+    """On one line, spaces as they are: its own line breaks are shown, other control characters become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text.replace("\n", "↵"))
+
+
+def strings_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """The texts as a picture, for where no page is; False where there are none."""
+    found = texts_of(drawn)
+    if not found:
+        return False
+    lines = sum(min(ON_PAPER, len(texts.lines)) + 2 for texts in found)
+    figure = Figure(figsize=(9, 0.155 * lines + 0.4))
+    height = 1.0 / (lines + 2)
+    top = 1.0 - height
+    figure.text(0.01, top, f"{label(source)}: first samples, unpicked", fontsize=10, va="top")
+    for texts in found:
+        top -= 2 * height
+        colour = families[texts.title].colour if texts.title in families else "black"
+        figure.text(0.01, top, label(texts.title), fontsize=8, weight="bold", color=colour, va="top")
+        for line in texts.lines[:ON_PAPER]:
+            top -= height
+            figure.text(0.02, top, line[:WIDEST].replace("$", r"\$"), fontsize=7, family="monospace", va="top")
+    save(figure, path)
+    return True

@@ -113,7 +113,7 @@ FAMILIES = {
     "masked_diffusion": "Fills in masked values, in any order: a bound on the likelihood, up to one network evaluation "
                         "per value.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
-    "normalizing_flow": "An invertible map between events and noise: exact likelihood, one network evaluation per sample.",
+    "normalizing_flow": "An invertible map between events and noise: exact likelihood, one evaluation per sample.",
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
     "oracle": "Fresh real data.",

@@ -145,7 +145,9 @@ def test_chains_go_on_in_checkpoints_and_are_published_since_samples_begin_there
     assert not torch.equal(family.chains, other.chains)
     assert {"chains", "log_normalisers"} <= family.state_dict().keys()
     kept = sampling_weights(family)
-    assert set(kept) - {"chains", "log_normalisers"} == {name for name in kept if name.startswith(("average.", "codec."))}
+    assert set(kept) - {"chains", "log_normalisers"} == {
+        name for name in kept if name.startswith(("average.", "codec."))
+    }
     load_weights(other, kept)
     drawn = [one.eval().sample(50, generator=derived_generator(0, "s")) for one in (family, other)]
     assert torch.equal(*drawn)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from genfam.comparing.stability import final_value, judge_of, scale_of
-from genfam.comparing.statistics import interval
+from genfam.comparing.statistics import t_interval
 from genfam.records.store import as_tuned
 from genfam.types import Outcome, Record
 
@@ -50,7 +50,7 @@ def dimension_table(records: Iterable[Record]) -> pd.DataFrame:
             values = [final_value(record, judge) for record in runs if record.outcome is Outcome.OK]
             values = [value for value in values if math.isfinite(value)]
             skills = [scale.skill(value) for value in values] if scale is not None else []
-            low, high = interval(skills)
+            low, high = t_interval(skills)
             rows.append(
                 {"suite": suite, "family": family, "dimensions": size[0], "modes": size[1], "source": source}
                 | {"metric": judge, "n_runs": len(runs), "n_ok": len(values), "value": _mean(values)}

@@ -16,7 +16,7 @@ import pandas as pd
 
 from genfam.comparing.scaling_curves import Fit, crossing, fit, percentile_interval
 from genfam.comparing.stability import final_value, judge_of
-from genfam.comparing.statistics import interval
+from genfam.comparing.statistics import t_interval
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
 
@@ -102,7 +102,7 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
         known = [record for record in ended if math.isfinite(final_value(record, metric))]
         known.sort(key=lambda record: record.seed)
         values = [final_value(record, metric) for record in known]
-        low, high = interval(values)
+        low, high = t_interval(values)
         mean, flops, seconds = (
             float(np.mean(numbers)) if numbers else math.nan
             for numbers in (values, [r.train_flops for r in known], [r.train_seconds for r in known])

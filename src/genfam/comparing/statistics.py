@@ -245,10 +245,7 @@ def compare(families: Mapping[str, Runs], higher_is_better: bool) -> list[Compar
     found = []
     for (a, b), p, p_holm in zip(pairs, p_values, holm(p_values), strict=True):
         one, other = families[a], families[b]
-        mean, half = one.mean - other.mean, math.nan
-        if min(one.n, other.n) > 1 and one.finite and other.finite:
-            variance, degrees = difference(one, other)
-            half = _quantile((1.0 + CONFIDENCE) / 2.0, degrees) * math.sqrt(variance)
+        mean, half = one.mean - other.mean, half_width(one, other)
         mean = mean if higher_is_better else -mean
         chance = probability_of_improvement(one.values, other.values, higher_is_better=higher_is_better)
         separated = p_holm < 1.0 - CONFIDENCE
@@ -269,6 +266,14 @@ def difference(a: Runs, b: Runs) -> tuple[float, float]:
         return one + other, min(a.degrees, b.degrees)
     share = one / (one + other)
     return one + other, 1.0 / (share**2 / a.degrees + (1.0 - share) ** 2 / b.degrees)
+
+
+def half_width(a: Runs, b: Runs) -> float:
+    """Of the 95 % interval of the difference of the two means; NaN with fewer than two values of either."""
+    if min(a.n, b.n) < 2 or not (a.finite and b.finite):
+        return math.nan
+    variance, degrees = difference(a, b)
+    return _quantile((1.0 + CONFIDENCE) / 2.0, degrees) * math.sqrt(variance)
 
 
 def p_value(a: Runs, b: Runs) -> float:

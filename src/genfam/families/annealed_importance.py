@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
@@ -89,7 +90,7 @@ def bracket(
 def _log_weights(moves: Moves, tilt: Potential, x: Tensor, betas: list[float], generator: Generator) -> Tensor:
     """(N, *state) draws of the first density -> (N,) log-weights of a way through all of them (Neal 2001, 11)."""
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for last, beta in zip(betas, betas[1:], strict=False):
+    for last, beta in pairwise(betas):
         with torch.no_grad():
             total += (last - beta) * tilt(x).double()
 

@@ -1,6 +1,6 @@
 """Energy-based model: a density up to its constant, learnt from samples of its own.
 
-p(x) = p_0(x) e^(−V(x)) / Z, where p_0 is a density of which chains can begin (normal, or uniform over levels) and V is a
+p(x) = p_0(x) e^(−V(x)) / Z where p_0 is a density of which chains can begin (normal, or uniform over levels) and V is a
 network's scalar. The gradient of log Z is an average over the model's own samples, which Markov chains draw: they go on
 from one update to the next, and some begin anew. Z itself is estimated on request (`normalise`).
 
@@ -193,10 +193,12 @@ class Energy(Family):
     def log_normaliser(
         self, generator: Generator, condition: int | None = None, *, chains: int = 200, temperatures: int = 500
     ) -> Bracket:
-        """Bounds of log Z, for one value of the condition; the reverse chains begin where those of the buffer went on."""
+        """Bounds of log Z, for one value of the condition; the reverse chains begin where the buffer's went on."""
         values = None if condition is None else torch.full((chains,), condition, device=self.device)
         begun = self.moves.start(chains, self.event, self.device, generator)
-        rows = uniform((-(-chains // self.chains.shape[1]), self.chains.shape[1]), self.device, generator).argsort(dim=1)
+        rows = uniform((-(-chains // self.chains.shape[1]), self.chains.shape[1]), self.device, generator).argsort(
+            dim=1
+        )
         kept = self._states(self.chains[condition or 0, rows.flatten()[:chains]])
         drawn = self.moves.run(self.potential(self.sampler, values), kept, temperatures, generator)
         return bracket(self.moves, self.tilt(self.sampler, values), begun, drawn, temperatures, generator)
@@ -207,4 +209,3 @@ class Energy(Family):
         found = [self.log_normaliser(generator, v, chains=chains, temperatures=temperatures) for v in values]
         self.log_normalisers = torch.tensor([each.middle.value for each in found], device=self.device)
         return found
-

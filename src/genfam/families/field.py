@@ -169,7 +169,7 @@ class FieldFamily(Family):
     @property
     def _passes(self) -> int:
         """Networks asked for one prediction."""
-        return 1 + (self.sampling["guidance"] != 1.0)
+        return 2 if self.sampling["guidance"] != 1.0 else 1
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """At least one step, and guidance only away from something."""

@@ -131,5 +131,5 @@ def identity(field: Predict, x: Tensor, v: Tensor, t: Tensor, end: Tensor) -> tu
     """
     with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no derivative in forward mode
         warnings.filterwarnings("ignore", ".*torch.jit.script.*", FutureWarning)  # torch's own use, at the first call
-        u, slope = torch.func.jvp(field, (x, t), (v, torch.ones_like(t)))
+        u, slope = torch.func.jvp(field, (x, t), (v, torch.ones_like(t)))[:2]
     return u, v + over(end - t, x) * slope

@@ -1,7 +1,7 @@
 """Markov chains whose stationary density is p(x) ∝ e^(−U(x)), by moves that the gradient of U informs.
 
 Every move is proposed and then taken with probability min(1, e^(U(x) − U(y)) q(x | y) / q(y | x)) (Hastings 1970), so
-that a chain leaves p as it is, whatever the size of a step. Langevin moves are in `langevin.py`, those between levels in
+that a chain leaves p as it is, whatever the size of a step. Langevin moves are in `langevin.py`, those of levels in
 `gibbs.py`.
 
 Reference:

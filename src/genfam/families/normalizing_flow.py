@@ -104,4 +104,5 @@ def log_density(bijection: Bijection, x: Tensor, condition: Tensor | None, tempe
     """(B, *shape) -> (B,) nats per volume of the encoded event (Real NVP, equation 2)."""
     z, log_volume = bijection(x, condition)
     noise = gaussian_log_prob(z, torch.zeros_like(z), torch.full_like(z, math.log(temperature)))
-    return noise.flatten(1).sum(dim=1) + log_volume
+    log_prob: Tensor = noise.flatten(1).sum(dim=1) + log_volume
+    return log_prob

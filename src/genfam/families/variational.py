@@ -40,7 +40,10 @@ def decoded(path: Tensor, x: Tensor, denoise: Denoise, generator: Generator) -> 
     first = torch.ones(len(x), dtype=torch.int64, device=x.device)
     alpha, sigma = path[1].tolist()
     squares = (x - denoise(noised(path, x, first, generator), first)).flatten(1).square().sum(dim=1)
-    return -0.5 * squares * (alpha / sigma) ** 2 - x[0].numel() * math.log(sigma / alpha * math.sqrt(2 * math.pi))
+    nats: Tensor = -0.5 * squares * (alpha / sigma) ** 2 - x[0].numel() * math.log(
+        sigma / alpha * math.sqrt(2 * math.pi)
+    )
+    return nats
 
 
 def divergences(path: Tensor, x: Tensor, denoise: Denoise, end: int, generator: Generator) -> Tensor:
@@ -58,7 +61,7 @@ def divergences(path: Tensor, x: Tensor, denoise: Denoise, end: int, generator: 
         generator: on the CPU.
     """
     alpha, sigma = path[-1].tolist()
-    prior = 0.5 * ((alpha * x).square() + (sigma**2 - 1.0 - 2.0 * math.log(sigma))).flatten(1).sum(dim=1)
+    prior: Tensor = 0.5 * ((alpha * x).square() + (sigma**2 - 1.0 - 2.0 * math.log(sigma))).flatten(1).sum(dim=1)
     snr = (path[end:, 0] / path[end:, 1]).square().cpu()
     weights, count = 0.5 * (snr[:-1] - snr[1:]), len(snr) - 1
     shares = -snr.log().diff() / (snr[0].log() - snr[-1].log())

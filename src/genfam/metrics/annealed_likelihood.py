@@ -1,7 +1,7 @@
 """Likelihood of a model whose constant is not known, by bounds of the constant.
 
-A model that says `normalise(generator, chains=…, temperatures=…)` brackets log Z by annealed importance sampling, forward
-and reverse. Half of the gap between the two is taken as an error beside the sampling error: where chains do not mix, the
+A model with `normalise(generator, chains=…, temperatures=…)` brackets log Z by annealed importance sampling, forward
+and reverse. Half the gap between the two is taken as an error beside the sampling error: where chains do not mix, the
 gap shows it.
 
 Reference:

@@ -51,7 +51,8 @@ def find(data: GaussianModes, x: Tensor, bits: int) -> Tensor:
     within = torch.special.gammainc(dimensions, white.square().sum(dim=1) / 2.0)  # the χ² distribution
     shell = (within * 2**of_radius).long().clamp_max(2**of_radius - 1)
     orthant = ((white[:, :signs] > 0.0).long() * 2 ** torch.arange(signs)).sum(dim=1)
-    return (mode * 2**of_radius + shell) * 2**signs + orthant
+    cell: Tensor = (mode * 2**of_radius + shell) * 2**signs + orthant
+    return cell
 
 
 class ModeCells(CellDivergence):

@@ -1,6 +1,6 @@
 """A multi-scale flow of affine coupling layers: a bijection for images.
 
-Pixels are gathered into channels, some steps of flow follow, half of the channels are done, and the rest goes on at half
+Pixels are gathered into channels, some steps of flow follow, half the channels are done, and the rest goes on at half
 the resolution. A step mixes the channels and then shifts and scales half of them by what a small convolutional network
 makes of the others.
 
@@ -62,7 +62,7 @@ class Mixing(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         lower, upper = self._factors()
-        flat = (z - self.shift[:, None, None]).flatten(2)
+        flat: Tensor = (z - self.shift[:, None, None]).flatten(2)
         flat = torch.linalg.solve_triangular(lower, flat, upper=False, unitriangular=True)
         flat = torch.linalg.solve_triangular(upper, flat, upper=True)
         return flat[:, self.order].view_as(z)
@@ -79,9 +79,7 @@ class Conditioner(nn.Module):
         classes: values of the condition, whose code is added at every position; 0 = none.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, size: tuple[int, int], width: int, hidden: int, classes: int
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, size: tuple[int, int], width: int, hidden: int, classes: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(inputs, width, 3, padding=1)
         self.codes = Codes(classes, width) if classes else None
@@ -117,9 +115,7 @@ class Step(nn.Module):
         seed: see `Mixing`.
     """
 
-    def __init__(
-        self, channels: int, size: tuple[int, int], width: int, hidden: int, classes: int, seed: int
-    ) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], width: int, hidden: int, classes: int, seed: int) -> None:
         super().__init__()
         self.kept = channels // 2
         self.mixing = Mixing(channels, seed)
@@ -199,15 +195,15 @@ class MultiScaleFlow(Bijection):
         """See `Bijection.inverse`."""
         rest, parts, (channels, height, width) = z.flatten(1), [], z.shape[1:]
         for scale, gather in enumerate(self.gather):
-            factor = int(gather.downscale_factor)
+            factor = int(gather.downscale_factor)  # type: ignore[arg-type]
             channels, height, width = channels * factor**2, height // factor, width // factor
             half = channels // 2 if scale < len(self.stages) - 1 else 0
             parts.append(rest[:, : half * height * width].unflatten(1, (half, height, width)))
             rest, channels = rest[:, half * height * width :], channels - half
-        h = rest.unflatten(1, (channels, height, width))
+        h: Tensor = rest.unflatten(1, (channels, height, width))
         for scale in reversed(range(len(self.stages))):
             h = torch.cat([parts[scale], h], dim=1)
-            for step in reversed(self.stages[scale]):
+            for step in reversed(self.stages[scale]):  # type: ignore[call-overload]
                 h = step.inverse(h, condition)
             h = self.spread[scale](h)
         return h

@@ -80,7 +80,7 @@ class SplineCoupling(Bijection):
 
 
 class SplineFlow(Bijection):
-    """Coupling layers in pairs: what one keeps the next one changes. Before each pair the numbers are put in a new order.
+    """Coupling layers in pairs: what one keeps the next changes. Before each pair the numbers are put in a new order.
 
     Args:
         shape: of an event.

@@ -28,8 +28,8 @@ def section(table: pd.DataFrame, families: Mapping[str, Look]) -> Section | None
         families: looks by name.
     """
     parts = [
-        Part("", f"{modes} modes", [_chart(own, int(modes), families)], [_table(own, int(modes), families)])
-        for modes, own in table.groupby("modes")
+        Part("", f"{modes} modes", [_chart(own, modes, families)], [_table(own, modes, families)])
+        for modes, own in ((int(size), table[table["modes"] == size]) for size in sorted(set(table["modes"])))
     ]
     return Section("dimension", "Dimensions", "Skill over dimensions", TEXT, parts) if parts else None
 

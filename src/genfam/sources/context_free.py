@@ -60,7 +60,8 @@ class ContextFree:
                 *parts, share = alternative.split()
                 given += float(share)
                 if len(parts) == 2 and set(parts) <= set(self.symbols):
-                    binary.append((symbol, *map(self.symbols.index, parts), float(share)))  # type: ignore[arg-type]
+                    first, second = map(self.symbols.index, parts)
+                    binary.append((symbol, first, second, float(share)))
                 elif len(parts) == 1 and parts[0] not in self.symbols:
                     if parts[0] not in self.tokens:
                         self.tokens.append(parts[0])
@@ -70,8 +71,8 @@ class ContextFree:
             if abs(given - 1.0) > 1e-9:
                 raise ValueError(f"expected probabilities of {self.symbols[symbol]} that sum to 1, got {given:g}")
         self.lexical = torch.zeros(len(self.symbols), len(self.tokens), dtype=torch.float64)
-        for symbol, token, share in lexical:
-            self.lexical[symbol, token] = share
+        for symbol, token, chance in lexical:
+            self.lexical[symbol, token] = chance
         self.parents, self.left, self.right = (torch.tensor([rule[part] for rule in binary]) for part in range(3))
         self.shares = torch.tensor([rule[3] for rule in binary], dtype=torch.float64)
         self.masses = self._masses()

@@ -61,7 +61,8 @@ class Markov(KnownSource):
         equations = torch.cat([self.transitions.T - torch.eye(letters, dtype=torch.float64), torch.ones(1, letters)])
         right = torch.zeros(letters + 1, 1, dtype=torch.float64)
         right[-1] = 1.0
-        return torch.linalg.lstsq(equations, right).solution[:, 0]
+        solution: Tensor = torch.linalg.lstsq(equations, right).solution
+        return solution[:, 0]
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:
         """(n, L) uint8."""

@@ -68,11 +68,11 @@ def stubborn(config: DictConfig) -> Outcome:
     directory = cli.settings(config).directory
     child = os.fork()
     if child == 0:
-        time.sleep(60)
+        time.sleep(300)
         os._exit(0)
     (directory / "child.txt").write_text(str(child))
     (directory / "pid.txt").write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(300)
     return Outcome("ok")
 
 

@@ -184,8 +184,9 @@ def test_damaged_weights_are_neither_sampled_from_nor_measured(
 def test_a_damaged_configuration_is_said(copy: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
     path = copy / "config.yaml"
     text = path.read_text()
+    assert "batch_size: 128\n" in text
     path.write_text({"empty": "", "truncated": text[: len(text) // 2], "foreign": "a: [1\n\tb", "other":
-                     text.replace("batch_size: 1024", "batch_size: 64")}[how])  # fmt: skip
+                     text.replace("batch_size: 128\n", "batch_size: 64\n")}[how])  # fmt: skip
     before = (copy / "record.json").read_bytes()
     assert scripts.evaluate([f"run={copy}", "--quiet"]) in (1, 2)
     err = capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from genfam.commands import scripts
 from genfam.records.store import Store, load_published
 from genfam.report import dashboard, write_report
-from genfam.types import Outcome
+from genfam.types import Kind, Outcome
 from helpers import read_wandb
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -49,8 +49,10 @@ def test_every_source_has_its_five_sections_grouped_by_family_with_intervals(pub
         shown = {metric for panel in lines_and_bars for metric in panel["config"]["metrics"]}
         own = [record for record in published if record.source == source]
         assert {f"curve/{point.metric}" for record in own for point in record.curve} <= shown
-        distances = {m.name for record in own for m in record.metrics if m.estimate and m.name.startswith("fd_")}
-        assert {name for name in shown if name.startswith("fd_")} == distances - {"fd_infinity"}
+        judges = {record.judge for record in own}
+        assert judges <= {panel["config"]["metrics"][0] for panel in panels["Comparison"][:2]}
+        headlines = {m.name for record in own for m in record.metrics if m.estimate and m.kind is Kind.HEADLINE}
+        assert {name for name in shown if name.startswith("fd_")} - judges == headlines - judges
     assert "modes_covered" not in json.dumps(panels_of(dashboard.definition(built["die"]))["Comparison"])
 
 

@@ -34,7 +34,7 @@ from hydra_plugins.genfam_launcher._job import Job
 COMMON = ["source=die", "family=oracle", "budget=smoke", "wandb.mode=disabled"]
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

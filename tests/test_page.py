@@ -110,7 +110,8 @@ def test_one_run_gets_no_ranking_and_noise_separates_nothing():
     assert sentence(said["distance"]).startswith("Nobody leads: not separated with 3 seeds (alpha 2")
     needed = int(findings(records).comparisons.set_index("metric").loc["fd_net", "seeds_needed"])
     assert 1000 < needed < 3000  # 2 (1.96 + 0.84)² / 0.1² = 1570, were the variances known
-    expected = f"Not separated with 3 seeds: alpha, beta (about {needed} seeds would separate them)."
+    expected = f"Not separated with 3 seeds: alpha, beta (about {needed} seeds would separate them)"
+    expected += "; untuned, by the recipe for this kind of event: alpha, beta."
     assert sentence(said["choice"]) == expected
     said = said_of(records[:3], ["alpha"])
     assert sentence(said["distance"]).startswith("Nobody to compare with, so no ranking (alpha 2")
@@ -381,7 +382,7 @@ def test_tables_for_papers(capsys, tmp_path):
     records = load_published(RESULTS / "quick")
     frame = to_frame(records)
     summary = summarise(scorecard(frame), frame)
-    latex = tables(summary, "latex", ["fd_digits*", "coverage"])
+    latex = tables(summary, "latex", ["fd_digits_cnn", "coverage"])
     body = latex.split("\\midrule")[1].split("\n")[1:-1]
     assert latex.count("\\begin{tabular}") == 3 and latex.count("\\toprule") == 3
     assert all(line.endswith(r" \\") for line in body) and len(body) == 4

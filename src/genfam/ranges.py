@@ -15,6 +15,8 @@ CountOrNone = Annotated[int, Ge(0)]
 """A whole number of at least 0, which means none."""
 Several = Annotated[int, Ge(2)]
 """A whole number of at least 2."""
+Channels = Annotated[int, Ge(1), Le(6)]
+"""Of a stack of images: 10 classes in each make 10^channels modes, which are held as a table."""
 Positive = Annotated[float, Gt(0)]
 """A number above 0."""
 NotNegative = Annotated[float, Ge(0)]

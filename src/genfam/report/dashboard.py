@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from genfam.comparing.stability import judge_of
 from genfam.records.run import Wandb
 from genfam.records.store import Store, load_published
 from genfam.report.style import slug
@@ -86,7 +87,10 @@ def workspaces(records: Sequence[Record], entity: str, project: str) -> dict[str
 
 
 def _headlines(runs: Sequence[Record]) -> list[str]:
-    return _named(runs, Kind.HEADLINE)
+    """The judge first."""
+    judge = judge_of(runs)
+    own = {summary_name(m, run) for run in runs for m in run.metrics if m.name == judge and m.estimate is not None}
+    return [*sorted(own), *(name for name in _named(runs, Kind.HEADLINE) if name not in own)]
 
 
 def _named(runs: Sequence[Record], *kinds: Kind) -> list[str]:
@@ -123,7 +127,7 @@ def _sections(runs: Sequence[Record]) -> dict[str, list[Any]]:
 
     headlines = _headlines(runs)
     coverage = _named(runs, *COVERAGE)
-    shown = headlines + _named(runs, *TRUTH)
+    shown = headlines + [name for name in _named(runs, *TRUTH) if name not in headlines]
     stability = sorted({f"stability_{key}" for run in runs for key in run.stability})
     lines = [f"curve/{name}" for name in curves if name not in coverage]
     return {

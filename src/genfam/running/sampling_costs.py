@@ -22,6 +22,7 @@ from genfam.families.base import Family
 from genfam.files import refuse_links
 from genfam.metrics.base import Evaluation, measure_all
 from genfam.metrics.conditional import WithinClassVariance
+from genfam.metrics.divergence import Divergence, states
 from genfam.records import environment
 from genfam.records.sampling_costs import COLUMNS, FILE, read, write
 from genfam.records.store import ended_well
@@ -86,7 +87,10 @@ def measure(
     report(0.0, "extractor")
     store = folder.parent.parent if output_dir is None else Path(output_dir)
     extractor = make_extractor(run, source, store / ".cache")
-    cheap = {key: metric for key, metric in make_metrics(run).items() if metric.on_curve}
+    cheap = {
+        key: metric for key, metric in make_metrics(run).items()
+        if metric.on_curve and not (isinstance(metric, Divergence) and states(source) is None)  # densities have no knobs
+    }  # fmt: skip
     cheap |= {"within_class": WithinClassVariance()}  # what sharpening costs, whether or not the record has it
     values = drawn_values(family, run.evaluation.samples, run.seed, source)
     base: Evaluation | None = None

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor
 
-from genfam.ranges import Count
+from genfam.ranges import Channels, Count
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.types import Event
@@ -96,7 +96,11 @@ class StackedDigits(Source):
     """
 
     def __init__(
-        self, channels: Count = 3, train_size: Count = 100_000, test_size: Count = 10_000, name: str = "stacked_digits"
+        self,
+        channels: Channels = 3,
+        train_size: Count = 100_000,
+        test_size: Count = 10_000,
+        name: str = "stacked_digits",
     ) -> None:
         self.name = name
         self.digits = Digits()

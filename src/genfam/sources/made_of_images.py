@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from genfam.ranges import Count
+from genfam.ranges import Channels, Count
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.sources.datasets import ImageSet
@@ -44,7 +44,7 @@ class StackedImages(Source):
         dataset: str = "mnist",
         data_dir: str | Path | None = None,
         download: bool = False,
-        channels: Count = 3,
+        channels: Channels = 3,
         train_size: Count = 200_000,
         test_size: Count = 10_000,
         check: bool = True,

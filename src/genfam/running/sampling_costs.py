@@ -87,10 +87,9 @@ def measure(
     report(0.0, "extractor")
     store = folder.parent.parent if output_dir is None else Path(output_dir)
     extractor = make_extractor(run, source, store / ".cache")
-    cheap = {
-        key: metric for key, metric in make_metrics(run).items()
-        if metric.on_curve and not (isinstance(metric, Divergence) and states(source) is None)  # densities have no knobs
-    }  # fmt: skip
+    cheap = {key: metric for key, metric in make_metrics(run).items() if metric.on_curve}
+    if states(source) is None:  # no sampling knob moves a density
+        cheap = {key: metric for key, metric in cheap.items() if not isinstance(metric, Divergence)}
     cheap |= {"within_class": WithinClassVariance()}  # what sharpening costs, whether or not the record has it
     values = drawn_values(family, run.evaluation.samples, run.seed, source)
     base: Evaluation | None = None

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from genfam.conditions.base import Condition
 from genfam.conditions.nothing import Nothing
 from genfam.ranges import NotNegative, Positive, Share
+from genfam.seeds import integers
 from genfam.types import Batch, Data, Event, Likelihood
 
 SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
@@ -91,9 +92,11 @@ class Family(LightningModule, ABC):
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
             likelihood into a lower bound (Theis et al. 2016).
         trains: whether there is anything to optimise.
+        needs_init: whether it does nothing but carry one source to another.
         needs_data: whether a saved one draws from the source, so that the data must be there.
         samples_only: whether its table of a small discrete world is counted from samples though it has a density.
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).
+        init: the source at which samples begin in place of noise; None for noise.
         condition: what events are conditioned on. It is set by whoever builds the family, before `prepare`.
         sampling: knobs that may be chosen after training, as they are now; empty where a family draws in one way only.
         updates, total_updates: how far training is.
@@ -106,6 +109,7 @@ class Family(LightningModule, ABC):
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
     trains: ClassVar[bool] = True
+    needs_init: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
     samples_only: ClassVar[bool] = False
     flop_period: int = 1
@@ -117,6 +121,7 @@ class Family(LightningModule, ABC):
         self.event = event
         self.optimisation = optimisation
         self.batch_size = batch_size
+        self.init: Data | None = None
         self.condition: Condition = Nothing()
         self.sampling: dict[str, Any] = {}
         self._of_training_only: set[str] = set()
@@ -156,6 +161,20 @@ class Family(LightningModule, ABC):
     def prepare(self, data: Data) -> None:
         """Look once at the training split before the first update, on the CPU (standardisation, closed-form fits)."""
 
+    def begin_at(self, init: Data) -> None:
+        """Carry events of another source to this one's, in place of noise: before `prepare`.
+
+        A family that can also says where each goes, in `carry`.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        raise ValueError(f"{type(self).__name__} carries no source to another: its samples begin at noise of its own")
+
+    def carry(self, x: Tensor, generator: Generator) -> Tensor:
+        """(n, *event) events of `init` on the family's device -> (n, *event): where each goes."""
+        raise NotImplementedError
+
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """Raise ValueError, naming the knob, where one of `sampling` has a value that cannot be."""
 
@@ -184,6 +203,12 @@ class Family(LightningModule, ABC):
     def scored_at_once(self) -> int | None:
         """Events that `density` is handed in one pass; None: all of them, it bounds its memory itself."""
         return None
+
+    def begun(self, n: int, generator: Generator | None = None) -> Tensor:
+        """-> (n, *event) training events of `init` on the family's device, with replacement."""
+        assert self.init is not None
+        rows = integers(len(self.init.train), (n,), torch.device("cpu"), generator)
+        return self.init.train[rows].to(self.device)
 
     # ---- drawing and scoring ------------------------------------------------------------------------
 
@@ -385,6 +410,8 @@ class Family(LightningModule, ABC):
     @property
     def density_kind(self) -> Likelihood:
         """`likelihood` on this event: dequantisation makes a density a bound, and a loose one where levels are few."""
+        if self.init is not None:  # what noise's density was integrated from has none that is known
+            return Likelihood.NONE
         has_density = self.likelihood in (Likelihood.EXACT, Likelihood.ESTIMATE)
         dequantised = has_density and self.dequantises and self.event.is_discrete
         return Likelihood.LOWER_BOUND if dequantised else self.likelihood

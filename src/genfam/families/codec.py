@@ -66,6 +66,11 @@ class Codec(nn.Module):
         return cell.clamp(0, self.event.levels - 1).to(torch.uint8)
 
     @property
+    def unit(self) -> float:
+        """How long an encoded vector of length 1 is: in the data's units, of levels in shares of their range."""
+        return float(self.scale) if self.event.levels is None else 0.5
+
+    @property
     def log_volume(self) -> float:
         """Log |dz/dx| summed over dimensions, in nats: add it to log p(z) to get log p(x)."""
         if self.event.levels is None:

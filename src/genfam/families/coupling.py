@@ -40,13 +40,14 @@ class OptimalTransport(Coupling):
 
     def __init__(self) -> None:
         try:
-            import ot
+            import ot  # noqa: F401  # said before any work
         except ImportError as error:
             raise ImportError("coupling: OptimalTransport needs POT: pip install 'genfam[ot]'") from error
-        self.ot = ot
 
     def __call__(self, x0: Tensor, x1: Tensor) -> Tensor:
         """-> (B, *shape)."""
+        import ot  # here: a module cannot be copied with the family
+
         cost = torch.cdist(x1.flatten(1), x0.flatten(1)).square().double().cpu().numpy()
-        plan = self.ot.emd(self.ot.unif(len(x1)), self.ot.unif(len(x0)), cost)
+        plan = ot.emd(ot.unif(len(x1)), ot.unif(len(x0)), cost)
         return x0[torch.from_numpy(plan).argmax(dim=1).to(x0.device)]

@@ -31,6 +31,7 @@ from genfam.ranges import Count
 from genfam.seeds import normal, normal_like
 from genfam.types import Batch, Data, Event, Likelihood
 
+ENERGY_STEPS = 100  # of the integral of the squared velocity
 DRAWN = 2**19  # scalars that are drawn at once: images stay in the processor's cache
 
 
@@ -87,11 +88,38 @@ class FlowMatching(Family):
     def loss(self, batch: Batch, player: str) -> Tensor:
         """Mean squared error of what the network predicts (Lipman et al. 2023, equation 9, for the velocity)."""
         x1 = self.codec.encode(batch.event)
-        x0 = self.coupling(normal_like(x1), x1)
+        x0 = self.coupling(normal_like(x1) if self.init is None else self.start(len(x1)), x1)
         t = self.times.draw(len(x1), x1.device)
         output = self.model(straight(x0, x1, t), t, batch.condition)
         error: Tensor = (output - target(self.prediction, x0, x1)).square().mean()
         return error
+
+    # ---- p_init --------------------------------------------------------------------------------------
+
+    def begin_at(self, init: Data) -> None:
+        """In place of noise."""
+        self.init = init
+
+    def start(self, n: int, generator: Generator | None = None) -> Tensor:
+        """-> (n, *shape) draws of p_init."""
+        if self.init is None:
+            return normal((n, *self.event.shape), self.device, generator)
+        return self.codec.encode(self.begun(n, generator), generator)
+
+    def carry(self, x: Tensor, generator: Generator) -> Tensor:
+        """(n, *event) -> (n, *event): along the velocity."""
+        return self.codec.decode(self.transport(self.codec.encode(x, generator), guidance=self.sampling["guidance"]))
+
+    def path_energy(self, x: Tensor, generator: Generator) -> Tensor:
+        """(n, *event) -> (n,): the integral of ‖velocity‖² along the way, in squared units of `Codec.unit`."""
+        predict, z = self.predictor(None), self.codec.encode(x, generator)
+        total = torch.zeros(len(x), device=x.device)
+        for step in range(ENERGY_STEPS):  # the midpoint rule, for the state and for the integral
+            t = torch.tensor(step / ENERGY_STEPS, device=x.device)
+            half = z + self.velocity(t, z, predict) * (0.5 / ENERGY_STEPS)
+            v = self.velocity(t + 0.5 / ENERGY_STEPS, half, predict)
+            z, total = z + v / ENERGY_STEPS, total + v.flatten(1).square().sum(dim=1) / ENERGY_STEPS
+        return total * self.codec.unit**2
 
     # ---- samples -------------------------------------------------------------------------------------
 
@@ -146,8 +174,8 @@ class FlowMatching(Family):
         return predict(end, torch.full((len(end),), 1.0 - last, device=end.device)) if last else end
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
-        """-> (n, *event): integrate the velocity from Gaussian noise."""
-        x_init = normal((n, *self.event.shape), self.device, generator)
+        """-> (n, *event): integrate the velocity from p_init, by default Gaussian noise."""
+        x_init = self.start(n, generator)
         return self.codec.decode(self.transport(x_init, condition, self.sampling["guidance"]))
 
     @property

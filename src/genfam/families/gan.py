@@ -130,11 +130,15 @@ class GAN(Family):
         """Standardise continuous events by the training split."""
         self.codec.fit(data)
 
+    def noise(self, n: int, generator: Generator | None = None) -> Tensor:
+        """-> (n, latent): what the generator is given."""
+        return self.latent.draw(n, self.device, generator)
+
     def loss(self, batch: Batch, player: str) -> Tensor:
         """The adversarial loss of `player`, for the critic with its penalty when one is due."""
         condition = batch.condition
         real = self.packed(self.codec.encode(batch.event))
-        z = self.latent.draw(len(batch), self.device)
+        z = self.noise(len(batch))
         if player == "generator":
             fake = self.packed(self.generator(z, condition))
             # the pair's real score is a constant of the generator's gradient, but it sets its weight
@@ -167,14 +171,14 @@ class GAN(Family):
         kept = len(batch) // self.packing * self.packing
         condition = None if batch.condition is None else batch.condition[:kept]
         real = self.critic(self.packed(self.codec.encode(batch.event[:kept])), condition)
-        z = self.latent.draw(kept, self.device)
+        z = self.noise(kept)
         fake = self.critic(self.packed(self.generator(z, condition)), condition)
         margin = real[:, None] - fake[None, :]
         return {"critic_accuracy": float((margin > 0).double().mean() + 0.5 * (margin == 0).double().mean())}
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event): through the averaged generator; the latent times the temperature."""
-        z = self.sampling["temperature"] * self.latent.draw(n, self.device, generator)
+        z = self.sampling["temperature"] * self.noise(n, generator)
         return self.codec.decode(self.sampler(z, condition))
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor, nn
 
 from genfam.families.base import Family, Optimisation
@@ -82,6 +83,15 @@ class Oracle(Family):
             chosen[rows] = own[torch.cat(rounds)[: len(rows)]]
         return self.data.train[chosen]
 
+    def begin_at(self, init: Data) -> None:
+        """Fresh real data still; where each event of `init` would go is the exact optimal plan's."""
+        self.init = init
+
+    def carry(self, x: Tensor, generator: Generator) -> Tensor:
+        """(n, *event) -> (n, *event): fresh real data, each the partner of a start by the exact optimal plan."""
+        ends = self.draw(len(x), None, generator)
+        return ends[optimal_partners(x, ends)]
+
     def density(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """(B, *event) -> (B,) nats, the truth: an event has one value, so p(x | c) = p(x) / p(c) or 0."""
         assert isinstance(self.data, KnownDensity)
@@ -91,3 +101,9 @@ class Oracle(Family):
         label_of: Any = getattr(self.data, "label_of", None)
         own = label_of(x.cpu()) if self.condition.are_labels else self.condition.of(x)
         return torch.where(own == condition, log_prob - self.condition.log_prob(condition), -torch.inf)
+
+
+def optimal_partners(starts: Tensor, ends: Tensor) -> Tensor:
+    """(n, *event), (n, *event) -> (n,) int64: which end goes with each start at the least mean squared distance."""
+    cost = torch.cdist(starts.flatten(1).double(), ends.flatten(1).double()).square()
+    return torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1])

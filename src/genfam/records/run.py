@@ -18,6 +18,7 @@ from genfam.outline import check
 from genfam.records import environment
 
 PARTS = ("family", "source", "corruption", "condition", "extractor")
+NAMED = ("family", "source", "init", "corruption", "condition")
 
 
 def _whole(value: Any) -> Any:
@@ -94,6 +95,7 @@ class Run(_Settings):
 
     family: dict[str, Any]
     source: dict[str, Any]
+    init: dict[str, Any] | None = None
     extractor: dict[str, Any]
     metrics: dict[str, dict[str, Any]] = {}
     corruption: dict[str, Any] = {"_target_": "genfam.corruptions.nothing.Nothing", "name": "nothing"}
@@ -127,7 +129,7 @@ class Run(_Settings):
         """
         named = {
             part: {**node, "name": _text(node["name"])}
-            for part in PARTS
+            for part in (*PARTS, "init")
             if isinstance(node := config.get(part), Mapping) and "name" in node
         }
         try:
@@ -136,11 +138,12 @@ class Run(_Settings):
             raise ConfigurationError(_explain(error)) from None
         try:
             checked_name(run.suite, "suite")
-            for part in ("family", "source", "corruption", "condition"):
-                checked_name(getattr(run, part).get("name"), f"{part}.name")
+            for part in NAMED:
+                if (node := getattr(run, part)) is not None:
+                    checked_name(node.get("name"), f"{part}.name")
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
-        for part in PARTS:
+        for part in (*PARTS, "init"):
             check(getattr(run, part), part)
         for key, value in run.chosen_metrics.items():
             check(value, f"metrics.{key}")
@@ -189,7 +192,10 @@ class Run(_Settings):
         for key, kind in zip(PARTS, kinds, strict=True):
             part = parse(getattr(self, key), kind, key, self.plugins).essence()
             found[key] = part | {"name": getattr(self, key).get("name")}
-        found["source"] |= self._contents()
+        found["source"] |= self._contents(self.source, "source")
+        if self.init is not None:
+            found["init"] = parse(self.init, Source, "init", self.plugins).essence() | {"name": self.init.get("name")}
+            found["init"] |= self._contents(self.init, "init")
         for key in ("corruption", "condition"):
             if found[key]["name"] == "nothing":
                 del found[key]
@@ -205,14 +211,14 @@ class Run(_Settings):
                 found[key] = value.model_dump() if isinstance(value, BaseModel) else value
         return found
 
-    def _contents(self) -> dict[str, str]:
-        """The hash of the source's files, where its settings do not say what is in them.
+    def _contents(self, node: dict[str, Any], key: str) -> dict[str, str]:
+        """The hash of a source's files, where its settings do not say what is in them.
 
         A configuration can be looked at where its data are not; it cannot be run there (`running.preflight`).
         """
         from genfam.sources.base import Source
 
-        source = build(self.source, Source, "source", plugins=self.plugins, data_dir=self.data_dir)
+        source = build(node, Source, key, plugins=self.plugins, data_dir=self.data_dir)
         try:
             contents = source.contents()
         except (OSError, ValueError):
@@ -224,14 +230,19 @@ class Run(_Settings):
         """Readable names and a hash of the identity."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:10]
         chosen = (part["name"] for part in (self.corruption, self.condition))
-        more = "".join(f"-{name}" for name in chosen if name != "nothing")
+        more = "".join(f"-{name}" for name in (*self._begins_at, *chosen) if name != "nothing")
         return f"{self.source['name']}-{self.family['name']}{more}-s{self.seed}-{digest}"
 
     @property
     def data_name(self) -> str:
-        """The source as a record names it: with its corruption, where there is one, since that is another task."""
+        """The source as a record names it: where it is reached from and its corruption make it another task."""
+        whole = " ".join([str(self.source["name"]), *(name.replace("_", " ", 1) for name in self._begins_at)])
         name = self.corruption["name"]
-        return str(self.source["name"]) if name == "nothing" else f"{self.source['name']} with {name}"
+        return whole if name == "nothing" else f"{whole} with {name}"
+
+    @property
+    def _begins_at(self) -> list[str]:
+        return [] if self.init is None else [f"from_{self.init['name']}"]
 
     @property
     def is_yardstick(self) -> bool:

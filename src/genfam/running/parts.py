@@ -25,6 +25,7 @@ __all__ = [
     "make_condition",
     "make_extractor",
     "make_family",
+    "make_init",
     "make_metrics",
     "make_source",
     "make_tracker",
@@ -40,6 +41,11 @@ def make_source(run: Run) -> Source:
     source.settings = {key: value for key, value in node.essence().items() if key not in ("_target_", "name")}
     corruption = build(run.corruption, Corruption, "corruption", plugins=run.plugins)
     return corruption.applied(seen_through(run.split, source))
+
+
+def make_init(run: Run) -> Source | None:
+    """The source at which samples begin, where there is one."""
+    return None if run.init is None else build(run.init, Source, "init", plugins=run.plugins, data_dir=run.data_dir)
 
 
 def make_condition(run: Run) -> Condition:
@@ -77,6 +83,7 @@ def make_family(run: Run, source: Source, weights: Mapping[str, Tensor] | None =
         event=source.event, parameters=run.budget.parameters, classes=condition.codes,
     )  # fmt: skip
     family.condition = condition
+    begin(family, make_init(run))
     family.learning_rate_factor = run.learning_rate_factor
     family.in_bfloat16 = in_bfloat16(run.precision, family, environment.multiplies_bfloat16(run.device))
     if weights is None or family.needs_data:
@@ -88,6 +95,24 @@ def make_family(run: Run, source: Source, weights: Mapping[str, Tensor] | None =
             "self.declare(name, value, sampling=…)"
         )
     return family
+
+
+def begin(family: Family, init: Source | None) -> None:
+    """Let a family's samples begin at another source's events.
+
+    Raises:
+        ConfigurationError: it does not carry one source to another, carries nothing else, or the events differ.
+    """
+    if init is None:
+        if family.needs_init:
+            raise ConfigurationError(f"family: {type(family).__name__} carries one source to another: expected +init=…")
+        return
+    if init.event != family.event:
+        raise ConfigurationError(f"init: expected events like the source's, {family.event}, got {init.event}")
+    try:
+        family.begin_at(init)
+    except ValueError as error:
+        raise ConfigurationError(f"init: {error}") from error
 
 
 def in_bfloat16(precision: str, family: Family, has: bool) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 from genfam.build import ConfigurationError, NotModelled, build
 from genfam.families.base import Family
 from genfam.records.run import Run
-from genfam.running.parts import make_condition, make_source
+from genfam.running.parts import begin, make_condition, make_init, make_source
 from genfam.sources.base import Source
 
 BYTES_PER_PARAMETER = 40  # of a run: weights, average, two moments of Adam in a checkpoint that is replaced, twice
@@ -68,6 +68,7 @@ def _build(run: Run, source: Source) -> str:
             run.family, Family, "family", plugins=run.plugins,
             event=source.event, parameters=run.budget.parameters, classes=classes,
         )  # fmt: skip
+        begin(family, make_init(run))
     except NotModelled as error:
         return f"{run.family['name']} on {run.source['name']}: {error}"
     except (ValueError, FileNotFoundError) as error:

@@ -7,10 +7,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import genfam.commands.cli  # noqa: F401  (registers the resolver that budgets use)
+from genfam.build import find
+from genfam.families.base import Family
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -42,3 +45,11 @@ def read_wandb(run: Path) -> list[dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def plain_families() -> list[str]:
+    """Families that model a source by themselves: no variants of another, none that carry one source to another."""
+    nodes = {path.stem: yaml.safe_load(path.read_text()) for path in (CONF / "family").glob("*.yaml")}
+    variants = {name for name, node in nodes.items() if node.get("defaults", [None])[0] in list(nodes)}
+    whole = nodes.keys() - variants
+    return sorted(name for name in whole if not find(nodes[name]["_target_"], Family, "family", []).needs_init)

@@ -24,11 +24,11 @@ from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.running import experiment, saved
 from genfam.types import Event, Outcome, Record
-from helpers import composed
+from helpers import composed, plain_families
 from stores import make
 
 CONF = configuration_folder()
-FAMILIES = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
+FAMILIES = plain_families()
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
 COMPARED = set(yaml.safe_load((CONF / "compared" / "families.yaml").read_text())["family"].split(","))
@@ -75,11 +75,13 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "dimension": {"source.dimensions", "source.modes"},
         "data": {"corruption"},
     }
-    assert {"family", "source", "seed"} <= set(values) <= {"family", "source", "seed"} | probes.get(suite, set())
-    assert set(values["source"]) <= set(SOURCES)
+    task = "transport" if suite == "transport" else "source"
+    assert {"family", task, "seed"} <= set(values) <= {"family", task, "seed"} | probes.get(suite, set())
+    assert set(values[task]) <= {path.stem for path in (CONF / task).glob("*.yaml")}
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
     only |= {"sequences": of_tokens}
+    only |= {"transport": {"flow_matching", "flow_matching_ot", "transport_gan", "affine_map", "oracle"}}
     assert set(values["family"]) == only.get(suite, COMPARED)
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
@@ -123,7 +125,7 @@ def test_users_yaml_joins_and_tuned_values_stand_between_family_and_command_line
     assert config["budget"]["train_flops"] == 1e6
     elsewhere = job(capsys, *place, "family=toy_family", "source=die", "metric=[modes,toy]")
     assert elsewhere["family"]["depth"] == 1
-    assert set(elsewhere["metrics"]) == {"modes", "toy"}
+    assert set(elsewhere["metrics"]) == {"divergence", "modes", "toy"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from families.toys import Slices
-from genfam.families import field, flow_density, variational
+from genfam.families import field, flow_density, noisy_end, variational
 from genfam.families.autoregressive import Autoregressive
 from genfam.families.base import Family, Optimisation
 from genfam.families.diffusion import Diffusion
@@ -99,6 +99,7 @@ def test_families_mix_no_devices(
         monkeypatch.setattr(module, "fit_width", lambda build, parameters, multiples: 8)
     monkeypatch.setattr(field, "fit_width", lambda build, parameters, multiples: 8)
     monkeypatch.setattr(variational, "TERMS", 1)
+    monkeypatch.setattr(noisy_end, "STEPS", 0)
     for steps in ("FEWEST_STEPS", "MOST_STEPS"):
         monkeypatch.setattr(flow_density, steps, 1)
     # The engine of backward passes asks CUDA's driver, so gradients are made up; they are where their tensors are.

@@ -23,7 +23,7 @@ from genfam.records.store import Store
 from genfam.records.tuning import better_of, is_tuned, load_trials, nested, study_file
 from genfam.running.experiment import begun
 from genfam.types import Estimate, Kind, Measurement, Outcome, Record
-from helpers import composed
+from helpers import composed, plain_families
 
 CONF = configuration_folder()
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -56,7 +56,7 @@ def is_nested_in(wanted: Any, node: Any) -> bool:
 
 def test_every_contestant_has_a_space() -> None:
     families = {path.stem: yaml.safe_load(path.read_text()) for path in (CONF / "family").glob("*.yaml")}
-    assert tune.families_with_a_space() == sorted(name for name, node in families.items() if "role" not in node)
+    assert tune.families_with_a_space() == [name for name in plain_families() if "role" not in families[name]]
 
 
 @pytest.mark.parametrize(
@@ -250,12 +250,14 @@ def test_every_tuned_file_is_exactly_what_its_published_trials_chose(path: Path)
 
 
 def test_every_family_had_the_same_flops_of_trials_on_a_source() -> None:
+    listed = yaml.safe_load((CONF / "compared" / "families.yaml").read_text())["family"].split(",")
+    compared = [family for family in listed if (CONF / "tune" / f"{family}.yaml").exists()]
     spent: dict[str, dict[str, float]] = {}
     for path in TUNED:
         trials = load_trials(study_file(RESULTS, path.parent.name, path.stem))
         spent.setdefault(path.parent.name, {})[path.stem] = math.fsum(trial.train_flops for trial in trials)
     for source, by_family in spent.items():
-        assert by_family.keys() == set(tune.families_with_a_space()), f"{source}: not every family was tuned"
+        assert by_family.keys() >= set(compared), f"{source}: not every compared family was tuned"
         # a rung spends whole updates: of large batches up to one in fifteen is left over
         assert max(by_family.values()) <= 1.07 * min(by_family.values()), f"{source}: {by_family}"
 
@@ -281,7 +283,7 @@ def test_studies_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, A
 def test_real_trials_are_runs_of_the_store_and_are_not_repeated(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["family=vae", "source=die", "scale=0.001", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r",
+    command = ["family=vae", "source=die", "scale=0.05", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r",
                "budget.parameters=4000", "curve.points=2", "curve.samples=50", "trace.points=2",
                "trace.samples=20", "evaluation.samples=100", "publish=true"]  # fmt: skip
     assert scripts.tune(command) == 0, capfd.readouterr().err
@@ -289,10 +291,10 @@ def test_real_trials_are_runs_of_the_store_and_are_not_repeated(
     assert "vae on die: rung 3 of 3, best " in shown
     records = Store(tmp_path / "o/tune").load()
     trials = load_trials(study_file(tmp_path / "r", "die", "vae"))
-    assert {trial.run_id for trial in trials} == {record.run_id for record in records}
-    assert len(records) == 22
+    ran = {trial.run_id for trial in trials} - {""}  # a configuration that cannot be built runs nothing
+    assert len(trials) == 22 and ran == {record.run_id for record in records} and len(ran) == 22
     assert {record.config["split"] for record in records} == {"validation"}
-    assert {trial.digest for trial in trials} == {record.digest for record in records}
+    assert {trial.digest for trial in trials if trial.run_id} == {record.digest for record in records}
     assert [json.loads(line)["rung"] for line in study_file(tmp_path / "o", "die", "vae").read_text().splitlines()]
     assert scripts.tune(command) == 0
     assert "2 runs, 2 of them finished before: skipped" in capfd.readouterr().out

@@ -70,6 +70,11 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("authenticity", "Share of samples that are no copy of a training event."),
     ("train_distance_ratio", "How far samples lie from their nearest training event, over how far held-out data do; 1 "
                              "is right, copies lower it."),
+    ("squared_displacement", "How far events of the first source are moved: the mean squared distance."),
+    ("path_energy", "The squared velocity along the way, integrated: equal to the squared displacement where ways are "
+                    "straight, and more where they bend."),
+    ("normalised_path_energy", "How far that lies from the least of any way, as a share of it; 0 is optimal."),
+    ("class_kept", "Share of events of the first source whose class is recognised where they end."),
     ("evaluations_per_sample", "How often the network is asked to draw one sample."),
     ("train_seconds", "Time to train, on this machine."),
     ("evaluate_seconds", "Time to measure, on this machine."),
@@ -101,6 +106,8 @@ SOURCES = {
     "markov": "Strings of letters, each of which allows three others after it: a known language.",
     "grammar": "Sentences of a small grammar whose verbs agree with their nouns over any distance: a known language.",
     "text": "Characters of a text: Python's own help, or any file.",
+    "moons": "Points in the plane: two interlocked half circles, a known density.",
+    "digit_*": "Real handwritten digits of one class, 8 × 8 pixels.",
     "image_folder": "Images of a folder, cropped to squares.",
 }  # fmt: skip
 FAMILIES = {
@@ -116,6 +123,9 @@ FAMILIES = {
     "normalizing_flow": "An invertible map between events and noise: exact likelihood, one evaluation per sample.",
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
+    "flow_matching_ot": "Flow matching whose starts and ends are paired at the least distance within each batch.",
+    "transport_gan": "A generator that is given an event of another source, and pays for how far it moves it.",
+    "affine_map": "The optimal map between Gaussians fitted to two sources: what is no better has learnt nothing more.",
     "oracle": "Fresh real data.",
 }  # fmt: skip
 UNKNOWN = "This page has no definition of this metric; its own class does."

@@ -20,10 +20,10 @@ from genfam.running import experiment, training
 from genfam.running.parts import make_family, make_source
 from genfam.seeds import derived_generator
 from genfam.types import Batch, Likelihood, Outcome
-from helpers import composed
+from helpers import composed, plain_families
 from stand_ins import write_mnist
 
-FAMILIES = sorted(path.stem for path in (configuration_folder() / "family").glob("*.yaml"))
+FAMILIES = plain_families()
 CONDITIONS = sorted(path.stem for path in (configuration_folder() / "condition").glob("*.yaml"))
 EVENTS = {"ring": "points", "die": "table", "digits": "small_image", "mnist": "image"}
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=20000", "curve.points=1", "curve.samples=20",

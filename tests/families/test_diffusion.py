@@ -91,8 +91,12 @@ def test_knobs_that_cannot_be_are_named() -> None:
         make(prediction="velocity")
 
 
-def test_the_bound_of_an_exact_denoiser_is_below_the_truth_and_tight_as_times_grow() -> None:
-    """10,000 events of two modes; each gap within four of its standard errors (a false alarm in 1e-4)."""
+def test_the_bound_of_an_exact_denoiser_is_below_the_truth_and_closes_in_as_times_grow() -> None:
+    """10,000 events of two modes; each gap within four of its standard errors (a false alarm in 1e-4).
+
+    It does not close. Where betas fall with the number of times, α² / σ² falls by k / (k − 1) at the k-th of the first
+    steps, whatever their number, and each costs ½ (1 / (k − 1) − log(k / (k − 1))) nats: in all γ / 2, with Euler's γ.
+    """
     x = TWO.sample(10_000, derived_generator(0, "events"))
     truth, gaps = TWO.log_prob(x), []
     for length in (40, 200, 1000):
@@ -100,8 +104,8 @@ def test_the_bound_of_an_exact_denoiser_is_below_the_truth_and_tight_as_times_gr
         error = float(gap.std()) / 100
         assert float(gap.mean()) > -4 * error
         gaps.append(float(gap.mean()))
-    assert gaps[0] > 2 * gaps[1] > 4 * max(gaps[2], 0.0)
-    assert gaps[2] < 0.02 + 4 * error and error < 0.02
+    assert gaps[0] > gaps[1] + 0.2 > gaps[2] + 0.3
+    assert 0.5 * 0.5772 - 4 * error < gaps[2] < 0.5 * 0.5772 + 0.2 and error < 0.02
 
 
 def test_a_long_sum_is_estimated_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from families.toys import train
+from families.toys import Slices, train
 from genfam.build import NotModelled
 from genfam.families.base import Optimisation
 from genfam.families.latents import Latent
@@ -46,6 +46,7 @@ def test_the_generator_gives_probabilities_and_gradients_pass_through_them() -> 
     for player in gan.players:
         gan.loss(Batch(x, torch.arange(64) % 3), player).backward()
         assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in gan.player_parameters(player))
+    gan.condition = Slices(3)
     drawn = gan.sample(9, generator=torch.Generator().manual_seed(0), condition=1)
     assert drawn.shape == (9, 4) and drawn.dtype == torch.uint8
 

@@ -80,9 +80,9 @@ def test_independent_letters_are_right_one_by_one_and_wrong_in_pairs() -> None:
     expected = float(0.5 * (pi[:, None] * (pi[None] - CHAIN.transitions)).abs().sum())
     one, pair = found["unigram_total_variation"].estimate, found["bigram_total_variation"].estimate
     assert one is not None and pair is not None and one.value < 0.01
-    assert expected > 0.4 and abs(pair.value - expected) < 0.02
+    assert expected > 0.25 and abs(pair.value - expected) < 0.02
     valid = found["valid_share"].estimate
-    assert valid is not None and valid.value < 0.05
+    assert valid is not None and valid.value < 0.3
 
 
 def test_the_error_is_the_scatter_over_draws_where_q_is_not_p() -> None:

@@ -41,10 +41,14 @@ class Bracket:
     above: Estimate
 
     def interval(self, errors: float) -> tuple[float, float]:
-        """From so many standard errors below the lower bound to as many above the upper one."""
+        """From so many standard errors below the lower bound to as many above the upper one.
+
+        Where chains that should be draws of p are not, the bounds may lie the wrong way round: it then holds both.
+        """
+        bounds = (self.below, self.above)
         return (
-            self.below.value - errors * (self.below.stderr or 0.0),
-            self.above.value + errors * (self.above.stderr or 0.0),
+            min(each.value - errors * (each.stderr or 0.0) for each in bounds),
+            max(each.value + errors * (each.stderr or 0.0) for each in bounds),
         )
 
     @property

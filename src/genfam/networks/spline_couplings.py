@@ -46,14 +46,10 @@ class SplineCoupling(Bijection):
 
         self.body = FlatNetwork(perceptron, max(1, self.kept), (size - self.kept, numbers), features, classes=classes)
         self.own = nn.Parameter(torch.zeros(self.kept, numbers))
-        self.own_codes = nn.Embedding(classes, self.kept * numbers) if classes and self.kept else None
-        if self.own_codes is not None:
-            nn.init.zeros_(self.own_codes.weight)
 
-    def _own(self, condition: Tensor | None, n: int) -> Tensor:
-        """(n, kept, numbers)."""
-        own = self.own.expand(n, -1, -1)
-        return own if self.own_codes is None else own + self.own_codes(condition).view_as(own)
+    def _own(self, n: int) -> Tensor:
+        """(n, kept, numbers): the same whatever the condition, which the other layer of a pair sees."""
+        return self.own.expand(n, -1, -1)
 
     def _of_changed(self, kept: Tensor, condition: Tensor | None) -> Tensor:
         """(B, kept) -> (B, changed, numbers)."""
@@ -67,14 +63,14 @@ class SplineCoupling(Bijection):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, size) -> (B, size), the half that was changed first, and (B,)."""
         kept = x[:, : self.kept]
-        numbers = torch.cat([self._own(condition, len(x)), self._of_changed(kept, condition)], dim=1)
+        numbers = torch.cat([self._own(len(x)), self._of_changed(kept, condition)], dim=1)
         z, log_slopes = self._spline(numbers, x.dtype).call_and_ladj(x)
         return torch.cat([z[:, self.kept :], z[:, : self.kept]], dim=1), log_slopes.sum(dim=1)
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, size) -> (B, size). Splines in float64: the root that inverts one is of numbers that nearly cancel."""
         changed, kept = z.double().split([z.shape[1] - self.kept, self.kept], dim=1)
-        kept = self._spline(self._own(condition, len(z)), kept.dtype).inv(kept)
+        kept = self._spline(self._own(len(z)), kept.dtype).inv(kept)
         changed = self._spline(self._of_changed(kept.to(z.dtype), condition), changed.dtype).inv(changed)
         return torch.cat([kept, changed], dim=1).to(z.dtype)
 

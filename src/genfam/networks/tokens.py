@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from genfam.build import NotModelled
 from genfam.networks.base import Network, Shape
+from genfam.networks.bijections import Bijection, InvertibleNetwork
 
 
 class Tokens(Network):
@@ -35,6 +36,20 @@ class Tokens(Network):
     def decoder(self, inputs: int, shape: Shape, width: int, classes: int = 0) -> nn.Module:
         """The network's own."""
         return self.network.decoder(inputs, shape, width, classes)
+
+
+class NoBijection(InvertibleNetwork):
+    """In the place of a bijection of tokens."""
+
+    multiples = (1,)
+
+    def bijection(self, shape: Shape, width: int, classes: int = 0) -> Bijection:
+        """There is none.
+
+        Raises:
+            NotModelled: always.
+        """
+        raise NotModelled("a bijection of real numbers would take tokens for grey values, and they have no order")
 
 
 class Softmax(nn.Module):

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 STAMP := $(VENV)/.installed
 # A file's tests share what they set up; each worker takes a gigabyte.
-PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help install benchmark report dashboard wandb-sync compare publish docs test test-all \
   lint format types lock clean

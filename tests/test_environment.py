@@ -104,7 +104,14 @@ def test_alone_it_shows_help(
 
 def test_a_mistake_is_said_without_torch(tmp_path: Path) -> None:
     code = "import sys; from genfam.commands import cli; cli.main(sys.argv[1:]); print('torch' in sys.modules)"
-    for mistake in ("family.depht=3", "seed=1.5", "metric=[]", "familly=gan", "budget.train_flops=inf", "threads=0"):
+    for mistake in (
+        "family.depht=3",
+        "seed=1.5",
+        "evaluation.samples=1",
+        "familly=gan",
+        "budget.train_flops=inf",
+        "threads=0",
+    ):
         command = [sys.executable, "-c", code, "source=die", mistake]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout.strip() == "False" and done.stderr.count("\n") == 1, (mistake, done)

@@ -76,7 +76,8 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "family"),
-    [("mnist", "gan"), ("mnist", "autoregressive"), ("mnist", "flow_matching"), ("fashion_mnist", "gan"),
+    [("mnist", "gan"), pytest.param("mnist", "autoregressive", marks=pytest.mark.slow),
+     ("mnist", "flow_matching"), ("fashion_mnist", "gan"),
      ("fashion_mnist", "vae"), ("kmnist", "vae"), ("kmnist", "flow_matching")],
 )  # fmt: skip
 def test_every_family_takes_images_padded_to_32(source, family, configure):

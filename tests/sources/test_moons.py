@@ -8,7 +8,7 @@ from genfam.sources.moons import Moons
 
 
 def test_the_density_integrates_to_one():
-    axis = torch.linspace(-7.0, 8.0, 1201, dtype=torch.float64)
+    axis = torch.linspace(-7.0, 8.0, 301, dtype=torch.float64)
     total = Moons().log_prob(torch.cartesian_prod(axis, axis)).exp().sum() * (axis[1] - axis[0]) ** 2
     assert abs(float(total) - 1.0) < 1e-6
 

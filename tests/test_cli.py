@@ -247,6 +247,7 @@ COMMANDS = {
     "genfam": cli.main,
     "genfam-benchmark": scripts.benchmark,
     "genfam-evaluate": scripts.evaluate,
+    "genfam-path": scripts.path,
     "genfam-repeat": scripts.repeat,
     "genfam-dashboard": scripts.dashboard,
     "genfam-sample": scripts.sample,
@@ -307,6 +308,9 @@ def test_sample_writes_what_the_run_gives(
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
+        ("genfam-path", "", "--run"),
+        ("genfam-path", "run=x t=a", "expected numbers from 0 to 1"),
+        ("genfam-path", "run=x out=p.jpg", "expected a file name that ends in .png"),
         ("genfam-sample", "", "--run"),
         ("genfam-sample", "run=x n=many", "invalid int value: 'many'"),
         ("genfam-sample", "run=x n=0", "expected a positive number of samples, got 0"),

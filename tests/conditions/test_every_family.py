@@ -152,7 +152,7 @@ def test_every_player_learns_its_codes(cells: Any, data_dir: Path, family_name: 
     del cells[family_name, "labels", source_name]  # it was changed
 
 
-@pytest.mark.parametrize("condition", ["labels", "clusters"])
+@pytest.mark.parametrize("condition", ["labels", pytest.param("clusters", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family_name", FAMILIES)
 def test_a_saved_run_needs_no_data_and_draws_by_name(
     configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family_name: str, condition: str
@@ -183,7 +183,7 @@ def test_a_saved_run_needs_no_data_and_draws_by_name(
         again.condition_named("eleven")
 
 
-@pytest.mark.parametrize("condition", ["labels", "clusters"])
+@pytest.mark.parametrize("condition", ["labels", pytest.param("clusters", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family_name", ["gan", "flow_matching"])
 def test_a_conditional_run_that_is_cut_off_resumes_bit_for_bit(
     configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family_name: str, condition: str

@@ -62,14 +62,14 @@ def test_states_lie_on_flow_matchings_path(solver: str) -> None:
     family.codec.mean.copy_(torch.tensor([3.0, 4.0]))
     family.codec.scale.fill_(2.0)
     times, n = (0.02, 0.3, 0.5, 0.9, 1.0), 2000
-    states = family.states(n, times, None, derived_generator(0, "states"))
+    states = family.snapshots(n, times, derived_generator(0, "states"), None)
     assert states.shape == (5, n, 2) and states.dtype == torch.float32 and not states.requires_grad
     for t, x in zip(times, states, strict=True):
         mean, width = t * torch.tensor(centre), ((1 - t) ** 2 + (t * SPREAD) ** 2) ** 0.5
         z = (x - torch.tensor([3.0, 4.0])) / 2.0
         assert torch.allclose(z.mean(dim=0), mean, atol=4 * width / n**0.5 + 0.004)
         assert torch.allclose(z.std(dim=0), torch.full((2,), width), atol=4 * width / (2 * n) ** 0.5 + 0.004)
-    again = family.states(n, times, None, derived_generator(0, "states"))
+    again = family.snapshots(n, times, derived_generator(0, "states"), None)
     assert torch.equal(states, again)
 
 
@@ -78,12 +78,12 @@ def test_the_last_state_is_the_sample(name: str) -> None:
     """Of levels too: there the sample is the state, rounded to the middle of the nearest cell."""
     for event in (Event((2,)), Event((1, 4, 4), 17)):
         family = make(name, event)
-        last = family.states(6, [1.0], None, derived_generator(0, "draw"))[0]
+        last = family.snapshots(6, [1.0], derived_generator(0, "draw"), None)[0]
         sample = family.sample(6, generator=derived_generator(0, "draw"))
         assert torch.equal(sample, last if event.levels is None else last.round().clamp(0, 16).to(torch.uint8))
     for times in ([], [0.0, 1.5]):
-        with pytest.raises(ValueError, match="times: expected numbers from 0 to 1, got"):
-            make(name).states(3, times, None, derived_generator(0, "none"))
+        with pytest.raises(ValueError, match="t: expected numbers from 0 to 1, got"):
+            make(name).snapshots(3, times, derived_generator(0, "none"), None)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -91,11 +91,13 @@ def test_states_are_given_a_condition(name: str) -> None:
     family = make(name, labels=True)
     for parameter in family.model.parameters():
         nn.init.normal_(parameter, std=0.2)
-    one, other = (family.states(4, [0.5, 1.0], value, derived_generator(0, "c")) for value in (0, torch.ones(4).long()))
+    one, other = (
+        family.snapshots(4, [0.5, 1.0], derived_generator(0, "c"), value) for value in (0, torch.ones(4).long())
+    )
     assert not torch.allclose(one[1], other[1])
-    assert family.states(4, [1.0], None, derived_generator(0, "c")).shape == (1, 4, 2)
+    assert family.snapshots(4, [1.0], derived_generator(0, "c"), None).shape == (1, 4, 2)
     with pytest.raises(ValueError, match="condition: expected 0 to 2, got 3"):
-        family.states(4, [1.0], 3, derived_generator(0, "c"))
+        family.snapshots(4, [1.0], derived_generator(0, "c"), 3)
 
 
 class Towards(nn.Module):

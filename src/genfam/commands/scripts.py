@@ -174,6 +174,53 @@ def sample(argv: Sequence[str] | None = None) -> int:
     return guarded(parser, action)
 
 
+def path(argv: Sequence[str] | None = None) -> int:
+    """`genfam-path`: a stored run's samples on their way from noise to data."""
+    parser = command_parser(
+        "genfam-path",
+        "Draw a run's path from p_init (t = 0) to the data (t = 1) as a strip of pictures. On points of a known source "
+        "the exact p_t stands beside it, with the total variation between the two.",
+        "genfam-path run=outputs/quick/<run_id>",
+        "genfam-path run=outputs/quick/<run_id> t=0,0.5,0.9,1 n=2000 out=path.png",
+    )
+    parser.add_argument("--run", required=True, type=Path, help="the run's folder")
+    parser.add_argument("--t", default="0,0.25,0.5,0.75,1", help="times with commas (default: %(default)s)")
+    parser.add_argument(
+        "--n", type=int, default=1000, help="how many points, or images up to 36 (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("path.png"), help="file (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    add_plugins(parser)
+    arguments = parser.parse_args(given(argv, ("run", "t", "n", "out", "seed", "plugins")))
+    try:
+        times = [float(time) for time in names(arguments.t)]
+    except ValueError:
+        parser.error(f"t: expected numbers from 0 to 1 with commas, got {arguments.t}")
+    if arguments.n < 1:
+        parser.error(f"n: expected a positive number of samples, got {arguments.n}")
+    if arguments.out.suffix != ".png":
+        parser.error(f"out: expected a file name that ends in .png, got {arguments.out}")
+
+    def action() -> int:
+        from genfam.report.paths import path_figure
+        from genfam.running.paths import snapshots
+        from genfam.running.saved import load_run
+
+        run = load_run(run_folder(arguments.run), plugins=arguments.plugins)
+        n = min(arguments.n, 36) if run.family.event.is_discrete else arguments.n
+        found = snapshots(run.family, run.source, times, n, arguments.seed)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        path_figure(found, run.family.event.levels, run.run.id, arguments.out)
+        for snapshot in found:
+            said = "" if snapshot.divergence is None else f"total variation {snapshot.divergence:.4f}"
+            said += "" if snapshot.floor is None else f", of exact draws {snapshot.floor:.4f}"
+            print(f"t = {snapshot.time:g}: {said or 'p_t is not known'}")
+        print(arguments.out)
+        return 0
+
+    return guarded(parser, action)
+
+
 def repeat(argv: Sequence[str] | None = None) -> int:
     """`genfam-repeat`: run a stored or published run's settings again, into a store of its own."""
     parser = command_parser(

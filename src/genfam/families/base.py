@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
@@ -31,6 +31,12 @@ MIXED_UP_TO = 16  # values of a condition up to which the mixture's density is s
 
 class Diverged(Exception):
     """A loss or a gradient is not finite: a result of the run, not a crash."""
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Raise ValueError unless there are times, all from 0 to 1."""
+    if not times or not all(0.0 <= t <= 1.0 for t in times):
+        raise ValueError(f"t: expected numbers from 0 to 1, got {list(times)}")
 
 
 class NothingToChoose(ValueError):
@@ -174,6 +180,25 @@ class Family(LightningModule, ABC):
     def carry(self, x: Tensor, generator: Generator) -> Tensor:
         """(n, *event) events of `init` on the family's device -> (n, *event): where each goes."""
         raise NotImplementedError
+
+    def snapshots(
+        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
+    ) -> Tensor:
+        """-> (len(times), n, *event.shape) float32: n samples on their way from p_init (t = 0) to the data (t = 1).
+
+        In the data's units; x_t = (1 − t) x_0 + t x_1 whatever the family's own path.
+
+        Args:
+            n: how many.
+            times: t in [0, 1].
+            generator: on the CPU.
+            condition: one value for all, or (n,) int64; None draws it by its shares.
+
+        Raises:
+            NothingToChoose: the family has no path.
+            ValueError: no times, one outside, or a condition that the family was not trained with.
+        """
+        raise NothingToChoose(f"{type(self).__name__} has no path from noise to data")
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """Raise ValueError, naming the knob, where one of `sampling` has a value that cannot be."""

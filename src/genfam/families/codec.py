@@ -65,6 +65,12 @@ class Codec(nn.Module):
         cell = torch.floor((z + 1.0) * 0.5 * self.event.levels)
         return cell.clamp(0, self.event.levels - 1).to(torch.uint8)
 
+    def in_units(self, z: Tensor) -> Tensor:
+        """(B, *event) float -> the data's units: of discrete events levels, neither rounded nor kept in range."""
+        if self.event.levels is None:
+            return z * self.scale + self.mean
+        return (z + 1.0) * (0.5 * self.event.levels) - 0.5  # the middle of level k's cell is k
+
     @property
     def unit(self) -> float:
         """How long an encoded vector of length 1 is: in the data's units, of levels in shares of their range."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import Family, Optimisation
+from genfam.families.base import Family, Optimisation, check_times
 from genfam.families.codec import Codec
 from genfam.families.guidance import Predict, guided
 from genfam.networks.base import Network, fit_width
@@ -91,23 +91,11 @@ class FieldFamily(Family):
         return self.codec.decode(end)
 
     @torch.no_grad()
-    def states(self, n: int, times: Sequence[float], condition: int | Tensor | None, generator: Generator) -> Tensor:
-        """-> (len(times), n, *event.shape) float32: x_t of n samples on their way, from the first to the last time.
-
-        In units of the data: of discrete events levels that are neither rounded nor kept in range. x_t = (1 − t) x_0 +
-        t x_1 whatever the family's own path; a time that its path or its steps do not have is the nearest that they do.
-
-        Args:
-            n: how many.
-            times: t in [0, 1]: 0 is noise, 1 data.
-            condition: one value for all, or (n,) int64; None draws it by its shares.
-            generator: on the CPU.
-
-        Raises:
-            ValueError: no times, one outside, or a condition that the family was not trained with.
-        """
-        if not times or not all(0.0 <= t <= 1.0 for t in times):
-            raise ValueError(f"times: expected numbers from 0 to 1, got {list(times)}")
+    def snapshots(
+        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
+    ) -> Tensor:
+        """See `Family.snapshots`; a time that the path or its steps do not have is the nearest that they do."""
+        check_times(times)
         values = self._checked(condition, n)
         if values is None and self.condition.classes:
             values = self.condition.draw(n, generator).to(self.device)
@@ -118,12 +106,7 @@ class FieldFamily(Family):
             for t, x in self.walk(noise, predict, generator, times):
                 found = [(t, x) if abs(t - own) < abs(kept[0] - own) else kept
                          for own, kept in zip(times, found, strict=True)]  # fmt: skip
-        return torch.stack([self._in_units(x) for _, x in found])
-
-    def _in_units(self, x: Tensor) -> Tensor:
-        if self.event.levels is None:
-            return self.codec.decode(x)
-        return (x + 1.0) * (0.5 * self.event.levels) - 0.5  # the middle of level k's cell is k
+        return torch.stack([self.codec.in_units(x) for _, x in found])
 
     # ---- predictions and guidance --------------------------------------------------------------------
 

@@ -1,0 +1,74 @@
+"""A trained run's way from p_init to the data: states at some times, and how far they are from p_t if it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genfam.families.base import Family
+from genfam.metrics.cells import Cells
+from genfam.metrics.divergence import total_variation
+from genfam.seeds import derived_generator, normal
+from genfam.sources.base import KnownSource, Source
+
+DEPTH = 7  # of the tree: 128 cells of equal mass
+DRAWN = 2**16  # exact draws of p_t that the cells are cut from
+STATES = 10_000  # of the model, and of the floor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The family at one time.
+
+    Attributes:
+        time: t, 0 at p_init and 1 at the data.
+        states: (n, *event) float32, in the data's units.
+        exact: (n, *event) draws of the exact p_t; None where it is not known.
+        divergence: total variation between the model's states and p_t over cells of equal mass, and `floor`, that of as
+            many exact draws; None where p_t is not known.
+    """
+
+    time: float
+    states: Tensor
+    exact: Tensor | None = None
+    divergence: float | None = None
+    floor: float | None = None
+
+
+def snapshots(family: Family, source: Source, times: Sequence[float], n: int, seed: int) -> list[Snapshot]:
+    """N states at each time, and on points of a known source the divergence from p_t.
+
+    Raises:
+        NothingToChoose: the family has no path.
+        ValueError: a time outside [0, 1].
+    """
+    shown = family.snapshots(n, times, derived_generator(seed, source.name, "path")).cpu()
+    codec: Any = getattr(family, "codec", None)
+    if not isinstance(source, KnownSource) or family.event.is_discrete or codec is None or family.init is not None:
+        return [Snapshot(time, states) for time, states in zip(times, shown, strict=True)]
+    many = family.snapshots(STATES, times, derived_generator(seed, source.name, "path states")).cpu()
+    found = []
+    for time, states, own in zip(times, shown, many, strict=True):
+        exact = _exact(codec, source, time, DRAWN, "cells")
+        cells, fresh = Cells(exact, DEPTH), _exact(codec, source, time, STATES, "floor")
+        own_variation, floor = (_variation(cells, x) for x in (own, fresh))
+        found.append(Snapshot(time, states, fresh[:n], own_variation, floor))
+    return found
+
+
+def _exact(codec: Any, source: KnownSource, time: float, n: int, purpose: str) -> Tensor:
+    """(n, *event) draws of x_t = (1 − t) x_0 + t x_1, in the data's units."""
+    generator = derived_generator(0, source.name, f"path {purpose} {time:g}")
+    x1 = codec.encode(source.sample(n, generator=generator))
+    exact: Tensor = codec.in_units((1.0 - time) * normal(x1.shape, torch.device("cpu"), generator) + time * x1)
+    return exact
+
+
+def _variation(cells: Cells, x: Tensor) -> float:
+    counts = cells.find(x).bincount(minlength=2**cells.depth).double()
+    masses = torch.full((2**cells.depth,), 0.5**cells.depth, dtype=torch.float64)
+    return total_variation(counts / counts.sum(), masses)

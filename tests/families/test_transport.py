@@ -160,3 +160,10 @@ def test_where_samples_begin_at_noise_nothing_is_measured():
         Evaluation(Grid(), torch.zeros(2, 2), torch.zeros(2, 2), Identity(Grid(), "x", "cpu"), Oracle(PLANE))
     )
     assert all(m.estimate is None for m in found) and math.isfinite(len(found))
+
+
+def test_a_batch_of_one_digit_is_no_larger_than_its_training_split():
+    for family in ("flow_matching", "flow_matching_ot", "transport_gan"):
+        run = Run.of(composed(f"family={family}", "+transport=three_to_eight"))
+        assert run.data_name == "digit_8 from digit_3"
+        assert make_family(run, make_source(run)).batch_size <= len(make_source(run).train)

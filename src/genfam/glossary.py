@@ -65,7 +65,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("nll_nats", "Negative log-likelihood of held-out data, nats per event: how surprised the model is by real data."),
     ("bits_per_dim", "Negative log-likelihood of held-out data, bits per dimension: of a text, per character."),
     ("annealed_nll_nats", "Negative log-likelihood of held-out data, nats per event, by an estimate of the constant."),
-    ("normaliser_gap", "Between an upper and a lower bound of the logarithm of the model's constant, in nats."),
+    ("normaliser_gap", "Between an upper and a lower bound of the logarithm of the model's constant, in nats; below 0 "
+                       "where its chains do not mix."),
     ("data_copying", "A test for copies of the training data: below −3 the samples lie closer to it than new data do."),
     ("authenticity", "Share of samples that are no copy of a training event."),
     ("train_distance_ratio", "How far samples lie from their nearest training event, over how far held-out data do; 1 "

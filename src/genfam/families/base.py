@@ -178,8 +178,12 @@ class Family(LightningModule, ABC):
         raise ValueError(f"{type(self).__name__} carries no source to another: its samples begin at noise of its own")
 
     def carry(self, x: Tensor, generator: Generator) -> Tensor:
-        """(n, *event) events of `init` on the family's device -> (n, *event): where each goes."""
-        raise NotImplementedError
+        """(n, *event) events of `init` on the family's device -> (n, *event): where each goes.
+
+        Raises:
+            NotImplementedError: the family carries no source to another, see `begin_at`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} carries no source to another")
 
     def snapshots(
         self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
@@ -435,7 +439,7 @@ class Family(LightningModule, ABC):
     @property
     def density_kind(self) -> Likelihood:
         """`likelihood` on this event: dequantisation makes a density a bound, and a loose one where levels are few."""
-        if self.init is not None:  # what noise's density was integrated from has none that is known
+        if self.init is not None:  # a density is carried from noise, whose own is known; another source's is not
             return Likelihood.NONE
         has_density = self.likelihood in (Likelihood.EXACT, Likelihood.ESTIMATE)
         dequantised = has_density and self.dequantises and self.event.is_discrete

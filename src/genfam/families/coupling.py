@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
 
 import torch
@@ -39,10 +40,8 @@ class OptimalTransport(Coupling):
     """
 
     def __init__(self) -> None:
-        try:
-            import ot  # noqa: F401  # said before any work
-        except ImportError as error:
-            raise ImportError("coupling: OptimalTransport needs POT: pip install 'genfam[ot]'") from error
+        if importlib.util.find_spec("ot") is None:
+            raise ImportError("coupling: OptimalTransport needs POT: pip install 'genfam[ot]'")
 
     def __call__(self, x0: Tensor, x1: Tensor) -> Tensor:
         """-> (B, *shape)."""

@@ -12,6 +12,7 @@ Reference:
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 
@@ -47,10 +48,10 @@ class AnnealedLikelihood(Metric):
         """Two measurements; not applicable where the model is normalised or has no density."""
         if not callable(getattr(evaluation.model, "normalise", None)):
             return self._refuse("the family has no constant to estimate")
-        model = copy.deepcopy(evaluation.model)  # whose likelihood stays unnormalised for all other metrics
+        model: Any = copy.deepcopy(evaluation.model)  # whose likelihood stays unnormalised for all other metrics
         sizes = {"chains": self.chains, "temperatures": self.temperatures}
         with one_generator_state():
-            brackets = model.normalise(evaluation.generator(PURPOSE), **sizes)  # type: ignore[attr-defined]
+            brackets = model.normalise(evaluation.generator(PURPOSE), **sizes)
             x = evaluation.reference[: self.events]
             log_prob = torch.cat([model.log_prob(x[rows]).double().cpu() for rows in blocks(len(x), self.chunk)])
         bad = int((~torch.isfinite(log_prob)).sum())
@@ -60,7 +61,7 @@ class AnnealedLikelihood(Metric):
         protocol = evaluation.protocol(
             samples=False, features=False, likelihood=kind, measure=measure, events=self.events, **sizes
         )
-        gap = max((each.gap for each in brackets), key=lambda gap: float(gap.value))
+        gap = max((each.gap for each in brackets), key=lambda gap: abs(gap.value))
         error = max(float(each.middle.stderr or 0.0) for each in brackets)
         nll = widened(negative_log_likelihood(log_prob), error)
         return [

@@ -105,8 +105,11 @@ def depths(network: ClassifierNetwork | ResidualNetwork, x: Tensor) -> tuple[Ten
     early = network.trunk[:first](x)
     middle = network.trunk[first:second](early)
     late: Tensor = network.trunk[second:](middle)
-    pooled = (F.adaptive_avg_pool2d(part.relu(), PLACES).flatten(1) for part in (early, middle))
-    return *pooled, late  # type: ignore[return-value]  # of the two that the generator yields
+
+    def pooled(part: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(part.relu(), PLACES).flatten(1)
+
+    return pooled(early), pooled(middle), late
 
 
 def shifted(x: Tensor) -> Tensor:

@@ -58,7 +58,8 @@ class TransportCost(Metric):
         spent = moved if energy is None else energy.double().cpu()
         fresh = evaluation.data.sample(self.starts, generator=evaluation.generator(7))
         least = optimal_cost(starts, fresh, init)
-        protocol = evaluation.protocol(samples=False, features=False, init=init.name, starts=self.starts)
+        begun = getattr(init, "fingerprint", init.name)
+        protocol = evaluation.protocol(samples=False, features=False, init=begun, starts=self.starts)
         spent_mean = mean(spent)
         gap = Estimate(abs(spent_mean.value - least) / least, (spent_mean.stderr or 0.0) / least, self.starts)
         return [

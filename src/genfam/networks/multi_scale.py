@@ -182,7 +182,8 @@ class MultiScaleFlow(Bijection):
         h, log_volume, done = x, torch.zeros(len(x), dtype=x.dtype, device=x.device), []
         for scale, stage in enumerate(self.stages):
             h = self.gather[scale](h)
-            for step in stage:  # type: ignore[attr-defined]  # ModuleList's items are typed as Module
+            assert isinstance(stage, nn.ModuleList)
+            for step in stage:
                 h, more = step(h, condition)
                 log_volume = log_volume + more
             if scale < len(self.stages) - 1:
@@ -195,7 +196,8 @@ class MultiScaleFlow(Bijection):
         """See `Bijection.inverse`."""
         rest, parts, (channels, height, width) = z.flatten(1), [], z.shape[1:]
         for scale, gather in enumerate(self.gather):
-            factor = int(gather.downscale_factor)  # type: ignore[arg-type]
+            assert isinstance(gather, nn.PixelUnshuffle)
+            factor = gather.downscale_factor
             channels, height, width = channels * factor**2, height // factor, width // factor
             half = channels // 2 if scale < len(self.stages) - 1 else 0
             parts.append(rest[:, : half * height * width].unflatten(1, (half, height, width)))
@@ -203,7 +205,10 @@ class MultiScaleFlow(Bijection):
         h: Tensor = rest.unflatten(1, (channels, height, width))
         for scale in reversed(range(len(self.stages))):
             h = torch.cat([parts[scale], h], dim=1)
-            for step in reversed(self.stages[scale]):  # type: ignore[call-overload]
+            stage = self.stages[scale]
+            assert isinstance(stage, nn.ModuleList)
+            for step in reversed(stage):
+                assert isinstance(step, Step)
                 h = step.inverse(h, condition)
             h = self.spread[scale](h)
         return h

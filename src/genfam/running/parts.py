@@ -36,16 +36,21 @@ LEAST_BFLOAT16_BATCH = 4  # events
 
 def make_source(run: Run) -> Source:
     """The source, seen through its `split`, its training split corrupted as the settings say."""
-    node = parse(run.source, Source, "source", run.plugins)
-    source: Source = node.make(data_dir=run.data_dir)
-    source.settings = {key: value for key, value in node.essence().items() if key not in ("_target_", "name")}
+    source = _source(run.source, "source", run)
     corruption = build(run.corruption, Corruption, "corruption", plugins=run.plugins)
     return corruption.applied(seen_through(run.split, source))
 
 
 def make_init(run: Run) -> Source | None:
     """The source at which samples begin, where there is one."""
-    return None if run.init is None else build(run.init, Source, "init", plugins=run.plugins, data_dir=run.data_dir)
+    return None if run.init is None else _source(run.init, "init", run)
+
+
+def _source(config: dict[str, Any], key: str, run: Run) -> Source:
+    node = parse(config, Source, key, run.plugins)
+    source: Source = node.make(data_dir=run.data_dir)
+    source.settings = {name: value for name, value in node.essence().items() if name not in ("_target_", "name")}
+    return source
 
 
 def make_condition(run: Run) -> Condition:

@@ -47,7 +47,7 @@ def check(runs: Sequence[Run]) -> dict[str, str]:
                     print(f"source {run.source['name']}: {remark}", file=sys.stderr, flush=True)
             except (OSError, ValueError) as error:
                 raise ConfigurationError(str(error)) from error
-        cell = json.dumps([key, run.family, run.condition, run.budget.parameters], sort_keys=True)
+        cell = json.dumps([key, run.family, run.init, run.condition, run.budget.parameters], sort_keys=True)
         if cell not in seen:
             seen[cell] = _build(run, sources[key])
         if seen[cell]:
@@ -68,7 +68,10 @@ def _build(run: Run, source: Source) -> str:
             run.family, Family, "family", plugins=run.plugins,
             event=source.event, parameters=run.budget.parameters, classes=classes,
         )  # fmt: skip
-        begin(family, make_init(run))
+        init = make_init(run)
+        if init is not None:
+            init.require()
+        begin(family, init)
     except NotModelled as error:
         return f"{run.family['name']} on {run.source['name']}: {error}"
     except (ValueError, FileNotFoundError) as error:

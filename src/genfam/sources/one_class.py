@@ -30,6 +30,10 @@ class OneClass(Source):
         """Whether the whole source's files are there."""
         self.of.require()
 
+    def count(self) -> int:
+        """Of its training events."""
+        return len(self.train)
+
     def contents(self) -> str | None:
         """Of the whole source."""
         return self.of.contents()

@@ -40,7 +40,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("high_quality_share", "Share of samples that lie on a mode, within three standard deviations."),
     ("class_share", "Share of samples of the class that was rare in training; of no direction: fresh real data have it "
                     "as often as before."),
-    ("class_share_ratio", "That share over the class's share of the training split; 1 is as often as it was seen."),
+    ("class_share_ratio", "Share of samples of the class that was rare, over its share in training; 1 is right."),
     ("mode_reverse_kl", "How unlike the true frequencies the model's are over the modes; 0 where they are equal."),
     ("total_variation", "The true distance between the model's and the data's distribution: the largest difference in "
                         "the probability of any event, 0 to 1. Known only where the data's distribution is."),
@@ -51,7 +51,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("valid_share", "Share of samples that are possible at all in the known language."),
     ("unigram_total_variation", "How unlike the data's the samples' frequencies of single tokens are, 0 to 1; the "
                                 "oracle's value is the floor."),
-    ("bigram_total_variation", "The same of pairs of neighbouring tokens."),
+    ("bigram_total_variation", "How unlike the data's the samples' frequencies of pairs of tokens are, 0 to 1."),
     ("trigram_total_variation", "How unlike the data's the samples' frequencies of three neighbouring tokens are, 0 to "
                                 "1; the oracle's value is the floor."),
     ("kl_per_token", "Kullback-Leibler divergence of the model from a known language, nats per token; where the "
@@ -74,7 +74,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("squared_displacement", "How far events of the first source are moved: the mean squared distance."),
     ("path_energy", "The squared velocity along the way, integrated: equal to the squared displacement where ways are "
                     "straight, and more where they bend."),
-    ("normalised_path_energy", "How far that lies from the least of any way, as a share of it; 0 is optimal."),
+    ("normalised_path_energy", "Path energy less the least possible, as a share of the latter; 0 is optimal."),
     ("class_kept", "Share of events of the first source whose class is recognised where they end."),
     ("evaluations_per_sample", "How often the network is asked to draw one sample."),
     ("train_seconds", "Time to train, on this machine."),
@@ -121,7 +121,7 @@ FAMILIES = {
     "masked_diffusion": "Fills in masked values, in any order: a bound on the likelihood, up to one network evaluation "
                         "per value.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
-    "normalizing_flow": "An invertible map between events and noise: exact likelihood, one evaluation per sample.",
+    "normalizing_flow": "An invertible map to noise: exact likelihood on points, a bound on levels, one evaluation per sample.",
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
     "flow_matching_ot": "Flow matching whose starts and ends are paired at the least distance within each batch.",

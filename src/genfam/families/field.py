@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from genfam.families.base import Family, Optimisation, check_times
 from genfam.families.codec import Codec
+from genfam.families.flow_density import Velocity, log_density
 from genfam.families.guidance import Predict, guided
 from genfam.networks.base import Network, fit_width
 from genfam.seeds import normal
@@ -71,6 +72,10 @@ class FieldFamily(Family):
 
     # ---- samples -------------------------------------------------------------------------------------
 
+    def start(self, n: int, generator: Generator | None = None) -> Tensor:
+        """-> (n, *shape) draws of p_init."""
+        return normal((n, *self.event.shape), self.device, generator)
+
     @abstractmethod
     def walk(
         self, noise: Tensor, predict: Predict, generator: Generator, through: Sequence[float] = ()
@@ -86,7 +91,7 @@ class FieldFamily(Family):
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event): where the walk ends."""
-        noise = normal((n, *self.event.shape), self.device, generator)
+        noise = self.start(n, generator)
         *_, (_, end) = self.walk(noise, self.predictor(condition, self.sampling["guidance"]), generator)
         return self.codec.decode(end)
 
@@ -99,7 +104,7 @@ class FieldFamily(Family):
         values = self._checked(condition, n)
         if values is None and self.condition.classes:
             values = self.condition.draw(n, generator).to(self.device)
-        noise = normal((n, *self.event.shape), self.device, generator)
+        noise = self.start(n, generator)
         found: list[tuple[float, Tensor]] = [(2.0, noise)] * len(times)
         predict = self.predictor(values, self.sampling["guidance"])
         with self._evaluating():
@@ -166,3 +171,20 @@ class FieldFamily(Family):
                 "guidance: expected a model that was trained with condition.dropout above 0, or a weaker run as "
                 f"guide=…; got guidance={guidance} and neither"
             )
+
+    # ---- likelihood ----------------------------------------------------------------------------------
+
+    def velocity(self, t: Tensor, x: Tensor, predict: Predict) -> Tensor:
+        """Scalar t, (B, *shape) x_t -> (B, *shape): the velocity of the flow, where a family has one."""
+        raise NotImplementedError(f"{type(self).__name__} has no velocity")
+
+    def carried_back(self, z: Tensor, end: float, condition: Tensor | None, generator: Generator) -> Tensor:
+        """(B, *shape) states at t = `end` -> (B,) nats per volume there, by integration of `velocity`."""
+
+        def field(rows: Tensor) -> Velocity:
+            predict = self.predictor(None if condition is None else condition[rows])
+            return lambda t, y: self.velocity(t, y, predict)
+
+        found, error = log_density(field, z, end, generator)
+        self.integration_error = max(self.integration_error, error)
+        return found

@@ -14,30 +14,28 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from genfam.families.base import Family, Optimisation, check_times
-from genfam.families.codec import Codec
+from genfam.families.base import Optimisation
 from genfam.families.coupling import Coupling, Independent
-from genfam.families.flow_density import Velocity, log_density
-from genfam.families.guidance import Predict, guided
+from genfam.families.field import FieldFamily
+from genfam.families.guidance import Predict
 from genfam.families.noisy_end import FITTED_ON, NOISY_END, Spread, entropy, noisy
 from genfam.families.paths import PREDICTIONS, SMALLEST, Times, Uniform, straight, target, velocity
 from genfam.families.solvers import Solver
-from genfam.networks.base import Network, fit_width
+from genfam.networks.base import Network
 from genfam.ranges import Count
 from genfam.seeds import normal, normal_like
 from genfam.types import Batch, Data, Event, Likelihood
 
 ENERGY_STEPS = 100  # of the integral of the squared velocity
-DRAWN = 2**19  # scalars that are drawn at once: images stay in the processor's cache
 
 
-class FlowMatching(Family):
+class FlowMatching(FieldFamily):
     """Flow matching with a straight path.
 
     Args:
@@ -54,8 +52,6 @@ class FlowMatching(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.ESTIMATE
-    dequantises: ClassVar[bool] = True
-    model: nn.Module
 
     def __init__(
         self,
@@ -70,22 +66,11 @@ class FlowMatching(Family):
         solver: Solver = Solver(),
         classes: int = 0,
     ) -> None:
-        super().__init__(event, optimisation, batch_size)
+        super().__init__(event, parameters, network, optimisation, batch_size, classes)
         if prediction not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {list(PREDICTIONS)}, got {prediction!r}")
         self.prediction, self.times, self.coupling = prediction, times, coupling
         self.sampling = {"solver": solver.method, "steps": solver.steps, "guidance": 1.0}
-        self._guides: list[FlowMatching] = []  # in a list, so that it is no part of this model's weights
-        self.codec = Codec(event)
-
-        def field(width: int) -> nn.Module:
-            return network.field(event.shape, width, classes)
-
-        self.register_players(model=field(fit_width(field, parameters, network.multiples)))
-
-    def prepare(self, data: Data) -> None:
-        """Standardise continuous events by the training split."""
-        self.codec.fit(data)
 
     def loss(self, batch: Batch, player: str) -> Tensor:
         """Mean squared error of what the network predicts (Lipman et al. 2023, equation 9, for the velocity)."""
@@ -123,94 +108,44 @@ class FlowMatching(Family):
             z, total = z + v / ENERGY_STEPS, total + v.flatten(1).square().sum(dim=1) / ENERGY_STEPS
         return total * self.codec.unit**2
 
-    @torch.no_grad()
-    def snapshots(
-        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
-    ) -> Tensor:
-        """See `Family.snapshots`: by the sampler's own method, in steps at least as small as its own."""
-        check_times(times)
-        values = self._checked(condition, n)
-        if values is None and self.condition.classes:
-            values = self.condition.draw(n, generator).to(self.device)
-        solver, found, at = Solver(self.sampling["solver"], self.sampling["steps"]), {}, 0.0
-        predict, x = self.predictor(values, self.sampling["guidance"]), self.start(n, generator)
-        last = 1.0 - SMALLEST if self.prediction == "data" else 1.0  # where its velocity still is a number
-        with self._evaluating():
-            for time in sorted({*times}):
-                end, begun = min(time, last), at
-
-                def field(t: Tensor, state: Tensor, begun: float = begun) -> Tensor:
-                    return self.velocity(t + begun, state, predict)
-
-                x = solver.integrate(field, x, end - at, math.ceil(solver.steps * (end - at)))
-                at = end
-                if time > last:  # the prediction is the end of the path
-                    found[time] = self.codec.in_units(predict(x, torch.full((n,), last, device=x.device)))
-                else:
-                    found[time] = self.codec.in_units(x)
-        return torch.stack([found[time] for time in times])
-
     # ---- samples -------------------------------------------------------------------------------------
 
-    def predictor(self, condition: Tensor | None, guidance: float = 1.0) -> Predict:
-        """What the sampling network predicts, guided."""
-
-        def strong(x: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = self.sampler(x, t, condition)
-            return out
-
-        def unconditional(x: Tensor, t: Tensor) -> Tensor:
-            assert condition is not None
-            out: Tensor = self.sampler(x, t, self.condition.null(condition))
-            return out
-
-        weak: Predict = unconditional
-        for guide in self._guides:
-            weak = guide.predictor(condition if guide.condition.classes else None)
-        return guided(strong, weak, guidance)
-
-    def guide_by(self, weaker: Family) -> None:
-        """Lead away from this one's predictions, in place of those with the null label (Karras et al. 2024).
-
-        Raises:
-            ValueError: it predicts something else, or another event.
-        """
-        if not isinstance(weaker, FlowMatching) or (weaker.event, weaker.prediction) != (self.event, self.prediction):
-            raise ValueError(f"guide: expected flow matching of {self.event} that predicts the {self.prediction}")
-        if weaker.condition.classes not in (0, self.condition.classes):
-            raise ValueError(
-                f"guide: expected {self.condition.classes} classes or none, got {weaker.condition.classes}"
-            )
-        self._guides = [weaker]
+    @property
+    def field_kind(self) -> tuple[Any, ...]:
+        """Its prediction too."""
+        return *super().field_kind, self.prediction
 
     def velocity(self, t: Tensor, x: Tensor, predict: Predict) -> Tensor:
         """Scalar t, (B, *shape) -> (B, *shape)."""
         times = t.expand(len(x))
         return velocity(self.prediction, predict(x, times), x, times)
 
-    def transport(self, x_init: Tensor, condition: Tensor | None = None, guidance: float = 1.0) -> Tensor:
-        """(n, *shape) draws of p_init, (n,) condition -> where the flow carries them by t = 1.
+    def walk(
+        self, noise: Tensor, predict: Predict, generator: Generator, through: Sequence[float] = ()
+    ) -> Iterator[tuple[float, Tensor]]:
+        """See `FieldFamily.walk`; of the solver's steps those to the times asked for are shown.
 
         A prediction of the data is the end of the path as seen from here, and the last step goes there. At t = 1 itself
         its velocity is 0/0: a corrector that asks for it leaves half of the noise of that step in the sample (EDM,
         algorithm 1, corrects no last step either).
         """
         solver = Solver(self.sampling["solver"], self.sampling["steps"])
-        predict = self.predictor(condition, guidance)
-        last = max(SMALLEST, 1.0 / solver.steps) if self.prediction == "data" else 0.0
-        steps = solver.steps - (last > 0.0)
-        end = solver.integrate(lambda t, x: self.velocity(t, x, predict), x_init, 1.0 - last, steps)
-        return predict(end, torch.full((len(end),), 1.0 - last, device=end.device)) if last else end
+        last = 1.0 - max(SMALLEST, 1.0 / solver.steps) if self.prediction == "data" else 1.0
+        x, at, whole = noise, 0.0, solver.steps - (last < 1.0)
+        for time in sorted({0.0, *through, 1.0}):
+            begun, end = at, min(time, last)
 
-    def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
-        """-> (n, *event): integrate the velocity from p_init, by default Gaussian noise."""
-        x_init = self.start(n, generator)
-        return self.codec.decode(self.transport(x_init, condition, self.sampling["guidance"]))
+            def field(t: Tensor, state: Tensor, begun: float = begun) -> Tensor:
+                return self.velocity(t + begun, state, predict)
 
-    @property
-    def drawn_at_once(self) -> int:
-        """As many as stay in the processor's cache."""
-        return min(10_000, max(1, DRAWN // self.event.dimensions))
+            steps = math.ceil(whole * (end - begun) / last) if last else 0  # one step alone is the prediction
+            x, at = solver.integrate(field, x, end - begun, steps), end
+            yield time, x if time <= last else predict(x, torch.full((len(x),), last, device=x.device))
+
+    def transport(self, x_init: Tensor, condition: Tensor | None = None, guidance: float = 1.0) -> Tensor:
+        """(n, *shape) draws of p_init, (n,) condition -> where the flow carries them by t = 1."""
+        *_, (_, end) = self.walk(x_init, self.predictor(condition, guidance), Generator())
+        return end
 
     @property
     def evaluations_per_sample(self) -> float:
@@ -218,18 +153,12 @@ class FlowMatching(Family):
         solver = Solver(self.sampling["solver"], self.sampling["steps"])
         steps = solver.steps - (self.prediction == "data")
         calls = steps * solver.order + (self.prediction == "data")
-        return float(calls * (1 + (self.sampling["guidance"] != 1.0)))
+        return float(calls * self._passes)
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """A solver that there is, and guidance only away from something."""
         Solver(sampling["solver"], sampling["steps"])
-        if not sampling["guidance"] >= 1.0:
-            raise ValueError(f"guidance: expected 1 (none) or more, got {sampling['guidance']}")
-        if sampling["guidance"] > 1.0 and not self._guides and self.condition.dropout == 0.0:
-            raise ValueError(
-                "guidance: expected a model that was trained with condition.dropout above 0, or a weaker run as "
-                f"guide=…; got guidance={sampling['guidance']} and neither"
-            )
+        super().check_sampling(sampling)
 
     # ---- likelihood ----------------------------------------------------------------------------------
 
@@ -253,18 +182,7 @@ class FlowMatching(Family):
         if self._ends_in_noise:
             return self._noisy_bound(x, condition, generator)
         z = self.codec.encode(x, generator)
-        return self._carried_back(z, 1.0, condition, generator) + self.codec.log_volume
-
-    def _carried_back(self, z: Tensor, end: float, condition: Tensor | None, generator: Generator) -> Tensor:
-        """(B, *shape) states at t = `end` -> (B,) nats per volume there."""
-
-        def field(rows: Tensor) -> Velocity:
-            predict = self.predictor(None if condition is None else condition[rows])
-            return lambda t, y: self.velocity(t, y, predict)
-
-        found, error = log_density(field, z, end, generator)
-        self.integration_error = max(self.integration_error, error)
-        return found
+        return self.carried_back(z, 1.0, condition, generator) + self.codec.log_volume
 
     def _noisy_bound(self, x: Tensor, condition: Tensor | None, generator: Generator) -> Tensor:
         """(B, *event) levels -> (B,) nats: the bound of noisy_end.py by one draw, its entropy exact."""
@@ -280,5 +198,5 @@ class FlowMatching(Family):
         own = self.codec.decode(self.transport(x_init, own_values))
         spread.fit(own, seen(own, own_values)[1])
         z, predicted = seen(x, condition)
-        density = self._carried_back(z, NOISY_END, condition, generator)
+        density = self.carried_back(z, NOISY_END, condition, generator)
         return spread.log_prob(x, predicted) + density + entropy(self.event.dimensions, NOISY_END)

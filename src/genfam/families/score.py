@@ -26,7 +26,6 @@ from torch import Generator, Tensor
 from genfam.families import schedules
 from genfam.families.base import Optimisation
 from genfam.families.field import FieldFamily
-from genfam.families.flow_density import Velocity, log_density
 from genfam.families.guidance import Predict
 from genfam.families.schedules import Ends, NoiseScales, over
 from genfam.networks.base import Network
@@ -175,11 +174,4 @@ class Score(FieldFamily):
         """
         generator = torch.Generator().manual_seed(0)
         z = self.codec.encode(x, generator)
-
-        def field(rows: Tensor) -> Velocity:
-            predict = self.predictor(None if condition is None else condition[rows])
-            return lambda t, y: self.velocity(t, y, predict)
-
-        found, error = log_density(field, z, 1.0, generator)
-        self.integration_error = max(self.integration_error, error)
-        return found + self.codec.log_volume
+        return self.carried_back(z, 1.0, condition, generator) + self.codec.log_volume

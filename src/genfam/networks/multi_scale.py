@@ -29,7 +29,7 @@ LARGEST_LOG_SCALE = 2.0  # of one coupling layer
 
 
 class Mixing(nn.Module):
-    """An invertible 1 × 1 convolution W = P L U: a fixed permutation first, triangular factors that are learnt.
+    """An invertible 1 × 1 convolution W = L U P: a fixed permutation first, triangular factors that are learnt.
 
     Args:
         channels: at least 1.

@@ -121,7 +121,7 @@ FAMILIES = {
     "masked_diffusion": "Fills in masked values, in any order: a bound on the likelihood, up to one network evaluation "
                         "per value.",
     "vae": "An encoder and a decoder of latent variables: a bound on the likelihood, one evaluation per sample.",
-    "normalizing_flow": "An invertible map to noise: exact likelihood on points, a bound on levels, one evaluation per sample.",
+    "normalizing_flow": "An invertible map to noise: exact likelihood on points, a bound on levels, one evaluation.",
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
     "flow_matching_ot": "Flow matching whose starts and ends are paired at the least distance within each batch.",

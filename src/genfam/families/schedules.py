@@ -86,8 +86,9 @@ def flow_state(alpha: float, sigma: float, x: Tensor) -> Tensor:
 def step(found: Ends, now: tuple[float, float], then: tuple[float, float], eta: float, fresh: Tensor | None) -> Tensor:
     """From (α, σ) `now` to less noise `then` (Song et al. 2021, equations 12 and 16).
 
-    With η = 0 an Euler step of the probability-flow ODE, the same in score matching's and in flow matching's variables; with η = 1 a draw of the
-    posterior q(x_then | x_now, data), which is ancestral sampling and, as steps shrink, the reverse SDE.
+    With η = 0 an Euler step of the probability-flow ODE, the same in score matching's and in flow matching's variables;
+    with η = 1 a draw of the posterior q(x_then | x_now, data), which is ancestral sampling and, as steps shrink, the
+    reverse SDE.
 
     Args:
         found: the ends as seen from `now`.

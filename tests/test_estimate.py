@@ -15,7 +15,9 @@ from genfam.running.training import plan
 from stand_ins import write_inception
 
 
-@pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching", "diffusion", "score", "mean_flow"])
+@pytest.mark.parametrize("family", ["gan", "autoregressive", "mean_flow", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "flow_matching", "diffusion", "score")
+)])  # fmt: skip
 def test_a_rehearsal_counts_what_training_counts(family: str, configure: Any) -> None:
     run = configure(f"family={family}", "source=tiny_images", "family.batch_size=16")
     source = make_source(run)

@@ -1,4 +1,4 @@
-"""500 random mistakes: overrides drawn from the configuration, and damage to a run's files.
+"""Hundreds of random mistakes: overrides drawn from the configuration, and damage to a run's files.
 
 No case ends in a traceback, none changes a number without a word.
 """
@@ -37,7 +37,7 @@ VALUES = [
     "yes", "true", "abc", "../x", "a/b", "日本", "2024", "=1+1", "a\nb", [], [1, 2], ["x"], {}, {"a": 1},
     {"_target_": "os.system", "command": "false"}, {"_target_": "genfam.files.write_atomically"}, "x" * 300,
 ]  # fmt: skip
-OVERRIDES, DAMAGES = 400, 60
+OVERRIDES, DAMAGES = 300, 30
 TINY = ("family=vae", "source=die", "budget=smoke", "budget.train_flops=1e8", "budget.parameters=3000",
         "curve.points=2", "curve.samples=20", "trace.points=1", "trace.samples=20", "evaluation.samples=50",
         "metric=[frechet]")  # fmt: skip

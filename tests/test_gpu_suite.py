@@ -39,7 +39,7 @@ def test_what_the_suite_sets_of_metrics_that_are_not_chosen_is_left_alone(config
     assert list(make_metrics(run)) == ["frechet"]
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["gan", pytest.param("vae", marks=pytest.mark.slow)])
 def test_samples_are_drawn_in_bounded_memory(family: str, configure) -> None:
     run = configure("+suite=gpu", "source=cifar10", f"family={family}")
     with rehearsal("cpu") as watch:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from forked import call
 from genfam.commands import cli, scripts
 from genfam.records.run import Run
 from genfam.records.serialisation import record_from_json, record_to_json
@@ -215,9 +214,7 @@ def test_an_honest_plug_in_runs_when_it_is_named(
     assert scripts.sample([f"run={store}", "n=3"]) == 2
     said = capsys.readouterr().err
     assert "plugins=[honest]" in said and len(said.splitlines()) == 1
-    command = [str(Path(sys.executable).with_name("genfam-sample")), f"run={store}", "n=3", "plugins=[honest]"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    call(["genfam-sample", f"run={store}", "n=3", "plugins=[honest]"], tmp_path)
 
 
 def test_a_finished_record_is_never_replaced_by_a_lesser_one(store: Path) -> None:

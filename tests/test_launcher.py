@@ -131,7 +131,7 @@ def pids(folder: Path) -> list[int]:
     return [int(path.read_text() or 0) for path in sorted(folder.glob("single/*/pid.txt"))]
 
 
-@pytest.mark.parametrize("to_group", [False, True])
+@pytest.mark.parametrize("to_group", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_interrupt_reaches_each_job_once_and_starts_no_more(tmp_path: Path, to_group: bool) -> None:
     parent = start("patient", tmp_path)
     until(lambda: len(pids(tmp_path)) == 2 and 0 not in pids(tmp_path))
@@ -145,6 +145,7 @@ def test_interrupt_reaches_each_job_once_and_starts_no_more(tmp_path: Path, to_g
     assert not any(is_alive(pid) for pid in pids(tmp_path))
 
 
+@pytest.mark.slow
 def test_second_interrupt_kills_jobs_with_all_that_they_started(tmp_path: Path) -> None:
     parent = start("stubborn", tmp_path)
     until(lambda: len(pids(tmp_path)) == 2 and 0 not in pids(tmp_path))

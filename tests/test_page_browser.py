@@ -219,6 +219,7 @@ def test_a_sheet_of_paper_holds_every_chart_and_table(chromium, written):
     page.context.close()
 
 
+@pytest.mark.slow
 def test_five_hundred_runs_stay_small_and_open(chromium, tmp_path):
     store, rng = Store(tmp_path / "outputs" / "quick"), np.random.default_rng(0)
     families = {"alpha": "contestant", "beta": "contestant", "gamma": "contestant", "gauss": "floor", "truth": "oracle"}

@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+
+from forked import call, start
 
 CODE = {
     "toy_family.py": '''
@@ -87,7 +87,7 @@ _target_: toy_metric.MeanGap
 """,
 }
 RUN = [
-    sys.executable, "-m", "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy", "logger=none",
+    "genfam", "--config-dir", "conf", "family=toy", "source=toy", "+metric=toy", "logger=none",
     "plugins=[toy_family,toy_source,toy_metric]",
 ]  # fmt: skip
 NAMED = "plugins=toy_family,toy_source,toy_metric"
@@ -101,19 +101,8 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def genfam(place: Path, *command: str, code: int = 0) -> str:
-    """What a command said, on both streams."""
-    done = subprocess.run([*command], cwd=place, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def script(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
 def test_a_family_a_source_and_a_metric_from_outside(place: Path) -> None:
-    genfam(place, *RUN, "budget.train_flops=3e5", "output_dir=store")
+    call([*RUN, "budget.train_flops=3e5", "output_dir=store"], place)
     (found,) = place.glob("store/single/*/record.json")
     record = json.loads(found.read_text())
     assert record["outcome"] == "ok" and record["family"] == "toy" and record["source"] == "toy"
@@ -124,30 +113,31 @@ def test_a_family_a_source_and_a_metric_from_outside(place: Path) -> None:
     run = f"run={found.parent.relative_to(place)}"
     (place / "again.yaml").write_text("_target_: again.Again\n")
     (place / "again.py").write_text(CODE["toy_metric.py"].replace("MeanGap", "Again").replace("mean_gap", "again"))
-    asked = genfam(place, script("genfam-evaluate"), run, code=2)
+    asked = call(["genfam-evaluate", run], place, code=2)
     assert asked.count("\n") == 1 and "plugins=[toy_source" in asked  # nothing of a store's is imported unasked
-    genfam(place, script("genfam-evaluate"), run, "metric=again.yaml", f"{NAMED},again")
+    call(["genfam-evaluate", run, "metric=again.yaml", f"{NAMED},again"], place)
     again = {m["name"]: m["estimate"]["value"] for m in json.loads(found.read_text())["metrics"] if m["estimate"]}
     assert again["again"] == again["mean_gap"] == gap["estimate"]["value"]
-    genfam(place, script("genfam-sample"), run, NAMED, "n=5", "out=s.npz")
-    genfam(place, script("genfam-repeat"), run, NAMED, "output_dir=repeated")
+    call(["genfam-sample", run, NAMED, "n=5", "out=s.npz"], place)
+    call(["genfam-repeat", run, NAMED, "output_dir=repeated"], place)
     (repeated,) = place.glob("repeated/single/*/record.json")
     assert json.loads(repeated.read_text())["metrics"] != [] and repeated.parent.name == found.parent.name
 
 
 def test_what_a_family_declares_is_in_its_checkpoint(place: Path) -> None:
     """A run that is cut off ends as one that is not: the replay buffer and the queue come back."""
-    budget = "budget.train_flops=1e6"
-    genfam(place, *RUN, budget, "output_dir=whole")
-    cut = subprocess.Popen([*RUN, budget, "output_dir=cut"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    budget = "budget.train_flops=6e5"
+    call([*RUN, budget, "output_dir=whole"], place)
+    cut = start([*RUN, budget, "output_dir=cut"], place, place / "log.txt")
     for _ in range(600):
         if list(place.glob("cut/single/*/checkpoint.pt")):
             break
         time.sleep(0.05)
-    cut.send_signal(signal.SIGINT)
-    cut.communicate(timeout=60)
-    assert cut.returncode == 130
-    genfam(place, *RUN, budget, "output_dir=cut")
+    assert cut.pid
+    os.kill(cut.pid, signal.SIGINT)
+    cut.join(60)
+    assert cut.exitcode == 130
+    call([*RUN, budget, "output_dir=cut"], place)
     weights = [next(place.glob(f"{store}/single/*/weights.safetensors")).read_bytes() for store in ("whole", "cut")]
     assert weights[0] == weights[1]
 
@@ -159,6 +149,6 @@ def test_a_tensor_that_no_checkpoint_would_hold_is_refused(place: Path) -> None:
         .replace("event.shape), sampling=False)", "event.shape))")
     )
     (place / "toy_family.py").write_text(text)
-    said = genfam(place, *RUN, "output_dir=store", code=2)
+    said = call([*RUN, "output_dir=store"], place, code=2)
     assert "replay" in said and "self.declare" in said and said.count("error:") == 1
     assert not os.path.exists(place / "store/single")

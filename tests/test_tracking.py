@@ -151,8 +151,17 @@ def untracked():
         return experiment.execute(Run.of(composed(f"output_dir={folder}", *TINY)))
 
 
-@pytest.mark.parametrize("logger", ["wandb", "csv", "tensorboard"])
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("logger", "end"),
+    [
+        ("wandb", signal.SIGKILL),
+        ("csv", signal.SIGINT),
+        ("tensorboard", signal.SIGKILL),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+            ("wandb", signal.SIGINT), ("csv", signal.SIGKILL), ("tensorboard", signal.SIGINT),
+        )),
+    ],
+)  # fmt: skip
 def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_without_a_logger(
     configure, monkeypatch, untracked, logger, end
 ):

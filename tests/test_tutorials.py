@@ -12,7 +12,6 @@ from tutorials import TUTORIALS, follow, steps
 ROOT = TUTORIALS.parent.parent
 ALL = sorted(path.stem for path in TUTORIALS.glob("*.md") if path.stem != "index")
 IN_THE_CLONE = ["read_the_report", "slurm_sweep"]  # with its published results beside them
-FAST = ["own_family"]
 
 
 def test_a_block_that_is_wrong_fails_a_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,14 +49,12 @@ def test_tutorials_are_short_and_their_links_lead_somewhere(name: str) -> None:
         assert (TUTORIALS / link.partition("#")[0]).is_file(), link
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # commands import for seconds, and minutes on a machine that is busy
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
-        for name in ALL if name not in IN_THE_CLONE
-    ],
-)  # fmt: skip
+    [name for name in ALL if name not in IN_THE_CLONE],
+)
 def test_a_tutorial_from_top_to_bottom(name: str, tmp_path: Path) -> None:
     follow(steps(name), tmp_path)
 

@@ -9,9 +9,19 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*", module=r"lightning\.")
 __version__ = "0.1.0"
 
 
+_WHERE = {
+    "Comparison": "commands.python", "compare": "commands.python", "train": "commands.python",
+    "load_run": "running.saved",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> object:
     """`genfam.load_run` without importing torch for those who only want the version."""
-    if name == "load_run":
+    if name in _WHERE:
         # by name: an import here would make every floor depend on the upper ones
-        return importlib.import_module("genfam.running.saved").load_run
+        return getattr(importlib.import_module(f"genfam.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'genfam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*_WHERE, "__version__"])

@@ -63,8 +63,13 @@ def built(cells: Any, data_dir: Path, family_name: str, condition: str, source_n
     return cells[key]
 
 
-@pytest.mark.parametrize("source_name", EVENTS)
-@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize(
+    ("condition", "source_name"),
+    [
+        pytest.param(condition, source, marks=[] if condition == "labels" or source == "die" else pytest.mark.slow)
+        for condition in CONDITIONS for source in EVENTS
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("family_name", FAMILIES)
 def test_shapes_determinism_and_the_mixture(
     cells: Any, data_dir: Path, family_name: str, condition: str, source_name: str

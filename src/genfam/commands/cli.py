@@ -62,6 +62,7 @@ class Tally:
         multirun: whether there is a suite to report on.
         last: the last record of a run in this very process.
         error: what a single run raised.
+        sweep: Hydra's folder of the multirun.
     """
 
     suites: dict[Path, Path] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Tally:
     multirun: bool = False
     last: Record | None = None
     error: Exception | None = None
+    sweep: Path | None = None
 
     def add(self, suite: Path, results: Path, outcome: str, reason: str = "", label: str = "") -> None:
         """Count one run by its outcome (a value of `genfam.types.Outcome`).
@@ -108,6 +110,7 @@ class Elsewhere(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Know where the records will be, should the launcher give up."""
         global elsewhere
+        tally.sweep = Path(config.hydra.sweep.dir)
         elsewhere = partial(self.on_multirun_end, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -365,6 +368,8 @@ def _show(record: Record) -> None:
 
 
 def _complain(message: str, code: int) -> int:
+    if code == 2 and tally.sweep is not None:
+        remove_empty(tally.sweep, "multirun.yaml")  # a mistake leaves nothing behind
     sys.stdout.flush()
     print(f"genfam: {'' if code > 128 else 'error: '}{' '.join(message.split())}", file=sys.stderr, flush=True)
     return code

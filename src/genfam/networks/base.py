@@ -7,9 +7,12 @@ which network it has. A network that cannot play a role says so, and which can.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from genfam.networks.conditionals import Conditionals
 from genfam.types import Event
@@ -69,8 +72,9 @@ def fit_width(build: Callable[[int], nn.Module], parameters: int, multiples: tup
         ValueError: the closest width misses the budget by more than 10 %.
     """
 
+    @cache
     def size(width: int) -> int:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return count_parameters(build(width))
 
     found, best = 0, 1
@@ -83,6 +87,16 @@ def fit_width(build: Callable[[int], nn.Module], parameters: int, multiples: tup
         f"expected a network within 10 % of {parameters} parameters; the closest has {found} (width {best}): "
         "give the budget another number of parameters (budget.parameters=…) or the network another depth"
     )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves parameters as they were allocated: on the meta device, filling them takes most of a module's time."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        fills = func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init"
+        return (args or tuple((kwargs or {}).values()))[0] if fills else func(*args, **(kwargs or {}))
 
 
 def _around(size: Callable[[int], int], parameters: int, multiple: int) -> Iterator[int]:

@@ -19,15 +19,23 @@ from genfam.types import Record
 
 
 def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look], path: Path) -> bool:
+    """Save `headline_picture`; False where there is none."""
+    figure = headline_picture(card, frame, families)
+    if figure is not None:
+        save(figure, path)
+    return figure is not None
+
+
+def headline_picture(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[str, Look]) -> Figure | None:
     """The suite at one glance: a panel per source, its judge relative to the oracle's value, intervals, seeds.
 
     Intervals are Fieller's, of the ratio: they hold the oracle's scatter too. Where the oracle is missing or not
-    positive (an unbiased estimate may be below zero) the panel shows the number itself and says so. False where no
+    positive (an unbiased estimate may be below zero) the panel shows the number itself and says so. None where no
     source has either.
     """
     panels = [(source, metric) for source in sorted(set(card["source"])) if (metric := headline(card, source))]
     if not panels:
-        return False
+        return None
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns + 0.4, 3.1 * lines), layout="constrained")
@@ -40,8 +48,7 @@ def headline_figure(card: pd.DataFrame, frame: pd.DataFrame, families: Mapping[s
         axis.set_title(f"{label(source)}\n{label(metric)}", fontsize=9)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    save(figure, path)
-    return True
+    return figure
 
 
 def _panel(axis: Axes, rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, families: Mapping[str, Look]) -> None:

@@ -1,0 +1,125 @@
+"""`genfam.compare` and `genfam.train`: the command line's runs, from Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import genfam
+from forked import call
+from genfam.commands import python
+from genfam.records.store import Store
+
+SMALL = (
+    "budget.train_flops=1e8", "curve.points=2", "curve.samples=50", "trace.points=2", "trace.samples=20",
+    "evaluation.samples=200", "metric=[frechet,divergence]",
+)  # fmt: skip
+
+
+@pytest.fixture
+def in_a_fork(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The command line in a fork of this process, where torch is loaded; a fresh one is tested below."""
+
+    def run(arguments: list[str], quiet: bool) -> None:
+        call(["genfam", *arguments, "--quiet"], tmp_path)
+
+    monkeypatch.setattr(python, "_genfam", run)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_fork")
+def test_a_comparison_says_who_is_better_and_resumes() -> None:
+    found = genfam.compare("die", ["autoregressive"], budget="smoke", seeds=2, store="s", overrides=SMALL)
+    assert {(run.family, run.seed) for run in found.records} == {
+        (family, seed) for family in ("autoregressive", "gaussian", "oracle") for seed in (0, 1)
+    }
+    table = found.table
+    judged = table[table["judges"]].set_index("family")
+    values = [
+        measurement.estimate.value
+        for run in found.records if run.family == "autoregressive"
+        for measurement in run.metrics if measurement.name == "total_variation" and measurement.estimate
+    ]  # fmt: skip
+    assert judged.loc["autoregressive", "mean"] == pytest.approx(np.mean(values))
+    assert f"autoregressive: {np.mean(values):.3g}" in found.verdict() and "not tested" in found.verdict()
+    assert len(found.plot().axes[0].collections) and found.page.exists() and "<svg" in found._repr_html_()
+    stamps = {path: path.stat().st_mtime_ns for path in found.folder.glob("*/record.json")}
+    again = genfam.compare("die", ["autoregressive"], budget="smoke", seeds=[0, 1], store="s", overrides=SMALL)
+    assert {path: path.stat().st_mtime_ns for path in again.folder.glob("*/record.json")} == stamps
+    more = genfam.compare("die", ["autoregressive"], budget="smoke", seeds=1, store="s", overrides=SMALL)
+    assert len(more.records) == 3 and more.folder == found.folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_a_fork")
+def test_minutes_choose_the_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    small = [setting for setting in SMALL if "train_flops" not in setting]
+    found = genfam.compare("die", ["vae"], minutes=0.05, seeds=1, store="s", overrides=small)
+    (run,) = [run for run in found.records if run.family == "vae"]
+    (pilot,) = [run for path in Path("s").glob("pilot-*/single") for run in Store(path).load() if run.family == "vae"]
+    said = capsys.readouterr().out
+    assert f"{run.config['budget']['train_flops']:.2g} training FLOPs a run" in said
+    assert run.config["budget"]["train_flops"] != pilot.config["budget"]["train_flops"]
+    with pytest.raises(ValueError, match="minutes: expected more than"):
+        genfam.compare("die", ["vae"], minutes=1e-6, seeds=1, store="s", overrides=small)
+
+
+@pytest.mark.usefixtures("in_a_fork")
+def test_a_trained_run_samples() -> None:
+    run = genfam.train("vae", "die", budget="smoke", store="s", overrides=SMALL)
+    x = run.sample(100)
+    assert x.shape == (100, 1) and int(x.max()) < 6
+    assert torch.isfinite(run.log_prob(x)).all()
+
+
+def test_mistakes_are_said_as_the_command_line_says_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="families: expected at least one"):
+        genfam.compare("die", [])
+    with pytest.raises(ValueError, match="seeds: expected at least one"):
+        genfam.compare("die", seeds=0)
+    with pytest.raises(ValueError, match=r"data: expected one of .*die.* got 'nosuch'"):
+        genfam.compare("nosuch")
+    with pytest.raises(ValueError, match="data: expected an array"):
+        genfam.compare(7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="did you mean vae"):  # by a fresh process
+        genfam.compare("die", ["vea"], store=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_in_memory_are_kept_by_their_contents(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.arange(30) % 3)
+    paths = [python._written(data, tmp_path) for data in (x, torch.from_numpy(x), dataset)]
+    assert paths[0] == paths[1] != paths[2]
+    with np.load(paths[2]) as file:
+        assert np.array_equal(file["x"], x) and np.array_equal(file["y"], np.arange(30) % 3)
+    frame = pd.DataFrame({"a": x[:, 0].astype(float), "b": ["u", "v, w"] * 15})
+    read = pd.read_csv(python._written(frame, tmp_path))
+    assert read.equals(frame)
+    assert len(list((tmp_path / "data").iterdir())) == 3
+
+
+def test_names_are_there_without_torch() -> None:
+    code = "import sys, genfam; print(dir(genfam), 'torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "compare" in said and "False" in said
+
+
+@pytest.mark.slow
+def test_three_lines_in_a_script(tmp_path: Path) -> None:
+    """No `if __name__ == "__main__"` is asked for."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import genfam\n"
+        f"found = genfam.compare('die', ['vae'], budget='smoke', seeds=1, overrides={list(SMALL)})\n"
+        "print(found)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "[3/3 runs" in done.stdout and "total_variation" in done.stdout and "report.html" in done.stdout

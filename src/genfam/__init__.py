@@ -14,4 +14,6 @@ def __getattr__(name: str) -> object:
     if name == "load_run":
         # by name: an import here would make every floor depend on the upper ones
         return importlib.import_module("genfam.running.saved").load_run
+    if name == "judge":
+        return importlib.import_module("genfam.commands.judge").judge
     raise AttributeError(f"module 'genfam' has no attribute {name!r}")

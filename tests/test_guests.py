@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from genfam.running import experiment
 from genfam.running.guest_files import Reading, events_of, paths_of, read
 from genfam.running.saved import load_run
 from genfam.seeds import derived_generator
+from genfam.sources.images import Digits
 from genfam.sources.known import Die, Grid
 from genfam.types import Estimate, Event, Record, TooFewSamples
 
@@ -444,3 +447,47 @@ def test_numbers_of_another_version_of_a_metric_are_refused(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"kd_identity on die: expected .*kernel=old.*as suite quick has it"):
         genfam.judge(throws(2500, 0), "die", "mine", suite="quick", output_dir=tmp_path / "o", results_dir=results)
     assert not list((tmp_path / "o").glob("*/*/record.json"))
+
+
+# ---- the study ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_study_writes_guests_beside_published_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "studies")
+    study = importlib.import_module("guests")
+    results = published_in(tmp_path / "results", published("digits"))
+    target = results / "guests"
+    chosen = study.study(tmp_path / "store", results, target, sources=["digits"], seeds=[100, 101])
+    assert chosen == json.loads((target / "settings.json").read_text())
+    assert chosen["digits"]["n_components"] in (1, 2, 4, 8) and 0.5 < chosen["digits"]["bandwidth"] < 5
+    records = load_published(target)
+    assert [(r.family, r.seed) for r in records] == [
+        (guest, seed) for guest in ("gaussian_mixture", "kernel_density") for seed in (100, 101)
+    ]
+    assert {(r.role, r.suite) for r in records} == {("guest", "guests")} and str(tmp_path) not in repr(records)
+    card = pd.read_csv(target / "scorecard.csv").set_index(["family", "metric"])
+    own = card.loc[["gaussian_mixture", "kernel_density"]]
+    assert own["rank"].isna().all() and (own["n_ok"] == 2).all()
+    before = findings(published("digits")).card.set_index(["family", "metric"])
+    assert card.loc[("vae", "coverage"), "mean"] == pytest.approx(before.loc[("vae", "coverage"), "mean"])
+    assert "| kernel_density (guest, compute not stated) |" in (target / "scorecard.md").read_text()
+    # kernels stand on training events, so their samples are nearer to these than held-out events are
+    assert card.loc[("kernel_density", "data_copying"), "mean"] < card.loc[("gaussian_mixture", "data_copying"), "mean"]
+
+
+def test_settings_are_chosen_by_their_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "studies")
+    study = importlib.import_module("guests")
+    rng = np.random.default_rng(0)
+    four = rng.normal(size=(800, 2)) * 0.1 + rng.choice([-5.0, 5.0], (800, 2))
+    assert study.components(four) == 4
+    normal = rng.normal(size=(800, 1))
+    # the bandwidth of least error, for a normal density: 1.06 σ N^(-1/5) = 0.28 (Silverman 1986, equation 3.28)
+    assert study.bandwidth(normal) == pytest.approx(0.25, rel=0.05)
+    digits = Digits()
+    x = study.events(digits, 0)
+    assert np.array_equal(np.floor(x), digits.train.flatten(1).numpy()) and x.shape == (1297, 64)
+    mixture = study.GaussianMixture(1, random_state=0).fit(x)
+    drawn = study.drawn(mixture, digits, 7, 0)
+    assert drawn.shape == (7, 1, 8, 8) and drawn.dtype == np.uint8 and drawn.max() <= 16

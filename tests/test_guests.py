@@ -343,6 +343,28 @@ def test_the_command_says_what_the_function_says(tmp_path: Path, capsys: pytest.
     assert "nll_nats                           does not apply: samples alone have no likelihood" in out
 
 
+def test_a_metric_of_ones_own_and_a_strange_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "guests_own_metric.py").write_text(
+        "from genfam.metrics.base import Metric\n"
+        "from genfam.metrics.estimators import mean\n"
+        "from genfam.types import Measurement\n\n\n"
+        "class Sixes(Metric):\n"
+        "    def measure(self, evaluation):\n"
+        "        found = mean((evaluation.samples == 5).double().flatten())\n"
+        "        return [Measurement('sixes', '1', None, found, evaluation.protocol(features=False))]\n"
+    )
+    (tmp_path / "sixes.yaml").write_text("_target_: guests_own_metric.Sixes\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    x, strange = throws(500, 3), tmp_path / "a b, 日本 (1) \\ x=1"
+    given = {"overrides": FAST, "metric": tmp_path / "sixes.yaml", "output_dir": strange}
+    with pytest.raises(ConfigurationError, match="if you trust it, add plugins=\\[guests_own_metric\\]"):
+        genfam.judge(x, "die", "mine", **given)
+    assert not strange.exists()
+    found = genfam.judge(x, "die", "mine", plugins=["guests_own_metric"], **given)
+    assert found.table.set_index("metric").loc["sixes", "mean"] == pytest.approx((x == 5).mean())
+    assert len(list(strange.glob("guests/die-mine-s0-*/record.json"))) == 1
+
+
 # ---- beside a suite -----------------------------------------------------------------------------------------
 
 

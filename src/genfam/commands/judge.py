@@ -95,8 +95,8 @@ def judge(
         given_ += paths_of(item) if isinstance(item, str | Path) else [item]
     if not given_:
         raise ConfigurationError("samples: expected at least one file or array, got none")
-    chosen = [*overrides, f"output_dir={output_dir}", f"results_dir={results_dir}", "logger=none"]
-    chosen += [] if data_dir is None else [f"data_dir={data_dir}"]
+    chosen = [*overrides, f"output_dir={_quoted(output_dir)}", f"results_dir={_quoted(results_dir)}", "logger=none"]
+    chosen += [] if data_dir is None else [f"data_dir={_quoted(data_dir)}"]
     chosen += [f"plugins=[{','.join(plugins)}]"] if plugins else []
     from_file = metric is not None and str(metric).endswith((".yaml", ".yml"))
     chosen += [f"metric={metric}"] if metric is not None and not from_file else []
@@ -151,6 +151,11 @@ def settings_of(source: str, suite: str | None, overrides: Sequence[str], more: 
             raise
         raise ConfigurationError(explain(error, [], chosen)) from error
     return run.model_copy(update={"metrics": {**run.metrics, **more}, "suite": suite or ALONE})
+
+
+def _quoted(path: str | Path) -> str:
+    """A path as Hydra reads it letter by letter."""
+    return '"' + str(path).replace('"', '\\"') + '"'
 
 
 def _more(metric: str | Path) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def samples_of(
         published: whether these pictures come before those of `drawn`, which are a guest's.
     """
     if published and drawn:
-        shown = samples_of(source, drawn, families, figures)
-        return replace(shown, pictures=[*_published(source, figures).pictures, *shown.pictures])
+        shown, theirs = samples_of(source, drawn, families, figures), _published(source, figures)
+        return replace(shown, note=theirs.note, pictures=[*theirs.pictures, *shown.pictures])
     if not drawn:
         return _published(source, figures)
     first = next(iter(drawn.values()))

@@ -387,12 +387,14 @@ def planted(role: str) -> list[Record]:
         if record.family != {"die": "autoregressive", "digits": "vae"}[record.source]:
             continue
         metrics = [
-            replace(m, estimate=Estimate(m.estimate.value * (1.1 if m.higher_is_better else 0.1), 0.0, 9))
+            replace(m, estimate=Estimate(m.estimate.value * (1.1 if m.higher_is_better else 0.1), 0.0, 9, 0.01))
             for m in record.metrics if m.estimate is not None and m.kind != "likelihood"
         ]  # fmt: skip
         changed = replace(record, family="cheat", role=role, metrics=metrics, curve=[], trace=None, train_flops=1e9)
-        found.append(replace(changed, run_id=f"cheat-{record.run_id}", **machine))
-    return [*published("die", "digits"), *found]
+        found.append(
+            replace(changed, run_id=f"cheat-{record.run_id}", seed=record.seed + 7, judge="coverage", **machine)
+        )
+    return [*found, *published("die", "digits")]
 
 
 def others(table: pd.DataFrame) -> pd.DataFrame:
@@ -407,6 +409,7 @@ def test_a_guest_changes_nothing_that_is_said_of_others() -> None:
     assert repr(after.verdicts) == repr(before.verdicts) and after.scaling.points.equals(before.scaling.points)
     own = after.card[after.card["family"] == "cheat"]
     assert len(own) > 20 and own["rank"].isna().all() and not own["leads"].any()
+    assert "cheat" not in set(after.variance["family"])
     assert not set(own["metric"]) & {"train_seconds", "parameters", "peak_memory", "evaluations_per_sample"}
     told, untold = after.summary({}), before.summary({})
     assert told.seeds == untold.seeds and told.legend[-1].startswith("Guests:") and len(untold.legend) == 4

@@ -90,10 +90,10 @@ def judge(
     if compute is not None and not 0.0 < compute < float("inf"):
         raise ConfigurationError(f"compute: expected a positive number of FLOPs, got {compute}")
     asked = samples if isinstance(samples, list | tuple) else [samples]
-    given_: list[Any] = []
+    items: list[Any] = []
     for item in asked:
-        given_ += paths_of(item) if isinstance(item, str | Path) else [item]
-    if not given_:
+        items += paths_of(item) if isinstance(item, str | Path) else [item]
+    if not items:
         raise ConfigurationError("samples: expected at least one file or array, got none")
     chosen = [*overrides, f"output_dir={_quoted(output_dir)}", f"results_dir={_quoted(results_dir)}", "logger=none"]
     chosen += [] if data_dir is None else [f"data_dir={_quoted(data_dir)}"]
@@ -104,7 +104,7 @@ def judge(
     preflight.check([run])
     event = make_source(run).event
     files = [
-        read(item, event, reading) if isinstance(item, Path) else events_of(item, event, reading) for item in given_
+        read(item, event, reading) if isinstance(item, Path) else events_of(item, event, reading) for item in items
     ]
     runs = guests_of(run, name, files, seed, compute)
     theirs: list[Record] = []

@@ -23,7 +23,7 @@ KNOWN = (
     "masked_diffusion",
 )  # fmt: skip
 YARDSTICKS = ("#999999", "#555555", "#BBBBBB")
-GUESTS = ("#7A5230", "#6B6B00", "#4B4B8F", "#8A3A5A")
+GUESTS = ("#A0622D", "#7F7F1F", "#7070C8", "#B0527F")
 TRUTH = "#333333"
 DPI = 120
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from genfam import report
 from genfam.build import configuration_folder
-from genfam.commands import cli, scripts
+from genfam.commands import cli, judge, scripts
 from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.running import experiment, saved
@@ -255,6 +255,7 @@ COMMANDS = {
     "genfam-publish": scripts.publish,
     "genfam-tune": scripts.tune,
     "genfam-estimate": scripts.estimate,
+    "genfam-judge": judge.command,
 }
 
 

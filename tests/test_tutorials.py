@@ -11,7 +11,7 @@ from tutorials import TUTORIALS, follow, steps
 
 ROOT = TUTORIALS.parent.parent
 ALL = sorted(path.stem for path in TUTORIALS.glob("*.md") if path.stem != "index")
-IN_THE_CLONE = ["read_the_report", "slurm_sweep"]  # with its published results beside them
+IN_THE_CLONE = ["guests", "read_the_report", "slurm_sweep"]  # with its published results beside them
 
 
 def test_a_block_that_is_wrong_fails_a_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

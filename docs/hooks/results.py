@@ -78,6 +78,8 @@ def suites(results: Path = ROOT / "results") -> tuple[Suite, ...]:
     found = []
     for folder in there:
         records = load_published(folder)
+        if all(record.is_guest for record in records):
+            continue
         found.append(
             Suite(
                 folder.name,

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Comparison": "commands.python", "compare": "commands.python", "train": "commands.python",
-    "load_run": "running.saved",
+    "judge": "commands.judge", "load_run": "running.saved",
 }  # fmt: skip
 
 

@@ -51,6 +51,10 @@ class Outcome(StrEnum):
         return self in (Outcome.OK, Outcome.DIVERGED)
 
 
+class TooFewSamples(ValueError):
+    """A model has no more samples to give: samples from elsewhere end."""
+
+
 class Kind(StrEnum):
     """What a number is for."""
 
@@ -247,7 +251,7 @@ class Record:
     """What one run says: the unit of storage, publication and statistics (docs/architecture.md).
 
     Attributes:
-        role: of the family in a table: `contestant`, `floor` or `oracle`.
+        role: of the family in a table: `contestant`, `guest` (samples from elsewhere), `floor` or `oracle`.
         config: the run's settings (`genfam.records.run.Run`).
         digest: of the source files and package versions that can change the run's numbers.
         code_version: package version and commit, for people.
@@ -291,6 +295,11 @@ class Record:
     stability: dict[str, float] = field(default_factory=dict)
     metrics: list[Measurement] = field(default_factory=list)
     schema: int = RECORD_SCHEMA
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether its samples came from elsewhere: it is measured, and has no say in what is said of the others."""
+        return self.role == "guest"
 
     @property
     def task(self) -> str:

@@ -24,7 +24,7 @@ def command_parser(name: str, what: str, *examples: str) -> argparse.ArgumentPar
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if name in ("genfam-benchmark", "genfam-estimate", "genfam-tune"):
+    if name in ("genfam-benchmark", "genfam-estimate", "genfam-judge", "genfam-tune"):
         parser.add_argument("overrides", nargs="*", help="what `genfam` takes: key=value, group=option")
     return parser
 

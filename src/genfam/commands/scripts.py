@@ -291,7 +291,8 @@ def report(argv: Sequence[str] | None = None) -> int:
         if arguments.format != "page":
             folder = store if ran else suite_folder(arguments.results_dir, arguments.suite)
             metrics = [name for name in arguments.metrics.split(",") if name]
-            print(report.paper_tables(folder, arguments.format, metrics), end="")
+            published = arguments.results_dir / arguments.suite
+            print(report.paper_tables(folder, arguments.format, metrics, published), end="")
         elif ran:
             report.finish(store, arguments.results_dir)
         elif store.is_dir() and not (arguments.results_dir / arguments.suite).is_dir():

@@ -1,7 +1,7 @@
 """Metrics on trial: where p_data is known, how far does each metric order runs as the exact divergence does?
 
-Over all runs of a suite on a source (contestants and floors, every seed), Kendall's rank correlation between a
-sample-based metric and the exact one, signed so that +1 means: whichever run the metric calls better is better.
+Over all runs of a suite on a source (contestants and floors, every seed, no guests), Kendall's rank correlation between
+a sample-based metric and the exact one, signed so that +1 means: whichever run the metric calls better is better.
 
 References:
     Kendall, M. 1945. The treatment of ties in ranking problems. Biometrika 33 (τ_b; scipy's is used).
@@ -46,7 +46,8 @@ def metric_trial(frame: pd.DataFrame) -> pd.DataFrame:
         `LEAST_RUNS` runs that have both numbers are left out.
     """
     rows = []
-    counted = frame[(frame["status"] == "ok") & (frame["outcome"] == "ok") & (frame["role"] != "oracle")]
+    on_trial = ~frame["role"].isin(["oracle", "guest"])
+    counted = frame[(frame["status"] == "ok") & (frame["outcome"] == "ok") & on_trial]
     quality = counted[counted["kind"].isin(QUALITY)]
     for (suite, source), cell in quality.groupby(["suite", "source"], sort=True):
         values = cell.pivot(index="run_id", columns="metric", values="value")

@@ -3,7 +3,8 @@
 Intervals are at 95 % over seeds. The contestants of a cell that share a protocol lend each other their variance
 (`genfam.comparing.statistics`). Yardsticks train nothing: their scatter is the evaluation's alone, and each has its own
 Student's t. A rank counts the families that are *significantly* better, corrected after Holm for the number of pairs of
-contestants in the cell, so that among equal families any is called better in at most 5 % of cells.
+contestants in the cell, so that among equal families any is called better in at most 5 % of cells. Guests stand beside
+them without a rank, lend nothing and are compared with nobody: whatever they cost, it was no run's budget.
 """
 
 from __future__ import annotations
@@ -344,4 +345,4 @@ def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _role_order(role: str) -> int:
-    return 0 if role == "contestant" else 1
+    return {"contestant": 0, "guest": 1}.get(role, 2)

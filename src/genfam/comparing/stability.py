@@ -289,7 +289,9 @@ def judge_of(records: Sequence[Record]) -> str:
     """The metric that the configurations name, else the Fréchet distance that was measured.
 
     A judge that applies to none of the runs, such as one that another extractor has no features for, is no judge.
+    Guests are asked where there is nobody else.
     """
+    records = [record for record in records if not record.is_guest] or records
     measured = {m.name for record in records for m in record.metrics if m.estimate is not None}
     for record in records:
         if record.judge and (record.judge in measured or not measured):

@@ -45,6 +45,7 @@ def variance_components(frame: pd.DataFrame) -> pd.DataFrame:
         frame: a row per measurement, as `genfam.records.frame.to_frame` gives it.
     """
     known = frame[(frame["status"] == "ok") & (frame["outcome"] == "ok") & frame["draw_stderr"].notna()]
+    known = known[known["role"] != "guest"]  # nobody knows what their files repeat
     rows = []
     for key, cell in known.groupby(["suite", "source", "family", "metric"], sort=True):
         values, errors = cell["value"].to_numpy(dtype=float), cell["draw_stderr"].to_numpy(dtype=float)

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from genfam.seeds import random_state, set_random_state
-from genfam.types import Data, Measurement, Model
+from genfam.types import Data, Measurement, Model, TooFewSamples
 
 DEPTHS = ("early", "middle", "late")  # of a network, from its input on
 
@@ -196,6 +196,8 @@ def measure_all(
 ) -> list[Measurement]:
     """Every metric on one evaluation, names checked to be unique.
 
+    A metric that draws more samples than there are does not apply, and stands by its key.
+
     Args:
         metrics: by key.
         evaluation: what they look at.
@@ -208,7 +210,11 @@ def measure_all(
     with one_generator_state():
         for number, (key, metric) in enumerate(metrics.items()):
             report(number / len(metrics), key)
-            for measurement in metric.measure(evaluation):
+            try:
+                measurements = metric.measure(evaluation)
+            except TooFewSamples as error:
+                measurements = [Measurement.not_applicable(key, str(error))]
+            for measurement in measurements:
                 if measurement.name in found:
                     raise ValueError(f"metric {key}: the name {measurement.name!r} is taken by another metric")
                 found[measurement.name] = measurement

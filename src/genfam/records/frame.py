@@ -34,8 +34,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per measurement (columns: `COLUMNS`; `family` is the contestant's name).
 
     Every record gives at least its costs, so a run that diverged before it was measured still counts. Costs that depend
-    on the machine carry device and threads in their protocol. Stability entries become `stability_<key>`, lower is
-    better.
+    on the machine carry device and threads in their protocol. A guest's are not known, but for the training FLOPs where
+    they were stated. Stability entries become `stability_<key>`, lower is better.
     """
     rows: list[dict[str, Any]] = []
     for record in records:
@@ -67,6 +67,8 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
                 add(*about, e.value, e.stderr, e.draw_stderr, e.n, m.status, m.reason)
         machine = record.device.removesuffix(environment.IN_BFLOAT16)  # precision is a family's setting
         for name, unit, direction, of_machine in COSTS:
+            if record.is_guest and not (name == "train_flops" and record.train_flops):
+                continue
             protocol = {"device": machine, "threads": str(record.threads)} if of_machine else {}
             add(name, Kind.COST, unit, direction, protocol, getattr(record, name))
         for key, value in record.stability.items():

@@ -103,6 +103,8 @@ def check_publishable(store: Store, records: list[Record], *, allow_mixed: bool 
     """Raise ValueError, naming the runs or digests, unless `publish` may go on."""
     if not records:
         raise ValueError(f"{store.folder}: expected finished runs, got an empty store")
+    if all(record.is_guest for record in records) and {record.suite for record in records} != {"guests"}:
+        raise ValueError(f"{store.folder}: expected runs of the suite beside its guests, got guests alone")
     unfinished = store.unfinished()
     if unfinished:
         raise ValueError(f"{store.folder}: expected finished runs only, got {len(unfinished)}: {', '.join(unfinished)}")

@@ -233,6 +233,22 @@ def load_published(folder: str | Path) -> list[Record]:
     return records
 
 
+def beside_published(records: list[Record], published: str | Path) -> list[Record]:
+    """A store's records; where they are guests alone, the published runs come before them.
+
+    Args:
+        records: of a suite's store.
+        published: `results/<suite>`; need not exist.
+
+    Raises:
+        ValueError: as `load_published`.
+    """
+    if not all(record.is_guest for record in records) or not (Path(published) / "records.jsonl").exists():
+        return records
+    theirs = load_published(published)
+    return records if all(record.is_guest for record in theirs) else [*theirs, *records]
+
+
 def as_tuned(records: Iterable[Record]) -> list[Record]:
     """What a scorecard compares: the runs at their tuned learning rate, and at the largest budget of their cell.
 

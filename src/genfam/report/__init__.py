@@ -19,7 +19,7 @@ from genfam.files import refuse_links, sha256, write_atomically
 from genfam.records import publication, sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.publication import provenance
-from genfam.records.store import Store, as_tuned, load_published
+from genfam.records.store import Store, as_tuned, beside_published, load_published
 from genfam.report.findings import Findings, findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
@@ -52,7 +52,7 @@ def finish(
     `variance.csv`, `scorecard.md` and `figures/*.png`, and those of `publication.MORE_TABLES` that the suite has. A
     suite with runs missing or failed is reported as far as it goes; where none has ended well and the suite is
     published, that is shown. An empty one is said to be empty. A folder of published records is printed, and left as
-    it is: its page goes to `page_dir`.
+    it is: its page goes to `page_dir`. Where a store holds guests alone, they stand beside the published runs.
 
     Args:
         suite_dir: `outputs/<suite>`.
@@ -74,6 +74,9 @@ def finish(
         console.print(Text(f"No records in {folder}: nothing to report."))
         return
     published = Path(results_dir) / records[0].suite
+    if len(beside_published(records, published)) > len(records):
+        _finish_published(published, console, folder, records)
+        return
     if not any(record.outcome.finished for record in records) and (published / "records.jsonl").exists():
         reasons = sorted({f"{record.outcome.value}: {progress.headline(record.reason)}" for record in records})
         console.print(Text(f"None of the {len(records)} runs in {folder} has ended well ({'; '.join(reasons[:3])})."))
@@ -93,8 +96,11 @@ def finish(
         print_agreement(console, found, published, suite)
 
 
-def _finish_published(folder: Path, console: Console, page_dir: Path | None) -> None:
-    records = load_published(folder)
+def _finish_published(
+    folder: Path, console: Console, page_dir: Path | None, guests: Sequence[Record] = ()
+) -> None:  # fmt: skip
+    """Print published records; with guests, whose store `page_dir` is, write the tables that have both there."""
+    records = [*load_published(folder), *guests]
     found = findings(records)
     origin = folder / "provenance.json"
     facts = facts_of(json.loads(origin.read_text(encoding="utf-8"))) if origin.exists() else {}
@@ -103,19 +109,29 @@ def _finish_published(folder: Path, console: Console, page_dir: Path | None) -> 
     if page_dir is None:
         console.print(Text(f"These are the published records of {folder}; nothing was written."))
         return
-    page = write_page(page_dir / NAME, folder, records, found, summary, {}, published=True)
+    drawn = _drawn(Store(page_dir), guests, looks(_roles(records)))
+    page = write_page(page_dir / NAME, folder, records, found, summary, drawn, published=True)
+    if guests:
+        written = write_tables(page_dir, found, summary, [])
+        console.print(Text(f"Files: {', '.join(map(str, written))}"))
     console.print(Text(f"These are the published records of {folder}, which is left as it is."))
     console.print(Text(f"Open in a browser: {page}"))
 
 
-def paper_tables(folder: str | Path, form: str, metrics: Sequence[str] = ()) -> str:
+def paper_tables(
+    folder: str | Path, form: str, metrics: Sequence[str] = (), published: str | Path | None = None
+) -> str:
     """The tables of a suite, run or published, for a paper: see `genfam.report.papers.tables`.
+
+    Where `folder` holds guests alone, the runs in `published` stand beside them.
 
     Raises:
         ValueError: as there.
         FileNotFoundError: `folder` holds neither runs nor published records.
     """
-    return tables(findings(Store(folder).current() or load_published(folder)).summary({}), form, metrics)
+    records = Store(folder).current() or load_published(folder)
+    records = records if published is None else beside_published(records, published)
+    return tables(findings(records).summary({}), form, metrics)
 
 
 def publish(suite_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:

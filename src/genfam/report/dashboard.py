@@ -19,7 +19,7 @@ import pandas as pd
 
 from genfam.comparing.stability import judge_of
 from genfam.records.run import Wandb
-from genfam.records.store import Store, load_published
+from genfam.records.store import Store, beside_published, load_published
 from genfam.report.style import slug
 from genfam.running.tracking.base import summary_name
 from genfam.running.tracking.weights_and_biases import has_account, open_run, quiet_wandb, wandb_id
@@ -40,7 +40,7 @@ def records_of(suite: str, output_dir: Path, results_dir: Path) -> list[Record]:
     """
     records = Store(output_dir / suite).current()
     if records:
-        return records
+        return beside_published(records, results_dir / suite)
     if (results_dir / suite / "records.jsonl").exists():
         return load_published(results_dir / suite)
     raise FileNotFoundError(

@@ -42,7 +42,7 @@ def plain(name: str, most: int = 30) -> str:
 def headline_chart(
     rows: Sequence[Mapping[Any, Any]], runs: pd.DataFrame, families: Mapping[str, Look], roles: Mapping[str, str]
 ) -> go.Figure:
-    """One source's headline metric: a line per contestant with mean, interval and seeds; yardsticks across all.
+    """One source's headline metric: a line per contestant and guest with mean, interval, seeds; yardsticks across all.
 
     Args:
         rows: of the scorecard, one per family.
@@ -51,7 +51,7 @@ def headline_chart(
         roles: by name.
     """
     known = {row["family"]: row for row in rows if math.isfinite(row["mean"])}
-    shown = [family for family in families if family in known and roles[family] == "contestant"]
+    shown = [family for family in families if family in known and roles[family] in ("contestant", "guest")]
     marks = {family: float(known[family]["mean"]) for family in families if family in known and family not in shown}
     values = {family: runs.loc[runs["family"] == family, "value"].to_numpy(dtype=float) for family in shown}
     everything = np.concatenate([np.asarray(list(marks.values())), *values.values()])
@@ -83,8 +83,8 @@ def headline_chart(
         type="log" if log else "linear", nticks=6, dtick=1 if wide else None, range=_room(reach, log=log)
     )
     figure.update_yaxes(
-        tickvals=list(range(len(shown))), ticktext=[plain(family, 18) for family in shown], showgrid=False,
-        range=[len(shown) - 0.4, -0.8],
+        tickvals=list(range(len(shown))), showgrid=False, range=[len(shown) - 0.4, -0.8],
+        ticktext=[plain(family, 18) + (" (guest)" if roles[family] == "guest" else "") for family in shown],
     )  # fmt: skip
     return finished(figure, 140 + 32 * len(shown))
 

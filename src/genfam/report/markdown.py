@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from genfam.report.tables import LEGEND, Summary, clean
+from genfam.report.tables import Summary, clean
 
 _SPECIAL = re.compile(r"[\\`*|<>\[\]&#~$!]")
 _OUTER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -41,5 +41,5 @@ def render(summary: Summary, figures: list[Figure]) -> str:
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,  # it is not HTML: `md` escapes
     )  # fmt: skip
     environment.filters["md"] = escape
-    page = environment.get_template("scorecard.md.j2").render(summary=summary, figures=figures, legend=LEGEND)
+    page = environment.get_template("scorecard.md.j2").render(summary=summary, figures=figures, legend=summary.legend)
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"

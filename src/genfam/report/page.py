@@ -35,7 +35,7 @@ from genfam.report.pictures import Drawn
 from genfam.report.sections import Section
 from genfam.report.series import by_learning_rate, curves, diagnosed, diagnosis, first_traced
 from genfam.report.style import Look, looks, slug
-from genfam.report.tables import LEGEND, Summary, clean, headline
+from genfam.report.tables import Summary, clean, headline
 from genfam.types import Record
 
 NAME = "report.html"
@@ -133,9 +133,20 @@ def build(
         summary,
         skill_rows(found.aggregate),
         sorted(skills.keys() - set(found.aggregate["family"])) if len(found.aggregate) else [],
-        [Family(name, roles[name], look.colour, glossary.FAMILIES.get(name, "")) for name, look in families.items()],
+        [Family(name, roles[name], look.colour, _about(name, records)) for name, look in families.items()],
         [
-            _source(source, tuned, found, families, roles, drawn.get(source, {}), store, rates.get(source), by_steps)
+            _source(
+                source,
+                tuned,
+                found,
+                families,
+                roles,
+                drawn.get(source, {}),
+                store,
+                rates.get(source),
+                by_steps,
+                published=published,
+            )
             for source in sorted({record.task for record in records})
         ],
         score_rows(found.card, roles, list(families), kinds),
@@ -148,6 +159,15 @@ def build(
         published,
         summary.facts.get("report made at", ""),
     )
+
+
+def _about(family: str, records: Sequence[Record]) -> str:
+    """What the legend says of a family."""
+    computes = {record.train_flops for record in records if record.is_guest and record.family == family}
+    if computes:
+        told = [f"{flops:.3g} FLOPs as stated" if flops else "compute not stated" for flops in sorted(computes)]
+        return f"guest, {', '.join(told)}: samples from elsewhere, measured in the same way and not ranked"
+    return glossary.FAMILIES.get(family, "")
 
 
 def _sections(found: Findings, families: Mapping[str, Look], roles: Mapping[str, str]) -> list[Section]:
@@ -174,7 +194,7 @@ def render(page: Page) -> str:
     scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]
     style = (templates / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
-        page=page, legend=LEGEND, themed=interactive.THEMED, style=Markup(style),
+        page=page, legend=page.summary.legend, themed=interactive.THEMED, style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
     )  # fmt: skip
@@ -188,7 +208,7 @@ def _hash(script: str) -> str:
 def _source(
     source: str, records: Sequence[Record], found: Findings, families: Mapping[str, Look], roles: Mapping[str, str],
     drawn: Mapping[str, Drawn], store: Path, rates: Mapping[str, Mapping[float, Sequence[float]]] | None,
-    by_steps: pd.DataFrame,
+    by_steps: pd.DataFrame, *, published: bool,
 ) -> Source:  # fmt: skip
     own = [record for record in records if record.task == source]
     contestants = [family for family in families if roles[family] == "contestant"]
@@ -209,7 +229,7 @@ def _source(
         rows_of(spent) if spent.lines else [],
         _front(source, sharpened, families),
         fronts.rows_of(sharpened),
-        samples_of(source, drawn, families, store / "figures"),
+        samples_of(source, drawn, families, store / "figures", published=published),
         [
             chart(
                 f"trajectory-{key}-{place}", interactive.trajectory_chart(record),
@@ -337,7 +357,9 @@ def _budget(records: Sequence[Record]) -> str:
     budgets = Counter(
         (float(budget["train_flops"]), int(budget["parameters"]))
         for record in records
-        if isinstance(budget := record.config.get("budget"), Mapping) and {"train_flops", "parameters"} <= budget.keys()
+        if not record.is_guest
+        and isinstance(budget := record.config.get("budget"), Mapping)
+        and {"train_flops", "parameters"} <= budget.keys()
     )
     if not budgets:
         return "not recorded"

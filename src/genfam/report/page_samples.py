@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,9 @@ class Samples:
     texts: list[Texts] = field(default_factory=list)
 
 
-def samples_of(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, Look], figures: Path) -> Samples:
+def samples_of(
+    source: str, drawn: Mapping[str, Drawn], families: Mapping[str, Look], figures: Path, *, published: bool = False
+) -> Samples:
     """What the page shows of a source's samples.
 
     Args:
@@ -92,7 +94,11 @@ def samples_of(source: str, drawn: Mapping[str, Drawn], families: Mapping[str, L
         drawn: family -> what its run drew; empty where no run of the store has samples.
         families: by name, in drawing order.
         figures: folder of the pictures that were published, for where there are no samples.
+        published: whether these pictures come before those of `drawn`, which are a guest's.
     """
+    if published and drawn:
+        shown, theirs = samples_of(source, drawn, families, figures), _published(source, figures)
+        return replace(shown, note=theirs.note, pictures=[*theirs.pictures, *shown.pictures])
     if not drawn:
         return _published(source, figures)
     first = next(iter(drawn.values()))

@@ -223,23 +223,35 @@ def run_rows(
         own = {key: record.config[key] for key in NOT_REPEATED if key in record.config}
         values = [m.estimate.value for m in record.metrics if m.name == leading[record.task] and m.estimate]
         folder = f"{base}/{record.run_id}" if base != "." else record.run_id
+        here = not published
+        if record.is_guest and (page.parent / record.run_id / "record.json").is_file():  # also beside published runs
+            here, folder = True, record.run_id
         rows.append(
             RunRow(
                 record.run_id, record.task, record.family, record.seed, f"{record.learning_rate_factor:g}",
-                f"{record.train_flops:.3g}",
+                "" if record.is_guest and not record.train_flops else f"{record.train_flops:.3g}",
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
-                leading[record.task], f"{values[0]:.4g}" if values else "", f"{record.train_seconds:.1f}",
-                f"{base}/records.jsonl#line={line}" if published else f"{folder}/record.json",
-                "" if published else f"{folder}/config.yaml", place,
+                leading[record.task], f"{values[0]:.4g}" if values else "",
+                "" if record.is_guest else f"{record.train_seconds:.1f}",
+                f"{folder}/record.json" if here else f"{base}/records.jsonl#line={line}",
+                f"{folder}/config.yaml" if here else "", place,
                 "".join(f"{key}: {json.dumps(value)}\n" for key, value in own.items()),
-                _command(record, base if published else folder, published=published),
+                _command(record, folder if here else base, published=not here),
             )
         )  # fmt: skip
     return rows, texts
 
 
 def _command(record: Record, folder: str, *, published: bool) -> str:
-    """What repeats a run exactly, from its folder or from the published records, into a store of its own."""
+    """What repeats a run exactly, from its folder or from the published records, into a store of its own.
+
+    A guest is its samples: from its folder it can be measured again, else whoever has them can bring them again.
+    """
+    if record.is_guest:
+        own = [f"run={folder}"]
+        if published:
+            own = ["samples=FILES", f"source={record.config['source']['name']}", f"name={record.family}"]
+        return shlex.join(["genfam-judge" if published else "genfam-evaluate", *own])
     words = [f"records={folder}/records.jsonl", f"id={record.run_id}"] if published else [f"run={folder}"]
     words += ["output_dir=repeated"]
     words += ["data_dir=FOLDER"] if published and record.config.get("data_dir") else []

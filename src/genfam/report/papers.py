@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from genfam.report.markdown import escape
-from genfam.report.tables import LEGEND, Cell, Summary, Table, clean
+from genfam.report.tables import Cell, Row, Summary, Table, clean
 
 FORMATS = ("latex", "markdown")
 _LATEX = {
@@ -37,7 +37,7 @@ def tables(summary: Summary, form: str, metrics: Sequence[str] = ()) -> str:
         there = sorted({_name(column) for table in summary.tables for column in table.columns})
         raise ValueError(f"metrics: expected names or patterns of {', '.join(there)}, got {', '.join(metrics)}")
     draw = _latex if form == "latex" else _markdown
-    notes = [f"% {line}" for line in LEGEND] if form == "latex" else [f"- {escape(line)}" for line in LEGEND]
+    notes = [f"% {line}" if form == "latex" else f"- {escape(line)}" for line in summary.legend]
     return "\n\n".join([*(draw(table) for table in chosen if table.columns), "\n".join(notes)]) + "\n"
 
 
@@ -59,6 +59,10 @@ def _name(column: str) -> str:
     return re.sub(r" [↑↓]$", "", column)
 
 
+def _named(row: Row) -> str:
+    return f"{row.family} ({row.note})" if row.role == "guest" else row.family
+
+
 def _latex(table: Table) -> str:
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
@@ -70,7 +74,7 @@ def _latex(table: Table) -> str:
         if place and row.role != "contestant" and table.rows[place - 1].role == "contestant":
             lines.append(r"\midrule")
         cells = [rf"\textbf{{{tex(cell.text)}}}" if cell.leads else tex(cell.text) for cell in row.cells]
-        lines.append(rf"{tex(row.family)} & {' & '.join(cells)} \\")
+        lines.append(rf"{tex(_named(row))} & {' & '.join(cells)} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -82,5 +86,5 @@ def _markdown(table: Table) -> str:
         f"| {escape(table.source)} | {' | '.join(escape(column) for column in table.columns)} |",
         f"|---|{'--:|' * len(table.columns)}",
     ]
-    lines += [f"| {escape(row.family)} | {' | '.join(shown(cell) for cell in row.cells)} |" for row in table.rows]
+    lines += [f"| {escape(_named(row))} | {' | '.join(shown(cell) for cell in row.cells)} |" for row in table.rows]
     return "\n".join(lines)

@@ -23,6 +23,7 @@ KNOWN = (
     "masked_diffusion",
 )  # fmt: skip
 YARDSTICKS = ("#999999", "#555555", "#BBBBBB")
+GUESTS = ("#A0622D", "#7F7F1F", "#7070C8", "#B0527F")
 TRUTH = "#333333"
 DPI = 120
 
@@ -39,7 +40,7 @@ def looks(roles: Mapping[str, str]) -> dict[str, Look]:
     """Family -> look, the same on every page: by `KNOWN`, and for other families by their names.
 
     Args:
-        roles: family -> role; the answer is in drawing order: contestants, then yardsticks.
+        roles: family -> role; the answer is in drawing order: contestants, guests, yardsticks.
     """
     markers = "osD^vPX*"
     contestants = sorted(family for family, role in roles.items() if role == "contestant")
@@ -49,12 +50,14 @@ def looks(roles: Mapping[str, str]) -> dict[str, Look]:
             wanted = int(sha256(family.encode("utf-8", "replace")).hexdigest(), 16) % len(PALETTE)
             free = set(range(len(PALETTE) * len(markers))) - set(places.values())
             places[family] = min(free, key=lambda place: (place // len(PALETTE), (place - wanted) % len(PALETTE)))
-    yardsticks = sorted(roles.keys() - set(contestants), key=lambda family: (roles[family], family))
+    guests = sorted(family for family, role in roles.items() if role == "guest")
+    yardsticks = sorted(roles.keys() - set(contestants) - set(guests), key=lambda family: (roles[family], family))
     found = {
         family: Look(PALETTE[i % len(PALETTE)], markers[(i + i // len(PALETTE)) % len(markers)])
         for family in contestants
         for i in (places[family],)
     }
+    found |= {f: Look(GUESTS[i % len(GUESTS)], "P") for i, f in enumerate(guests)}
     return found | {f: Look(YARDSTICKS[i % len(YARDSTICKS)], "_") for i, f in enumerate(yardsticks)}
 
 

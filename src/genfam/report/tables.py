@@ -36,6 +36,10 @@ LEGEND = (
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
 )
+GUESTS = (  # one line, for where there are any
+    "Guests: samples from elsewhere, measured in the same way; ± over their files. They spent another budget, or one "
+    "that is not known, so they are not ranked, never lead, and change nothing that is said of the others."
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A family on a source; yardsticks stand below the contestants."""
+    """A family on a source; guests stand below the contestants, and yardsticks below these.
+
+    `compute` is what a guest's training took, in words.
+    """
 
     family: str
     role: str
     cells: list[Cell]
+    compute: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a table says beside the name; nothing of a contestant."""
+        if self.role == "contestant":
+            return ""
+        return f"{self.role}, {self.compute}" if self.compute else self.role
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,12 @@ class Summary:
     seeds: list[int]
     aggregate: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """How to read the tables."""
+        guests = any(row.role == "guest" for table in self.tables for row in table.rows)
+        return (*LEGEND, GUESTS) if guests else LEGEND
 
 
 def summarise(
@@ -130,7 +151,7 @@ def summarise(
             for source in sorted(set(frame["source"]))
         ],
         outcomes={outcome.value: counted[outcome.value] for outcome in Outcome},
-        seeds=sorted({int(seed) for seed in runs["seed"]}),
+        seeds=sorted({int(seed) for seed in runs.loc[runs["role"] != "guest", "seed"]}),
         aggregate=together(aggregate),
         facts=facts or {},
     )
@@ -276,7 +297,7 @@ def _judge(source: str, stability: pd.DataFrame | None) -> str:
 
 
 def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:
-    """One source's compact table: contestants by rank and mean of the headline, then the yardsticks."""
+    """One source's compact table: contestants by rank and mean of the headline, then guests, then the yardsticks."""
     card, frame = card[card["source"] == source], frame[frame["source"] == source]
     cells: dict[tuple[str, str], dict[str, Any]] = {
         (str(row["family"]), str(row["metric"])): {str(key): value for key, value in row.items()}
@@ -288,21 +309,32 @@ def table(source: str, card: pd.DataFrame, frame: pd.DataFrame) -> Table:
     leading = headline(card, source)
     kinds = {str(row["metric"]): str(row["kind"]) for row in card.to_dict("records")}
 
-    def order(family: str) -> tuple[str, float, float, str]:
+    def order(family: str) -> tuple[int, str, float, float, str]:
         role = str(first.loc[family, "role"])  # yardsticks by role, so that every table ends alike
         row = cells.get((family, str(leading)), {"rank": math.nan, "mean": math.nan})
-        return "" if role == "contestant" else role, _nan_last(row["rank"]), _nan_last(row["mean"]), family
+        place = {"contestant": 0, "guest": 1}.get(role, 2)
+        return place, role, _nan_last(row["rank"]), _nan_last(row["mean"]), family
 
     rows = []
     for family in sorted((str(name) for name in first.index), key=order):
         mark = KIND_MARKS.get(str(first.loc[family, "likelihood"]), "")
         own = [cell(cells.get((family, name)), mark if kinds[name] == Kind.LIKELIHOOD.value else "") for name in names]
         outcomes = runs.loc[runs["family"] == family, "outcome"]
-        own.append(Cell(f"{int((outcomes == Outcome.DIVERGED.value).sum())}/{len(outcomes)}"))
-        rows.append(Row(family, str(first.loc[family, "role"]), own))
+        role, compute = str(first.loc[family, "role"]), ""
+        if role == "guest":
+            compute = stated(cells.get((family, "train_flops")))
+            own.append(Cell("–"))
+        else:
+            own.append(Cell(f"{int((outcomes == Outcome.DIVERGED.value).sum())}/{len(outcomes)}"))
+        rows.append(Row(family, role, own, compute))
     directions = {str(row["metric"]): row["higher_is_better"] for row in card.to_dict("records")}
     arrows = {True: " ↑", False: " ↓", None: ""}
     return Table(source, [*(name + arrows[directions[name]] for name in names), "diverged"], rows)
+
+
+def stated(flops: dict[str, Any] | None) -> str:
+    """What a guest's training took, from its row of the scorecard if it has one."""
+    return "compute not stated" if flops is None else f"{flops['mean']:.3g} FLOPs as stated"
 
 
 def cell(row: dict[str, Any] | None, mark: str = "") -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import rich.table
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from genfam.comparing.scorecard import Agreement
-from genfam.report.tables import LEGEND, Summary, Table, clean
+from genfam.report.tables import Row, Summary, Table, clean
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -17,6 +18,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     for table in summary.tables:
         for block in blocks(table, console.width):
             console.print(_render(block))
+        for row in table.rows:
+            if row.role == "guest":
+                console.print(Text(f"{clean(table.source)}: {clean(row.family)} is a {row.note}"))
         for line in table.choice:
             console.print(Text(f"{clean(table.source)}: {clean(line)}"))
         if table.stability is not None:
@@ -25,7 +29,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         console.print()
     for line in summary.aggregate:
         console.print(Text(f"All sources, mean skill: {clean(line)}"))
-    for line in LEGEND:
+    for line in summary.legend:
         console.print(Text(line, style="dim"))
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
     console.print(Text(f"Runs: {counts}"))
@@ -51,7 +55,7 @@ def print_agreement(console: Console, found: Agreement | None, published: Path, 
 
 def blocks(table: Table, width: int) -> list[Table]:
     """The table cut into as many as it takes for each to fit `width` characters; none repeats a column."""
-    family_width = max([len("family"), *(len(clean(row.family)) for row in table.rows)]) + 4
+    family_width = max([len("family"), *(len(_name(row)) for row in table.rows)]) + 4
     found: list[list[int]] = [[]]
     used = family_width
     for index, column in enumerate(table.columns):
@@ -65,10 +69,14 @@ def blocks(table: Table, width: int) -> list[Table]:
         Table(
             table.source,
             [table.columns[i] for i in part],
-            [type(row)(row.family, row.role, [row.cells[i] for i in part]) for row in table.rows],
+            [replace(row, cells=[row.cells[i] for i in part]) for row in table.rows],
         )
         for part in found
     ]
+
+
+def _name(row: Row) -> str:
+    return clean(row.family) + (" (guest)" if row.role == "guest" else "")
 
 
 def _head(column: str) -> list[str]:
@@ -91,7 +99,7 @@ def _render(table: Table, title: str = "") -> rich.table.Table:
         following = table.rows[position + 1].role if position + 1 < len(table.rows) else row.role
         cells = [Text(cell.text, style="bold" if cell.leads else "") for cell in row.cells]
         shown.add_row(
-            Text(clean(row.family)), *cells, style="dim" if yardstick else "",
+            Text(_name(row)), *cells, style="dim" if yardstick else "",
             end_section=not yardstick and following != "contestant",
         )  # fmt: skip
     return shown

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genfam.build import NotModelled
+from genfam.build import NotModelled, configuration_folder
 from genfam.commands import check as module
 from genfam.commands import scripts
 from genfam.commands.check import check
@@ -71,6 +71,15 @@ def test_every_compared_family_is_timed_unless_some_are_chosen(
     assert check([f"source.path={people}", "family=masked_diffusion,gan"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "left out: masked_diffusion on table" in said and "together 2 min" in said
+
+
+def test_yaml_of_ones_own_joins(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = people.parent / "conf" / "source" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    text = (configuration_folder() / "source" / "table.yaml").read_text().replace("table.csv", str(people))
+    mine.write_text(text.replace("name: table", "name: mine"))
+    assert check(["--config-dir", str(people.parent / "conf"), "source=mine", *FAST]) == 0
+    assert capsys.readouterr().out.startswith("source=mine: rows of 4 real numbers\n")
 
 
 def test_images_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +179,7 @@ def test_a_run_on_a_users_table_ends_as_rows_of_that_table(
     judged = ("column_ks", "column_total_variation", "correlation_difference", "pair_total_variation", "fd_columns",
               "c2st_features", "coverage", "data_copying", "nll_nats")  # fmt: skip
     assert {name for name in judged if named[name].estimate is None} == set()
-    assert run.judge == "c2st_features"
+    assert run.judge == "pair_total_variation" and named[run.judge].estimate is not None
     out = people.parent / "deep" / "rows.csv"
     assert scripts.sample([f"run={run.directory}", "n=20", f"out={out}"]) == 0
     assert "20 rows, 4 columns (age, city, unit, …)" in capsys.readouterr().out

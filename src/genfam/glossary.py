@@ -64,8 +64,8 @@ METRICS: tuple[tuple[str, str], ...] = (
                                "all, 0 to 1; the oracle's value is the floor."),
     ("correlation_difference", "How far the correlation of two numeric columns is from that of held-out data, the mean "
                                "of all pairs; the oracle's value is the floor."),
-    ("pair_total_variation", "How unlike held-out data's the joint frequencies of two columns are, one of them "
-                             "categorical, the mean of all pairs; the oracle's value is the floor."),
+    ("pair_total_variation", "How unlike held-out data's the joint frequencies of two columns are, numbers cut into "
+                             "quarters, the mean of all pairs, 0 to 1; the oracle's value is the floor."),
     ("black_ratio", "Share of pixels that are exactly black, over that of held-out data; 1 is right."),
     ("white_ratio", "Share of pixels that are exactly white, over that of held-out data; 1 is right."),
     ("roughness_ratio", "Mean squared difference of neighbouring pixels over that of held-out data; 1 is right."),

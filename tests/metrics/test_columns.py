@@ -125,10 +125,26 @@ def test_it_does_not_apply_to_what_is_no_table_or_not_finite() -> None:
     numbers.columns = {"a": 0, "b": 0, "c": 0, "d": 0}
     evaluation = Evaluation(numbers, drawn(100, 0), drawn(100, 1), ColumnFeatures(numbers), numbers)  # type: ignore[arg-type]
     status = {m.name: m.status for m in Columns().measure(evaluation)}
-    assert [name for name, s in status.items() if s is Status.NOT_APPLICABLE] == [
-        "column_total_variation",
-        "pair_total_variation",
-    ]
+    assert [name for name, s in status.items() if s is Status.NOT_APPLICABLE] == ["column_total_variation"]
+    one = Rows()
+    one.columns = {"c": 3}
+    one.values = lambda x: x[:, 2:3].double()  # type: ignore[method-assign]
+    evaluation = Evaluation(one, drawn(100, 0), drawn(100, 1), ColumnFeatures(one), one)  # type: ignore[arg-type]
+    assert [m.name for m in Columns().measure(evaluation) if m.estimate is not None] == ["column_total_variation"]
+
+
+def test_pairs_of_numbers_show_what_correlations_do_not() -> None:
+    """y = x² against a y of its own: no correlation, and equal columns."""
+    numbers: Any = Rows()
+    numbers.columns = {"a": 0, "b": 0}
+    numbers.values = lambda x: x[:, :2].double()
+    x = torch.randn(3000, 1, generator=torch.Generator().manual_seed(0))
+    real, loose = torch.cat([x, x**2], dim=1), torch.cat([x, x.flip(0) ** 2], dim=1)
+    evaluation = Evaluation(numbers, loose, real, ColumnFeatures(numbers), numbers)
+    found = {m.name: m.estimate.value for m in Columns().measure(evaluation) if m.estimate is not None}
+    assert found["column_ks"] == 0.0 and found["correlation_difference"] < 0.1
+    # 1/8 in each of eight cells, against 1/16 in each of sixteen
+    assert found["pair_total_variation"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_two_categories_are_one_apart_and_numbers_are_standardised() -> None:

@@ -27,7 +27,12 @@ from genfam.metrics.estimators import jackknife, refusal, split
 from genfam.ranges import Count, Several
 from genfam.types import Data, Estimate, Kind, Measurement
 
-NAMES = ("column_ks", "column_total_variation", "correlation_difference", "pair_total_variation")
+LACKING = {  # name -> without what it does not apply
+    "column_ks": "numeric columns",
+    "column_total_variation": "categorical columns",
+    "correlation_difference": "two numeric columns",
+    "pair_total_variation": "two columns",
+}
 
 
 @runtime_checkable
@@ -110,8 +115,8 @@ class Columns(Metric):
 
     `column_ks`: Kolmogorov–Smirnov distance of numeric columns. `column_total_variation`: of categorical ones.
     `correlation_difference`: |difference| of Pearson's correlation of two numeric columns. `pair_total_variation`: of
-    the contingency table of two columns of which one is categorical or both are, numbers cut at the reference's
-    quantiles. Standard errors are a delete-a-group jackknife over samples and reference.
+    the contingency table of any two columns, numbers cut at the reference's quartiles; it sees single columns and what
+    goes together, linear or not. Standard errors are a delete-a-group jackknife over samples and reference.
     """
 
     on_curve = True
@@ -131,17 +136,15 @@ class Columns(Metric):
         data = evaluation.data
         reason = refusal(evaluation, at_least=2 * self.groups) if isinstance(data, Tabular) else "events are no rows"
         if reason or not isinstance(data, Tabular):
-            return [Measurement.not_applicable(name, str(reason), kind=Kind.DISTANCE) for name in NAMES]
+            return [Measurement.not_applicable(name, str(reason), kind=Kind.DISTANCE) for name in LACKING]
         x, y = data.values(evaluation.samples), data.values(evaluation.reference)
         protocol = evaluation.protocol(features=False, bins=self.bins, pairs=self.most_pairs)
         statistics = self.statistics(list(data.columns.values()), y)
         found = []
-        for name in NAMES:
+        for name in LACKING:
             if name not in statistics:
-                lacking = {"column_ks": "numeric", "column_total_variation": "categorical"}.get(name, "such pairs of")
-                found.append(
-                    Measurement.not_applicable(name, f"the table has no {lacking} columns", kind=Kind.DISTANCE)
-                )
+                reason = f"the table has no {LACKING[name]}"
+                found.append(Measurement.not_applicable(name, reason, kind=Kind.DISTANCE))
                 continue
             found.append(Measurement(name, "1", False, self._estimate(statistics[name], x, y), protocol, Kind.DISTANCE))
         return found
@@ -157,7 +160,7 @@ class Columns(Metric):
         categories = [place for place, size in enumerate(sizes) if size]
         states = [size or self.bins for size in sizes]
         cuts = reference.quantile(torch.arange(1, self.bins, dtype=torch.float64) / self.bins, dim=0)
-        pairs = [(a, b) for a, b in combinations(range(len(sizes)), 2) if sizes[a] or sizes[b]]
+        pairs = list(combinations(range(len(sizes)), 2))
         pairs = pairs[:: -(-len(pairs) // self.most_pairs)] if pairs else pairs
 
         def coded(x: Tensor) -> list[Tensor]:

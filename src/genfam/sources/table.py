@@ -97,8 +97,6 @@ class Rows(OwnFile):
         """Raise ConfigurationError, naming the columns that cannot be modelled."""
         for column in table.columns:
             values = table[column]
-            if not values.notna().any():
-                raise self.wrong("values in every column (source.without=[COLUMN] leaves one out)", f"none in {column}")
             if pd.api.types.is_numeric_dtype(values):
                 infinite = int(np.isinf(values.to_numpy(dtype=np.float64, na_value=np.nan)).sum())
                 if infinite:
@@ -136,6 +134,11 @@ class Rows(OwnFile):
         values: list[NDArray[np.float64]] = []
         for name in table.columns:
             series = table[name]
+            if not series[training].notna().any():
+                raise self.wrong(
+                    "values in every column of the training split (source.without=[COLUMN] leaves one out)",
+                    f"none in {name}",
+                )
             if self._is_categorical(series):
                 categories = sorted(series.dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
                 codes = {category: code for code, category in enumerate(categories)}

@@ -102,7 +102,7 @@ def test_fresh_real_data_are_at_the_floor_that_shrinks_with_their_number() -> No
 )
 def test_standard_errors_are_what_fresh_draws_show(name: str) -> None:
     off = torch.tensor([0.5, 0.0, 0.0, 0.0])
-    found = [measured(drawn(400, 2 * seed) + off, drawn(300, 2 * seed + 1))[name].estimate for seed in range(60)]
+    found = [measured(drawn(800, 2 * seed) + off, drawn(100, 2 * seed + 1))[name].estimate for seed in range(60)]
     spread = float(np.std([estimate.value for estimate in found]))
     assert 0.6 < float(np.mean([estimate.stderr for estimate in found])) / spread < 1.8
     fixed = [measured(drawn(400, 2 * seed) + off, drawn(300, 1))[name].estimate for seed in range(60)]

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from genfam import report
 from genfam.build import configuration_folder
-from genfam.commands import cli, judge, scripts
+from genfam.commands import check, cli, judge, scripts
 from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.running import experiment, saved
@@ -256,6 +256,7 @@ COMMANDS = {
     "genfam-tune": scripts.tune,
     "genfam-estimate": scripts.estimate,
     "genfam-judge": judge.command,
+    "genfam-check": check.check,
 }
 
 
@@ -293,6 +294,7 @@ def test_sample_writes_what_the_run_gives(
         event=Event((3, 4, 4), 48),
         sample=lambda n, seed, condition: levels.repeat(n, 1, 1, 1) + seed,
         to_uint8=lambda samples: samples.permute(0, 2, 3, 1).numpy(),
+        source=SimpleNamespace(name="images"),
     )
     monkeypatch.setattr(saved, "load_run", lambda folder, plugins: run)
     write(tmp_path / "run/record.json", "{}")
@@ -315,7 +317,7 @@ def test_sample_writes_what_the_run_gives(
         ("genfam-sample", "", "--run"),
         ("genfam-sample", "run=x n=many", "invalid int value: 'many'"),
         ("genfam-sample", "run=x n=0", "expected a positive number of samples, got 0"),
-        ("genfam-sample", "run=x out=s.csv", "expected a file name that ends in .npz"),
+        ("genfam-sample", "run=x out=s.txt", "expected a file name that ends in .npz"),
         ("genfam-sample", "run=x sead=1", "unrecognized arguments: sead=1"),
         ("genfam-evaluate", "run=x suite=y", "not allowed with"),
         ("genfam-evaluate", "", "one of the arguments --run --suite is required"),

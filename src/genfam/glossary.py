@@ -58,6 +58,14 @@ METRICS: tuple[tuple[str, str], ...] = (
                      "likelihood is a bound, so is this, from above."),
     ("mode_width_ratio", "Median distance of samples from the nearest mode over that of real data; 1 is right."),
     ("c2st_*", "How often a small network tells samples from held-out data; 0.5 is by chance, so perfect."),
+    ("column_ks", "How unlike held-out data's the distribution of one numeric column is, the mean of all: the largest "
+                  "difference of the cumulative shares, 0 to 1; the oracle's value is the floor."),
+    ("column_total_variation", "How unlike held-out data's the frequencies of one column's categories are, the mean of "
+                               "all, 0 to 1; the oracle's value is the floor."),
+    ("correlation_difference", "How far the correlation of two numeric columns is from that of held-out data, the mean "
+                               "of all pairs; the oracle's value is the floor."),
+    ("pair_total_variation", "How unlike held-out data's the joint frequencies of two columns are, numbers cut into "
+                             "quarters, the mean of all pairs, 0 to 1; the oracle's value is the floor."),
     ("black_ratio", "Share of pixels that are exactly black, over that of held-out data; 1 is right."),
     ("white_ratio", "Share of pixels that are exactly white, over that of held-out data; 1 is right."),
     ("roughness_ratio", "Mean squared difference of neighbouring pixels over that of held-out data; 1 is right."),
@@ -110,6 +118,13 @@ SOURCES = {
     "moons": "Points in the plane: two interlocked half circles, a known density.",
     "digit_*": "Real handwritten digits of one class, 8 × 8 pixels.",
     "image_folder": "Images of a folder, cropped to squares.",
+    "image_array": "Images of a NumPy file.",
+    "array": "Rows of numbers of a NumPy file.",
+    "level_array": "Rows of a few levels of a NumPy file.",
+    "table": "Rows of a table: numbers and categories.",
+    "breast_cancer": "569 tumours, 30 measurements of each and whether it is malignant.",
+    "wine": "178 wines, 13 measurements of each and its cultivar.",
+    "diabetes": "442 patients, ten measurements of each and the progression of their disease.",
 }  # fmt: skip
 FAMILIES = {
     "autoregressive": "Predicts one value after another: exact likelihood, one network evaluation per value.",

@@ -142,9 +142,11 @@ def sample(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         "genfam-sample",
         "Draw samples from a stored run into an .npz file with the key `samples`: images as uint8 N x H x W x C, "
-        "points as float32 N x D, tables as uint8 levels N x D.",
+        "points as float32 N x D, levels as uint8 N x D, rows of a table as float64 N x columns; or "
+        "of a table into a .csv file, with its columns.",
         "genfam-sample run=outputs/quick/<run_id> n=10000 out=samples.npz seed=0",
         "genfam-sample run=outputs/quick/<run_id> condition=3",
+        "genfam-sample run=outputs/tables/<run_id> out=rows.csv",
     )
     parser.add_argument("--run", type=Path, required=True, help="a run's folder")
     parser.add_argument("--n", type=int, default=1000, help="how many (default: %(default)s)")
@@ -155,20 +157,17 @@ def sample(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(given(argv, ("run", "n", "out", "seed", "condition", "plugins")))
     if arguments.n < 1:
         parser.error(f"n: expected a positive number of samples, got {arguments.n}")
-    if arguments.out.suffix != ".npz":
-        parser.error(f"out: expected a file name that ends in .npz, got {arguments.out}")
+    if arguments.out.suffix not in (".npz", ".csv"):
+        parser.error(f"out: expected a file name that ends in .npz (or .csv, of a table), got {arguments.out}")
 
     def action() -> int:
-        import numpy as np
-
+        from genfam.running.drawn import check_format, write_samples
         from genfam.running.saved import load_run
 
         run = load_run(run_folder(arguments.run), plugins=arguments.plugins)
+        check_format(arguments.out, run.source)
         condition = None if arguments.condition is None else run.condition_named(arguments.condition)
-        array = np.asarray(run.to_uint8(run.sample(arguments.n, arguments.seed, condition)))
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(arguments.out, samples=array)
-        print(f"{arguments.out}: samples {array.dtype} {' x '.join(map(str, array.shape))}")
+        print(write_samples(arguments.out, run, run.sample(arguments.n, arguments.seed, condition)))
         return 0
 
     return guarded(parser, action)

@@ -21,6 +21,7 @@ from genfam.types import Kind, Likelihood, Measurement, Outcome, Record
 COLUMNS = (
     "cell_total_variation", "mode_width_ratio", "fid", "fd_*",
     "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
+    "c2st_features", "column_ks", "pair_total_variation",
     "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample",
     "train_seconds",
 )  # fmt: skip

@@ -49,14 +49,14 @@ def check(runs: Sequence[Run]) -> dict[str, str]:
                 raise ConfigurationError(str(error)) from error
         cell = json.dumps([key, run.family, run.init, run.condition, run.budget.parameters], sort_keys=True)
         if cell not in seen:
-            seen[cell] = _build(run, sources[key])
+            seen[cell] = why_not(run, sources[key])
         if seen[cell]:
             left_out[run.id] = seen[cell]
     _check_disk(runs)
     return left_out
 
 
-def _build(run: Run, source: Source) -> str:
+def why_not(run: Run, source: Source) -> str:
     """Why the family does not model the source's events, else nothing.
 
     Raises:

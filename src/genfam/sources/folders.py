@@ -7,8 +7,10 @@ Reference:
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from genfam.sources.listing import Listing, list_images, printable, some
 from genfam.types import Event
 
 FEWEST_TEST = 10
+SURVEYED = 1000
 Rows = tuple[Tensor, Tensor]  # (N, C, H, W) uint8 and (N,) int64 labels
 
 
@@ -83,6 +86,40 @@ class ImageFolder(Source):
         held_out = sum(test for _, _, test in files)
         of = f" of {len(names)} classes ({some([Path(name) for name in names])})" if names else ", no classes"
         return [f"{len(files)} images{of}; {held_out} for testing", *self._listing.remarks()]
+
+    def survey(self) -> list[str]:
+        """What the first images' headers say of formats and sizes, a sentence each: no image is decoded.
+
+        Raises:
+            ValueError: headers that cannot be read.
+        """
+        from PIL import Image
+
+        formats: Counter[str] = Counter()
+        sizes, broken = [], []
+        looked = [path for path, _, _ in self._files[:SURVEYED]]
+        for path in looked:
+            try:
+                with Image.open(self.folder / path) as image:
+                    formats[f"{image.format} {image.mode}"] += 1
+                    sizes.append(image.size)
+            except Exception as error:  # as in `_splits`
+                broken.append(f"{printable(path)} ({printable(str(error))})")
+        if broken:
+            raise ValueError(
+                f"source {self.name}: expected images below {self.folder}, got {len(broken)} of the first "
+                f"{len(looked)} files that cannot be read: {', '.join(broken[:3])}{', …' if broken[3:] else ''}; "
+                "remove or mend them"
+            )
+        small, cut = sum(min(size) < self.size for size in sizes), sum(width != height for width, height in sizes)
+        listed = ", ".join(f"{name} ({count})" for name, count in formats.most_common(4))
+        of = "" if len(looked) == len(self._files) else f" of the first {SURVEYED}"
+        low, high = min(sizes, key=math.prod), max(sizes, key=math.prod)
+        return [
+            f"formats{of}: {listed}{', …' if len(formats) > 4 else ''}",
+            f"sizes{of}: from {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels; {cut} not square, whose edges "
+            f"are cut, {small} smaller than {self.size} pixels, which are enlarged",
+        ]
 
     @cached_property
     def _listing(self) -> Listing:

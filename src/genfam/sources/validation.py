@@ -34,6 +34,9 @@ KNOWLEDGE = (
     "placed",
     "ngrams",
     "text",
+    "columns",
+    "values",
+    "decode",
 )
 
 

@@ -83,7 +83,7 @@ def test_mistakes_are_said_as_the_command_line_says_them(tmp_path: Path) -> None
         genfam.compare("die", [])
     with pytest.raises(ValueError, match="seeds: expected at least one"):
         genfam.compare("die", seeds=0)
-    with pytest.raises(ValueError, match=r"data: expected one of .*die.* got 'nosuch'"):
+    with pytest.raises(ValueError, match=r"data: expected a file.* die, .* got nosuch"):
         genfam.compare("nosuch")
     with pytest.raises(ValueError, match="data: expected an array"):
         genfam.compare(7)  # type: ignore[arg-type]

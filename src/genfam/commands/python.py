@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 from genfam.build import configuration_folder
 from genfam.files import write_atomically
 from genfam.progress import duration
+from genfam.sources.choose import source_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -264,9 +265,6 @@ def _affordable(
     return left / rate
 
 
-FILES = {".npy": "array", ".npz": "array", ".csv": "table", ".parquet": "table"}
-
-
 def _source(data: Data, store: Path) -> list[str]:
     """Overrides that name a source; what is in memory is written to the store, once, named by its contents.
 
@@ -278,14 +276,10 @@ def _source(data: Data, store: Path) -> list[str]:
         return [f"source={data}"]
     if isinstance(data, str | Path):
         path = Path(data).expanduser().absolute()
-        if path.is_dir():
-            return ["source=image_folder", f"source.folder={_quoted(path)}"]
-        if path.suffix not in FILES or not path.is_file():
-            raise ValueError(
-                f"data: expected one of {', '.join(known)}, a folder of images, or a file {', '.join(FILES)}, "
-                f"got {str(data)!r}"
-            )
-        return [f"source={FILES[path.suffix]}", f"source.path={_quoted(path)}"]
+        if not path.exists():
+            raise ValueError(f"data: expected a file, a folder of images, or one of {', '.join(known)}, got {data}")
+        source, key = source_for(path)
+        return [f"source={source}", f"source.{key}={_quoted(path)}"]
     return _source(_written(data, store), store)
 
 

@@ -77,6 +77,8 @@ def test_what_is_not_separated_is_said_to_be_so():
     assert (found.found, found.families) == (Found.SEVERAL, ["alpha", "beta"])
     text = "\n".join(choosing.text(Need(source="grid"), [found], {}))
     assert "take alpha or beta: not separated with 3 seeds" in text and "clearly worse: gamma" in text
+    three = one(Need(source="grid"), runs({"alpha": 2.0, "beta": 2.02, "gamma": 2.03}))
+    assert choosing.recommendation(three).startswith("take alpha, beta or gamma: not separated")
 
 
 def test_the_best_that_breaks_a_need_is_shown_and_not_taken():

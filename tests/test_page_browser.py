@@ -136,8 +136,11 @@ def test_the_form_asks_the_same_rows_for_other_needs(page):
     page.fill("#needs [name=flops]", "1e9")
     assert all(text.startswith("We do not know: measured with more compute") for text in column(page, "choices", 3))
     page.fill("#needs [name=flops]", "6e10")
-    assert column(page, "choices", 2) == usual
+    assert column(page, "choices", 2) == usual and not page.locator("#far").is_visible()
+    page.fill("#needs [name=flops]", "7e11")
+    assert column(page, "choices", 2) == usual and "more than 10 times" in page.locator("#far").inner_text()
     page.fill("#needs [name=flops]", "many")
+    assert not page.locator("#far").is_visible()
     assert page.locator("#needs [name=flops]").get_attribute("aria-invalid") == "true"
     assert column(page, "choices", 2) == usual
     page.select_option("#needs [name=likelihood]", "exact")

@@ -76,7 +76,7 @@ def asked(need: Need) -> str:
 
 def recommendation(found: Choice) -> str:
     """Whom to take, or why that is not known, as a sentence."""
-    names = " or ".join(found.families)
+    names = " or ".join(part for part in (", ".join(found.families[:-1]), *found.families[-1:]) if part)
     seeds = found.verdicts[0].seeds if found.verdicts else 0
     if any(verdict.standing is Standing.ONLY for verdict in found.verdicts):
         return f"take {names}: of those that meet the needs the only one that beats the fitted Gaussian."
@@ -88,7 +88,7 @@ def recommendation(found: Choice) -> str:
         return f"we do not know: {found.found.value}; the smallest budget was {found.least:.3g} FLOPs."
     if found.found is Found.ONE:
         return f"take {names}: clearly better than every other that meets the needs, with {seeds} seeds."
-    return f"{'we do not know' if found.found in UNKNOWN else 'none'}: {found.found.value}."
+    return f"{'we do not know' if found.found in UNKNOWN else 'take none'}: {found.found.value}."
 
 
 def caution(found: Choice) -> str:
@@ -203,4 +203,5 @@ def _short(found: Choice) -> str:
     """The recommendation with its families' numbers, for one cell."""
     rows = [f"{row.family} {numbers(row)}" for row in found.rows if row.family in found.families]
     said = recommendation(found)
-    return f"{said[:1].upper()}{said[1:]}" + "".join(f" {row}." for row in rows)
+    judged = f" By {found.rows[0].judge}:" if rows else ""
+    return f"{said[:1].upper()}{said[1:]}{judged}" + "".join(f" {row}." for row in rows)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from genfam import glossary
+from genfam.comparing.choice import FAR
 from genfam.comparing.corruption import source_name
 from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
 from genfam.comparing.stability import final_skills
@@ -179,7 +180,7 @@ def render(page: Page) -> str:
     scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]
     style = (templates / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
-        page=page, legend=LEGEND, themed=interactive.THEMED, style=Markup(style),
+        page=page, legend=LEGEND, far=FAR, themed=interactive.THEMED, style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
     )  # fmt: skip

@@ -98,6 +98,8 @@
       if (fits && (!chosen.value || row.dataset.of === chosen.value)) last.set(row.dataset.of, row);
     }
     last.forEach((row) => { row.hidden = false; });
+    const largest = Math.max(0, ...[...last.values()].map((row) => Number(row.dataset.flops)));
+    one("#far").hidden = !(Number.isFinite(flops) && largest > 0 && flops > Number(needs.dataset.far) * largest);
   }
   if (needs) {
     needs.addEventListener("input", choose);

@@ -291,6 +291,12 @@ def test_the_commands_of_the_docs_answer(capsys):
         assert ": take " in capsys.readouterr().out
 
 
+def test_without_any_records_it_says_where_they_would_be(tmp_path, capsys):
+    assert command.main(["event=points", f"results_dir={tmp_path}"]) == 1
+    said = capsys.readouterr().err
+    assert "expected records of suites" in said and "output_dir=outputs" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", ["train_flops=-1", "seconds_per_sample=fast", "likelihood=yes", "budget=quick"])
 def test_values_that_cannot_be_are_refused(words, capsys):
     with pytest.raises(SystemExit) as end:
@@ -311,5 +317,6 @@ def test_the_pages_form_has_every_answer():
                 fits = [r for r in rows if r.likelihood == likelihood and r.train_flops <= flops]
                 shown = [r for r in fits if r.seconds_per_sample <= seconds][-1]
                 need = Need("grid", "", "nothing", flops, math.inf, seconds, likelihood)
-                assert shown.families == one(need, records).families, need
+                wanted = one(need, records)
+                assert (shown.families, shown.text) == (wanted.families, choosing._short(wanted)), need
     assert choosing.answers("gan_failures", records) == []

@@ -67,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.train_seconds, arguments.seconds_per_sample, Needed(arguments.likelihood),
         )  # fmt: skip
         _check(need, {record.source for own in suites.values() for record in own})
+        if not suites:
+            places = " or ".join(str(place) for place in (arguments.results_dir, arguments.output_dir) if place)
+            raise FileNotFoundError(
+                f"{places}: expected records of suites (results/ of genfam's repository: results_dir=FOLDER; your own: "
+                "output_dir=outputs), found none"
+            )
         for warning in left_out:
             print(" ".join(str(warning.message).split()))
         print("\n".join(choosing.text(need, choose(need, suites), suites)))

@@ -32,9 +32,8 @@ benchmark: $(STAMP)  ## Train and compare all families: SUITE=quick (default) or
 report: $(STAMP)  ## Scorecard, figures and page (report.html) again, from what was run (or published)
 	@$(BIN)/genfam-report --suite $(SUITE)
 
-dashboard: $(STAMP)  ## Look at a suite's offline wandb runs here, in wandb's own terminal viewer (q quits)
-	@test -d outputs/$(SUITE)/wandb || { echo "no wandb runs in outputs/$(SUITE)/wandb: make benchmark SUITE=$(SUITE) makes them"; exit 1; }
-	@WANDB_ERROR_REPORTING=false $(BIN)/wandb leet outputs/$(SUITE)/wandb
+dashboard: $(STAMP)  ## Compare families in wandb's terminal viewer, offline: SUITE, and SOURCE=grid if you like (q quits)
+	@$(BIN)/genfam-dashboard --suite $(SUITE) --view $(if $(SOURCE),--source $(SOURCE))
 
 wandb-sync: $(STAMP)  ## Send a suite's finished offline runs to wandb (needs an account: wandb login)
 	@$(BIN)/genfam-dashboard --suite $(SUITE) --sync

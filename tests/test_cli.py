@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from genfam import report
 from genfam.build import configuration_folder
-from genfam.commands import check, cli, judge, scripts
+from genfam.commands import check, choose, cli, judge, scripts
 from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.running import experiment, saved
@@ -245,6 +245,7 @@ def test_report_follows_a_multirun_whatever_the_launcher(monkeypatch: pytest.Mon
 
 COMMANDS = {
     "genfam": cli.main,
+    "genfam-choose": choose.main,
     "genfam-benchmark": scripts.benchmark,
     "genfam-evaluate": scripts.evaluate,
     "genfam-path": scripts.path,

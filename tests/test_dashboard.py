@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from genfam.commands import scripts
 from genfam.records.store import Store, load_published
 from genfam.report import dashboard, write_report
-from genfam.types import Kind, Outcome
+from genfam.report.findings import findings
+from genfam.running.tracking.sketches import of_file
+from genfam.types import Kind, Likelihood, Outcome
 from helpers import read_wandb
+from stores import ROLES, draw, make
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -110,6 +115,87 @@ def test_mistakes_end_in_one_line(tmp_path, capsys):
     (tmp_path / "quick" / "wandb" / "offline-run-20260101_000000-quick-report").mkdir(parents=True)
     assert scripts.dashboard(["suite=quick", "--sync", *places]) == 1
     assert "expected an account" in capsys.readouterr().err
+
+
+def test_every_family_has_a_row_with_what_it_drew(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    store, rng = Store(tmp_path / "quick"), np.random.default_rng(0)
+    for family, role in ROLES.items():
+        for seed in range(3):
+            value = {"alpha": 2.0, "beta": 4.0, "gauss": 9.0, "truth": 1.0}[family] + 0.1 * seed
+            record = make(family, "digits", seed, value, role)
+            record.config |= {"logger": "wandb", "wandb": {"mode": "offline"}}
+            store.write(record)
+            if family != "beta":
+                np.savez(store.directory(record.run_id) / "samples.npz", **draw("digits", rng))
+    records = store.current()
+    write_report(store.folder, records, "a test")
+    (store.folder / "wandb").mkdir()
+    table = dashboard.by_family(store.folder)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.data]
+    assert {(row["family"], row["verdict"]) for row in rows} == {
+        ("alpha", "clearly best"), ("beta", "clearly worse"), ("gauss", "yardstick"), ("truth", "yardstick")
+    }  # fmt: skip
+    card = findings(records).card
+    for row in rows:
+        (own,) = card[(card["family"] == row["family"]) & card["judges"]].to_dict("records")
+        assert (row["source"], row["metric"], row["n_ok"]) == ("digits", "fd_net", 3)
+        assert [row[name] for name in ("mean", "ci_low", "ci_high")] == [own["mean"], own["ci_low"], own["ci_high"]]
+        assert [row[name] is None for name in ("samples", "data")] == [row["family"] == "beta"] * 2
+    first = of_file(store.directory("alphadigits-0") / "samples.npz")
+    (alpha,) = [row for row in rows if row["family"] == "alpha"]
+    for name in ("samples", "data"):
+        assert (np.asarray(alpha[name].image) == first[name]).all(), "the lowest seed's"
+    assert dashboard.log_scorecard(store.folder)
+    (run,) = store.folder.glob("wandb/offline-run-*-quick-report")
+    (file,) = run.glob("files/media/table/families_*.table.json")
+    assert len(json.loads(file.read_text())["data"]) == len(rows)
+    staged = [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.read_bytes()[1:4] == b"PNG"]
+    assert len(staged) == 6, "what a table shows travels as an artifact: samples and data of three families"
+
+
+def test_the_viewer_opens_on_a_run_of_every_family(tmp_path, monkeypatch, capsys):
+    store, place = Store(tmp_path / "quick"), [f"output_dir={tmp_path}"]
+    (store.folder / "wandb").mkdir(parents=True)
+    opened = []
+    done = SimpleNamespace(returncode=0)
+    monkeypatch.setattr(dashboard.subprocess, "run", lambda command: opened.append(command) or done)
+    assert scripts.dashboard(["suite=quick", "--view", *place]) == 1
+    assert "expected offline wandb runs, found none" in capsys.readouterr().err and not opened
+    names = {}
+    for number, (family, source, seed) in enumerate(
+        [(f, s, seed) for seed in (1, 0) for s in ("grid", "die") for f in ROLES if (f, s) != ("truth", "die")]
+    ):
+        record = make(family, source, seed, 2.0, ROLES[family])
+        store.write(record)
+        names[family, source, seed] = f"offline-run-20260101_0000{number:02}-{record.run_id}"
+        (store.folder / "wandb" / names[family, source, seed]).mkdir()
+    report = "offline-run-20260101_010000-quick-report"
+    (store.folder / "wandb" / report).mkdir()
+    assert scripts.dashboard(["suite=quick", "--view", *place]) == 0
+    said = json.loads((store.folder / "wandb" / ".wandb-leet.json").read_text())
+    assert said["selected_runs"] == [names[family, "grid", 0] for family in ("alpha", "beta", "gauss", "truth")]
+    assert (said["pinned_run"], said["latest_run"]) == (said["selected_runs"][0], report)
+    assert opened[0][1:] == ["-m", "wandb", "leet", str(store.folder / "wandb")]
+    assert scripts.dashboard(["suite=quick", "--view", "source=die", *place]) == 0
+    said = json.loads((store.folder / "wandb" / ".wandb-leet.json").read_text())
+    assert said["selected_runs"] == [names[family, "die", 0] for family in ("alpha", "beta", "gauss")]
+    assert scripts.dashboard(["suite=quick", "--view", "source=ring", *place]) == 1
+    assert "source: expected one of die, grid, got ring" in capsys.readouterr().err
+
+
+def test_likelihoods_of_each_kind_have_a_chart_of_their_own(published):
+    for source, workspace in dashboard.workspaces(published, "me", "genfam").items():
+        panels = panels_of(dashboard.definition(workspace))
+        shown = [
+            panel["config"]["metrics"] for group in panels.values() for panel in group if "metrics" in panel["config"]
+        ]
+        kinds = {r.likelihood.value for r in published if r.source == source and r.likelihood is not Likelihood.NONE}
+        assert len(kinds) > 1
+        for kind in kinds:
+            assert [f"nll_nats_{kind}"] in shown
+        assert not [names for names in shown if {"nll_nats", "bits_per_dim"} & set(names)]
+    assert not [point for record in published for point in record.curve if point.kind is Kind.LIKELIHOOD]
 
 
 def test_only_finished_runs_that_were_not_sent_are_sent(tmp_path, published):

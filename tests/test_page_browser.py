@@ -128,6 +128,33 @@ def test_filters_change_what_they_should(page):
     assert set(column(page, "all-runs", 6)) == {"ok"}
 
 
+def test_the_form_asks_the_same_rows_for_other_needs(page):
+    sources = page.locator("#source option").count() - 1
+    assert page.locator("#needs label:has(select, input)").count() == 3, "every control has its label"
+    usual = column(page, "choices", 2)
+    assert len(usual) == sources and usual.count("alpha") >= 3
+    page.fill("#needs [name=flops]", "1e9")
+    assert all(text.startswith("We do not know: measured with more compute") for text in column(page, "choices", 3))
+    page.fill("#needs [name=flops]", "6e10")
+    assert column(page, "choices", 2) == usual and not page.locator("#far").is_visible()
+    page.fill("#needs [name=flops]", "7e11")
+    assert column(page, "choices", 2) == usual and "more than 10 times" in page.locator("#far").inner_text()
+    page.fill("#needs [name=flops]", "many")
+    assert not page.locator("#far").is_visible()
+    assert page.locator("#needs [name=flops]").get_attribute("aria-invalid") == "true"
+    assert column(page, "choices", 2) == usual
+    page.select_option("#needs [name=likelihood]", "exact")
+    assert set(column(page, "choices", 2)) == {"nobody"}
+    page.select_option("#needs [name=likelihood]", "none")
+    page.fill("#needs [name=seconds]", "1")  # no run of this store says what a sample takes
+    assert set(column(page, "choices", 2)) == {"nobody"}
+    page.fill("#needs [name=seconds]", "")
+    page.keyboard.press("Enter")
+    assert column(page, "choices", 2) == usual and page.url.endswith("report.html")
+    page.select_option("#source", "grid")
+    assert column(page, "choices", 2) == ["alpha"]
+
+
 def test_hover_and_focus_say_what_a_metric_is(page):
     tip = page.locator(f"#scores {SHOWN} .tip").first
     tip.hover()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tempfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -362,3 +363,23 @@ def test_drawing_does_not_touch_the_random_state(configure):
     state = torch.random.get_rng_state()
     found = sketches.Sketcher(source, None)(source.train[:70])
     assert set(found) == {"samples"} and torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["source=digits"], "vae digits 3"),
+        (
+            ["source=digits", "condition=labels", "corruption=tenth"],
+            "vae digits with share_0.1_of_events given labels 3",
+        ),
+    ],
+)
+def test_a_wandb_runs_name_says_family_and_task_first(configure, monkeypatch, tmp_path, words, name):
+    told = []
+    wandb_run = SimpleNamespace(step=0, define_metric=lambda *_, **__: None)
+    monkeypatch.setattr(weights_and_biases, "open_run", lambda *_, **about: told.append(about["name"]) or wandb_run)
+    run = configure("family=vae", "seed=3", "logger=wandb", *words)
+    for job_type in ("train", "evaluate"):
+        weights_and_biases.WandbTracker(run, tmp_path, job_type)
+    assert told == [name, f"{name} evaluate"]

@@ -33,9 +33,9 @@ def test_a_block_that_is_wrong_fails_a_tutorial(tmp_path: Path, monkeypatch: pyt
         steps("t")
 
 
-def test_nothing_is_skipped_but_the_submission_to_slurm() -> None:
+def test_nothing_is_skipped_but_what_needs_slurm_or_an_account() -> None:
     skipped = [(name, step.title) for name in ALL for step in steps(name) if step.kind == "skip"]
-    assert skipped == [("slurm_sweep", "needs Slurm")]
+    assert skipped == [("slurm_sweep", "needs Slurm"), ("wandb", "needs an account")]
     assert all(sum(step.kind == "run" for step in steps(name)) >= 2 for name in ALL)
 
 

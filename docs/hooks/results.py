@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from mkdocs.exceptions import PluginError
 
+from genfam.comparing.choice import Need, Needed, choose
 from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
+from genfam.comparing.suites import compares_families, event_of, suites_in
 from genfam.records.store import load_published
 from genfam.records.tuning import Trial, better_of, load_trials
 from genfam.report.answer import Answer, answer, sentence
+from genfam.report.choosing import recommendation
 from genfam.report.findings import Findings, findings
 from genfam.report.markdown import escape
 from genfam.report.tables import KIND_MARKS, cell, headline, together
 from genfam.types import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPARED = {"family", "source", "condition", "seed"}  # what a suite varies that compares families, and nothing else
 KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
 COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
 SMALL_WORLDS = ("die", "tiny_images")
@@ -61,14 +62,6 @@ class Suite:
         """Training FLOPs of a contestant's run on a source, the mean over families."""
         own = self.card[(self.card["source"] == source) & (self.card["metric"] == "train_flops")]
         return float(own.loc[own["family"].isin(self.contestants), "mean"].mean())
-
-
-def compares_families(suite: str) -> bool:
-    """Whether a suite varies families, sources and seeds alone: one that sweeps a setting answers another question."""
-    path = ROOT / "conf" / "suite" / f"{suite}.yaml"
-    if not path.exists():
-        return True
-    return set(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]) <= COMPARED
 
 
 @cache
@@ -424,10 +417,23 @@ def power(value: float) -> str:
     return f"{float(mantissa):g} × 10{superscript}"
 
 
+def choices() -> str:
+    """What `genfam-choose` answers on every published source, for each likelihood that may be needed."""
+    there = suites_in(ROOT / "results")
+    tasks = {(event_of(r), r.source, r.condition) for records in there.values() for r in records}
+    lines = ["| kind of event | data | no likelihood needed | a bound | an exact one |", "|---|---|---|---|---|"]
+    for event, source, condition in sorted(tasks):
+        needs = [Need(source, condition=condition, likelihood=needed) for needed in reversed(Needed)]
+        found = [choose(need, there)[0] for need in needs]
+        cells = [event or "another", found[0].task, *map(recommendation, found)]
+        lines.append(f"| {' | '.join(map(escape, cells))} |")
+    return "\n".join(lines)
+
+
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
     "calls": calls, "overall": overall, "rulers": rulers, "coverage": coverage, "tuning": tuning,
-    "small_worlds": small_worlds,
+    "small_worlds": small_worlds, "choices": choices,
 }  # fmt: skip
 
 

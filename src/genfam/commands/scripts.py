@@ -309,23 +309,30 @@ def dashboard(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         "genfam-dashboard",
         "Build the wandb dashboard of a suite, one workspace per source: Comparison, Coverage, Stability, Samples, "
-        "Cost. With an account it is saved and its link printed; without one its definition is written as JSON. "
-        "(`make dashboard` shows a suite's offline runs in this terminal, by wandb's own viewer.)",
+        "Cost. With an account it is saved and its link printed; without one its definition is written as JSON. With "
+        "--view, look at the suite's offline runs in this terminal instead: a run of every family on one source.",
         "genfam-dashboard --suite quick",
         "genfam-dashboard --suite quick --entity my-team --project genfam",
         "genfam-dashboard --suite quick --sync",
+        "genfam-dashboard --suite quick --view --source grid",
     )
     parser.add_argument("--suite", default="quick", help="(default: %(default)s)")
     parser.add_argument("--entity", help="wandb user or team (default: the account's)")
     parser.add_argument("--project", default="genfam", help="of wandb (default: %(default)s)")
     parser.add_argument("--sync", action="store_true", help="send finished offline runs instead (needs an account)")
+    parser.add_argument("--view", action="store_true", help="open wandb's terminal viewer instead (q quits)")
+    parser.add_argument("--source", help="with --view (default: the one with the most families)")
     add_places(parser)
-    keys = ("suite", "entity", "project", "output_dir", "results_dir")
+    keys = ("suite", "entity", "project", "source", "output_dir", "results_dir")
     arguments = parser.parse_args(given(argv, keys))
 
     def action() -> int:
         from genfam.report import dashboard
 
+        if arguments.view:
+            folder = suite_folder(arguments.output_dir, arguments.suite)
+            dashboard.select_for_viewer(folder, arguments.source)
+            return dashboard.view(folder)
         if not arguments.sync:
             records = dashboard.records_of(arguments.suite, arguments.output_dir, arguments.results_dir)
             folder = arguments.output_dir / arguments.suite

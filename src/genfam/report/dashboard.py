@@ -7,6 +7,7 @@ no other that depends on the number of seeds; the scorecard's 95 % intervals sta
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -18,16 +19,20 @@ from typing import Any
 import pandas as pd
 
 from genfam.comparing.stability import judge_of
+from genfam.files import write_atomically
 from genfam.records.run import Wandb
-from genfam.records.store import Store, beside_published, load_published
+from genfam.records.store import Store, as_tuned, beside_published, load_published
+from genfam.report.findings import findings
 from genfam.report.style import slug
 from genfam.running.tracking.base import summary_name
+from genfam.running.tracking.sketches import of_file
 from genfam.running.tracking.weights_and_biases import has_account, open_run, quiet_wandb, wandb_id
 from genfam.types import Kind, Outcome, Record
 
 SECTIONS = ("Comparison", "Coverage", "Stability", "Samples", "Cost")
 COVERAGE = (Kind.COVERAGE, Kind.FIDELITY)
 TRUTH = (Kind.DIVERGENCE, Kind.LIKELIHOOD)
+PICTURES = ("samples", "data")
 COSTS = ("train_seconds", "evaluate_seconds", "seconds_per_sample", "evaluations_per_sample", "peak_memory")
 MOST_RUNS = 500  # a group's mean is over the runs that wandb shows
 
@@ -229,6 +234,7 @@ def log_scorecard(folder: Path) -> bool:
         settings, f"{suite}-report", folder, name=f"{suite} scorecard", group=suite, job_type="report",
         tags=settings.tags, config={"suite": suite},
     )  # fmt: skip
+    run.log({"families": by_family(folder)})
     for name in ("scorecard", "comparisons", "stability"):
         path = folder / f"{name}.csv"
         if path.exists():
@@ -239,6 +245,70 @@ def log_scorecard(folder: Path) -> bool:
     run.summary.update({f"runs_{outcome}": int(count) for outcome, count in counts.items()})
     run.finish()
     return True
+
+
+def by_family(folder: Path) -> Any:
+    """A wandb table with a row per source and family: its verdict, its number, and what its lowest seed drew.
+
+    Args:
+        folder: the suite's, `outputs/<suite>`.
+    """
+    wandb = quiet_wandb()
+    store = Store(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report has named what it left out
+        records = as_tuned(store.current())
+        found = findings(records)
+    said = {(verdict.source, verdict.family): verdict.standing.value for verdict in found.verdicts}
+    numbers = ("metric", "mean", "ci_low", "ci_high", "n_ok", "n_runs")
+    rows = []
+    for row in found.card[found.card["judges"]].to_dict("records"):
+        runs = [r for r in records if (r.task, r.family) == (row["source"], row["family"]) and r.outcome is Outcome.OK]
+        drawn = of_file(store.directory(runs[0].run_id) / "samples.npz") if runs else {}
+        cells = [row["source"], row["family"], said.get((row["source"], row["family"]), "yardstick")]
+        cells += [None if pd.isna(row[name]) else row[name] for name in numbers]
+        rows.append([*cells, *(wandb.Image(drawn[name]) if name in drawn else None for name in PICTURES)])
+    return wandb.Table(columns=["source", "family", "verdict", *numbers, *PICTURES], data=rows)  # typed, for pictures
+
+
+def select_for_viewer(folder: Path, source: str | None = None) -> list[str]:
+    """Have wandb's terminal viewer open on a comparison: of one source, every family's run of the lowest seed.
+
+    The viewer (wandb 0.31) reads which runs are shown from `.wandb-leet.json` beside them.
+
+    Args:
+        folder: the suite's, `outputs/<suite>`.
+        source: a task of the suite; default: the one with the most families that have a run here.
+
+    Returns:
+        The folders of the runs that are shown.
+
+    Raises:
+        FileNotFoundError: no wandb runs, or none of that source.
+    """
+    there = sorted((path.name for path in folder.glob("wandb/offline-run-*")), key=lambda name: name.split("-", 3)[2])
+    by_id = {name.split("-", 3)[3]: name for name in there}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = [record for record in Store(folder).load() if wandb_id(record.run_id) in by_id]
+    found: dict[str, dict[str, str]] = {}
+    for record in sorted(runs, key=lambda record: (record.role != "contestant", record.family, record.seed)):
+        if record.learning_rate_factor == 1.0:
+            found.setdefault(record.task, {}).setdefault(record.family, by_id[wandb_id(record.run_id)])
+    if not found:
+        raise FileNotFoundError(f"{folder / 'wandb'}: expected offline wandb runs, found none; logger=wandb makes them")
+    if source is not None and source not in found:
+        raise FileNotFoundError(f"source: expected one of {', '.join(sorted(found))}, got {source}")
+    chosen = list(found[source or max(sorted(found), key=lambda task: len(found[task]))].values())
+    content = {"selected_runs": chosen, "pinned_run": chosen[0], "latest_run": there[-1]}
+    write_atomically(folder / "wandb" / ".wandb-leet.json", json.dumps(content, indent=2))
+    return chosen
+
+
+def view(folder: Path) -> int:
+    """Open wandb's terminal viewer on a suite's offline runs; its exit code."""
+    quiet_wandb()
+    return subprocess.run([sys.executable, "-m", "wandb", "leet", str(folder / "wandb")]).returncode
 
 
 def finished_offline_runs(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from genfam import glossary
+from genfam.comparing.choice import FAR
 from genfam.comparing.corruption import source_name
 from genfam.comparing.published_numbers import compare, ours_of, settings_of, theirs
 from genfam.comparing.stability import final_skills
@@ -26,6 +28,7 @@ from genfam.records.store import as_tuned
 from genfam.report import corruption, dimension, fronts, interactive, scaling
 from genfam.report.answer import ASPECTS, Answer, answer, sentence
 from genfam.report.charts import Chart, chart
+from genfam.report.choosing import Answered, answers
 from genfam.report.cost_charts import cost_chart
 from genfam.report.costs import Costs, costs, rows_of, yardsticks
 from genfam.report.findings import Findings
@@ -80,6 +83,7 @@ class Page:
     """All that the template shows."""
 
     summary: Summary
+    choices: list[Answered]
     skills: list[SkillRow]
     left_out: list[str]  # contestants that the skills do not count: not run as often on every source
     families: list[Family]
@@ -131,6 +135,7 @@ def build(
     whole = {family: own for family, own in skills.items() if own.keys() == everywhere}
     return Page(
         summary,
+        answers(summary.suite, records),
         skill_rows(found.aggregate),
         sorted(skills.keys() - set(found.aggregate["family"])) if len(found.aggregate) else [],
         [Family(name, roles[name], look.colour, _about(name, records)) for name, look in families.items()],
@@ -189,12 +194,13 @@ def render(page: Page) -> str:
     environment.filters["sentence"] = sentence
     environment.globals["aspects"] = ASPECTS
     environment.filters["clean"] = clean
+    environment.filters["limit"] = lambda value: "Infinity" if math.isinf(value) else repr(value)
     environment.filters["definition"] = glossary.metric
     templates = resources.files("genfam.report") / "templates"
     scripts = [get_plotlyjs(), (templates / "report.js").read_text(encoding="utf-8")]
     style = (templates / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
-        page=page, legend=page.summary.legend, themed=interactive.THEMED, style=Markup(style),
+        page=page, legend=page.summary.legend, far=FAR, themed=interactive.THEMED, style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
     )  # fmt: skip

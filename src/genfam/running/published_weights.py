@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import yaml
-from safetensors.torch import save
-
 from genfam.files import checked_name, write_atomically
-from genfam.records.publication import publishable
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import RECORD, Store
-from genfam.running.saved import WEIGHTS, load_run, sampling_weights
+from genfam.records.store import Store
+from genfam.running.handover import portable
+from genfam.running.saved import load_run
 from genfam.types import Outcome
 
 
@@ -46,14 +40,8 @@ def weights_of(
         if record.seed != seed or record.outcome is not Outcome.OK or record.role != "contestant":
             continue
         family = load_run(runs.directory(record.run_id), plugins=plugins).family
-        kept, weights = publishable(record), save(sampling_weights(family))
-        config = kept.config | {"data_dir": None, "output_dir": "outputs", "results_dir": "results"}
         suite, name = checked_name(record.suite, "suite"), checked_name(record.run_id, "run_id", 250)
-        found[Path(results, suite, "weights", name)] = {
-            "config.yaml": yaml.safe_dump(config, sort_keys=False),
-            RECORD: record_to_json(replace(kept, files={WEIGHTS: hashlib.sha256(weights).hexdigest()}), indent=1),
-            WEIGHTS: weights,
-        }
+        found[Path(results, suite, "weights", name)] = portable(record, family)
     if not found:
         raise ValueError(f"{runs.folder}: expected contestants' finished runs with seed {seed}, found none")
     return found

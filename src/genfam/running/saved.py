@@ -30,7 +30,7 @@ from genfam.records.store import read_record
 from genfam.running.parts import make_family, make_source
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
-from genfam.types import Event
+from genfam.types import Event, Record
 
 WEIGHTS = "weights.safetensors"
 PLACES = (
@@ -52,11 +52,13 @@ class SavedRun:
         run: the settings.
         source: what it learnt.
         family: in evaluation mode, weights loaded.
+        record: what was measured of it; None where that cannot be read.
     """
 
     run: Run
     source: Source
     family: Family
+    record: Record | None = None
 
     @cached_property
     def event(self) -> Event:
@@ -90,6 +92,12 @@ class SavedRun:
             return int(name)
         known = ", ".join(named) or "none: the model is unconditional"
         raise ValueError(f"condition: expected one of {known}, got {name}")
+
+    def export(self, folder: str | Path) -> Path:
+        """Hand the model over as a folder with weights, settings and a model card: `genfam.running.handover.export`."""
+        from genfam.running.handover import export  # which imports this file
+
+        return export(self, folder)
 
     def to_uint8(self, samples: Tensor) -> NDArray[Any]:
         """For judges elsewhere: images as uint8 N × H × W × C in 0..255; points float32 N × D; tables as they are."""
@@ -138,7 +146,7 @@ def load_run(directory: str | Path, data_dir: str | Path | None = None, *, plugi
     family = make_family(run, source, weights)
     load_weights(family, weights)
     family.eval()
-    return SavedRun(run, source, family)
+    return SavedRun(run, source, family, read_record(folder))
 
 
 def check_weights(folder: Path) -> None:

@@ -78,9 +78,38 @@
     if (count) count.textContent = `${shown} of ${all("tbody tr", table).length} rows`;
   }
 
+  // ---- which family: of every source the last of its rows whose limits the reader's needs allow ----
+
+  const needs = one("#needs");
+  function choose() {
+    if (!needs) return;
+    const most = (field) => {
+      const number = field.value.trim() === "" ? Infinity : Number(field.value);
+      field.setCustomValidity(number > 0 ? "" : "a positive number, such as 1e-3");
+      field.setAttribute("aria-invalid", String(!(number > 0)));
+      return number > 0 ? number : Infinity;
+    };
+    const [flops, seconds] = [most(needs.flops), most(needs.seconds)];
+    const last = new Map();
+    for (const row of all("#choices tbody tr")) {
+      row.hidden = true;
+      const fits = row.dataset.likelihood === needs.likelihood.value && Number(row.dataset.flops) <= flops
+        && Number(row.dataset.seconds) <= seconds;
+      if (fits && (!chosen.value || row.dataset.of === chosen.value)) last.set(row.dataset.of, row);
+    }
+    last.forEach((row) => { row.hidden = false; });
+    const largest = Math.max(0, ...[...last.values()].map((row) => Number(row.dataset.flops)));
+    one("#far").hidden = !(Number.isFinite(flops) && largest > 0 && flops > Number(needs.dataset.far) * largest);
+  }
+  if (needs) {
+    needs.addEventListener("input", choose);
+    needs.addEventListener("submit", (event) => event.preventDefault()); // nothing is sent anywhere
+  }
+
   const tables = all("table.filtered");
   function refresh() {
     all("[data-of]").forEach((part) => { part.hidden = Boolean(chosen.value) && part.dataset.of !== chosen.value; });
+    choose();
     tables.forEach(filter);
   }
   chosen.addEventListener("change", refresh);

@@ -145,12 +145,13 @@ class WandbTracker(Tracker):
         self.artifacts, self.tags = settings.artifacts, settings.tags
         self.directory = directory
         self.pictures = PictureFolder(directory / "pictures")
-        family, source = run.family["name"], run.source["name"]
+        family, source, condition = run.family["name"], run.source["name"], run.condition["name"]
+        given = "" if condition == "nothing" else f" given {condition}"
         self.run = open_run(
             settings,
             run.id if trains else f"{run.id}-{job_type}",
             directory.parent,
-            name=f"{family} {source} {run.seed}" + ("" if trains else f" {job_type}"),
+            name=f"{family} {run.data_name}{given} {run.seed}" + ("" if trains else f" {job_type}"),
             group=settings.group,
             job_type=job_type,
             tags=[source, *self.tags],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import genfam
 from forked import call
 from genfam.commands import python
 from genfam.records.store import Store
+from genfam.running.drawing import drawn
+from genfam.types import Event
 
 SMALL = (
     "budget.train_flops=1e8", "curve.points=2", "curve.samples=50", "trace.points=2", "trace.samples=20",
@@ -76,6 +79,31 @@ def test_a_trained_run_samples() -> None:
     x = run.sample(100)
     assert x.shape == (100, 1) and int(x.max()) < 6
     assert torch.isfinite(run.log_prob(x)).all()
+    assert repr(run).startswith("vae on die, seed 0\ntotal_variation") and repr(run).count("\n") == 2
+    (bars,) = run.show(500).axes
+    counts = run.sample(500).flatten().bincount(minlength=6)
+    assert [bar.get_height() for bar in bars.patches] == counts.tolist()
+
+
+@pytest.mark.parametrize(("event", "axes"), [(Event((1, 8, 8), 17), 1), (Event((2,)), 1), (Event((14,)), 12)])
+def test_every_kind_of_event_can_be_shown(event: Event, axes: int) -> None:
+    x = torch.zeros(9, *event.shape, dtype=torch.uint8 if event.levels else torch.float32)
+    assert len([axis for axis in drawn(event, x).axes if axis.get_visible()]) == axes
+
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "first_comparison.ipynb"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("in_a_fork")
+def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    space: dict[str, object] = {}
+    for cell in cells:
+        assert not cell.get("outputs"), "numbers of one machine do not stand in a notebook"
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), space)
+    assert len(space["found"].records) == 8 and space["found"].page.exists()  # type: ignore[attr-defined]
 
 
 def test_mistakes_are_said_as_the_command_line_says_them(tmp_path: Path) -> None:

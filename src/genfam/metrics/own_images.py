@@ -8,20 +8,21 @@ from typing import Any
 from torch import Tensor
 
 from genfam.metrics.base import Extractor
-from genfam.metrics.extractors import Classifier
+from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.inception import Inception
 from genfam.ranges import Count
 
 MOST_EPOCHS = 30
+FEW_PIXELS = 256  # 16 × 16 in grey; Inception would look at them enlarged twenty times
 
 
 class OwnImages(Extractor):
-    """A small classifier of the source's own classes where it has some, else Inception.
+    """A small classifier of the source's own classes where it has some, else Inception; of few pixels, those themselves.
 
     Args:
         data: the source; it may have `label_names`.
         cache_dir: where the trained classifier is kept; Inception's weights are torch.hub's.
-        name: of the classifier; the distance is `fd_<name>`, or `fid` in Inception's features.
+        name: of the classifier; the distance is `fd_<name>`, or `fid` in Inception's features, or `fd_identity`.
         looks: images that the classifier sees in training, in at most 30 passes and at least one.
         weights_path: a file of Inception's weights.
 
@@ -45,6 +46,8 @@ class OwnImages(Extractor):
         if data.label_names:
             epochs = min(MOST_EPOCHS, max(1, looks // len(data.classifier_images()[0])))
             return Classifier(name, data, cache_dir, epochs=epochs)
+        if data.event.dimensions <= FEW_PIXELS:
+            return Identity()
         try:
             return Inception("inception", data, weights_path=weights_path)
         except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from genfam.running.parts import make_family, make_source
 from genfam.seeds import derived_generator
 from genfam.sources.base import Source
 from genfam.types import Event, Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WEIGHTS = "weights.safetensors"
 PLACES = (
@@ -92,6 +95,25 @@ class SavedRun:
             return int(name)
         known = ", ".join(named) or "none: the model is unconditional"
         raise ValueError(f"condition: expected one of {known}, got {name}")
+
+    def show(self, n: int | None = None, seed: int = 0) -> Figure:
+        """A picture of n samples: by default 64 images, or 1,000 of other events."""
+        from genfam.running.drawing import drawn  # matplotlib takes a second to import
+
+        count = n or (64 if len(self.event.shape) == 3 else 1000)
+        return drawn(self.event, self.sample(count, seed))
+
+    def __repr__(self) -> str:
+        """Three lines: what it is, how good, what it can do."""
+        lines = [f"{self.run.family['name']} on {self.run.data_name}, seed {self.run.seed}"]
+        if self.record is not None:
+            found = [m for m in self.record.metrics if m.name == self.record.judge and m.estimate is not None]
+            lines += [f"{m.name} {m.estimate.value:.3g}" for m in found if m.estimate is not None]
+            seconds = self.record.train_seconds or 0.0
+            lines[-1] += f" after {self.record.train_flops:.2g} training FLOPs in {seconds:.0f} s"
+        return "\n".join(
+            [*lines, f"likelihood: {self.family.likelihood_kind.value}; .sample(n), .show(), .export(folder)"]
+        )
 
     def export(self, folder: str | Path) -> Path:
         """Hand the model over as a folder with weights, settings and a model card: `genfam.running.handover.export`."""

@@ -63,11 +63,13 @@ def _check(overrides: list[str], config_dir: str | None) -> None:
     Raises:
         ConfigurationError: the command line is wrong, or the data cannot serve.
     """
+    from genfam.commands.composing import composed
+
     chosen = _given(overrides, "family")
     rest = [override for override in overrides if not override.startswith("family=")]
     listed: str = chosen or yaml.safe_load((configuration_folder() / "compared/families.yaml").read_text())["family"]
     families = [name.strip() for name in listed.strip("[]").split(",")]
-    first = _composed([*rest, f"family={families[0]}"], config_dir)
+    first = composed([*rest, f"family={families[0]}"], config_dir)
 
     from genfam.running import parts, preflight  # torch, after a mistake would have been said
     from genfam.sources.validation import ValidationSplit
@@ -79,7 +81,7 @@ def _check(overrides: list[str], config_dir: str | None) -> None:
         train, test = len(source.train), len(source.test)
     except (OSError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
-    runs = [_composed([*rest, f"family={family}"], config_dir) for family in families]
+    runs = [composed([*rest, f"family={family}"], config_dir) for family in families]
     left_out = {run.family["name"]: why for run in runs if (why := preflight.why_not(run, source))}
     print(f"source={_given(overrides, 'source') or first.source['name']}: {_words(source.event)}")
     for sentence in said:
@@ -137,25 +139,3 @@ def _words(event: Event) -> str:
 
 def _say(sentence: str) -> None:
     print(textwrap.fill(sentence, WIDTH, initial_indent="  ", subsequent_indent="    "))
-
-
-def _composed(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """The run that these overrides ask for.
-
-    Raises:
-        ConfigurationError: they are wrong.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from genfam.commands.cli import settings
-    from genfam.commands.mistakes import explain
-
-    more = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
-    try:
-        with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-            config = compose("config", [*more, *overrides])
-        return settings(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(explain(error, [], [*more, *overrides])) from error

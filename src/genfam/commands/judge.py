@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 import yaml
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from genfam.build import ConfigurationError, configuration_folder
-from genfam.commands import cli
 from genfam.commands.arguments import add_places, add_plugins, command_parser, given, guarded, names
-from genfam.commands.mistakes import explain
+from genfam.commands.composing import composed, quoted
 from genfam.files import checked_name
 from genfam.progress import shown
 
@@ -95,8 +90,8 @@ def judge(
         items += paths_of(item) if isinstance(item, str | Path) else [item]
     if not items:
         raise ConfigurationError("samples: expected at least one file or array, got none")
-    chosen = [*overrides, f"output_dir={_quoted(output_dir)}", f"results_dir={_quoted(results_dir)}", "logger=none"]
-    chosen += [] if data_dir is None else [f"data_dir={_quoted(data_dir)}"]
+    chosen = [*overrides, f"output_dir={quoted(output_dir)}", f"results_dir={quoted(results_dir)}", "logger=none"]
+    chosen += [] if data_dir is None else [f"data_dir={quoted(data_dir)}"]
     chosen += [f"plugins=[{','.join(plugins)}]"] if plugins else []
     from_file = metric is not None and str(metric).endswith((".yaml", ".yml"))
     chosen += [f"metric={metric}"] if metric is not None and not from_file else []
@@ -143,19 +138,8 @@ def settings_of(source: str, suite: str | None, overrides: Sequence[str], more: 
     known = suite is not None and (configuration_folder() / "suite" / f"{suite}.yaml").exists()
     chosen = [f"+suite={suite}"] if known else []
     chosen += ["family=oracle", f"source={source}", *overrides]
-    try:
-        with hydra.initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-            run = cli.settings(hydra.compose("config", chosen))
-    except (HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        raise ConfigurationError(explain(error, [], chosen)) from error
+    run = composed(chosen)
     return run.model_copy(update={"metrics": {**run.metrics, **more}, "suite": suite or ALONE})
-
-
-def _quoted(path: str | Path) -> str:
-    """A path as Hydra reads it letter by letter."""
-    return '"' + str(path).replace('"', '\\"') + '"'
 
 
 def _more(metric: str | Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from genfam.build import configuration_folder
+from genfam.commands.composing import quoted
 from genfam.files import write_atomically
 from genfam.progress import duration
 from genfam.sources.choose import source_for
@@ -188,7 +189,7 @@ def train(
 
     settings = [*_source(data, Path(store)), *overrides, f"budget={budget}", "logger=none"]
     place = Path(store) / f"train-{hashlib.sha256(' '.join([family, *settings]).encode()).hexdigest()[:8]}"
-    _genfam([f"family={family}", f"seed={seed}", f"output_dir={_quoted(place)}", *settings], quiet)
+    _genfam([f"family={family}", f"seed={seed}", f"output_dir={quoted(place)}", *settings], quiet)
     (record,) = [run for run in Store(place / "single").load() if run.seed == seed]
     return load_run(place / "single" / record.run_id, record.config["data_dir"], plugins=record.config["plugins"])
 
@@ -231,7 +232,7 @@ def _multirun(
     from genfam.records.store import Store
 
     place = store / f"{what}-{hashlib.sha256(' '.join(settings).encode()).hexdigest()[:8]}"
-    command = ["-m", f"family={','.join(families)}", f"seed={','.join(seeds)}", f"output_dir={_quoted(place)}"]
+    command = ["-m", f"family={','.join(families)}", f"seed={','.join(seeds)}", f"output_dir={quoted(place)}"]
     try:
         _genfam([*command, *settings], quiet)
     except Failed:
@@ -279,7 +280,7 @@ def _source(data: Data, store: Path) -> list[str]:
         if not path.exists():
             raise ValueError(f"data: expected a file, a folder of images, or one of {', '.join(known)}, got {data}")
         source, key = source_for(path)
-        return [f"source={source}", f"source.{key}={_quoted(path)}"]
+        return [f"source={source}", f"source.{key}={quoted(path)}"]
     return _source(_written(data, store), store)
 
 
@@ -313,8 +314,3 @@ def _arrays(data: Any) -> dict[str, np.ndarray[Any, Any]]:
     if len(rows[0]) > 1 and np.ndim(rows[0][1]) == 0:
         found["y"] = np.asarray([int(row[1]) for row in rows])
     return found
-
-
-def _quoted(path: Path) -> str:
-    """For Hydra's grammar, in which commas, brackets and quotes mean something."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -17,7 +17,7 @@ FEW_PIXELS = 256  # 16 × 16 in grey; Inception would look at them enlarged twen
 
 
 class OwnImages(Extractor):
-    """A small classifier of the source's own classes where it has some, else Inception; of few pixels, those themselves.
+    """A small classifier of the source's own classes where it has some, else Inception, or the pixels if they are few.
 
     Args:
         data: the source; it may have `label_names`.

@@ -22,7 +22,7 @@ from genfam.report.findings import findings
 SUITE = ROOT / "results" / "quick"
 COLUMNS = (
     ("die", "total_variation", "die: total variation ↓"),
-    ("grid", "cell_total_variation", "grid: total variation ↓"),
+    ("grid", "cell_total_variation", "grid: total variation over cells ↓"),
     ("grid", "mode_width_ratio", "grid: width of modes, 1 is right"),
     ("digits", "fd_digits_cnn_depths", "digits: Fréchet distance over depths ↓"),
     ("digits", "coverage", "digits: coverage ↑"),

@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "genfam-choose source=digits condition=labels output_dir=outputs",
     )
     parser.add_argument("--source", help="data that were measured, or like yours: a file of conf/source")
-    parser.add_argument("--event", help="or the kind of your events: image, points, table, sequence, small_image, ...")
+    kinds = "rows (of a table or array), points, table (few discrete states), sequence, small_image, image, ..."
+    parser.add_argument("--event", help=f"or the kind of your data: {kinds}")
     parser.add_argument("--condition", default="nothing", help="labels or clusters, if you give one (%(default)s)")
     parser.add_argument("--train_flops", "--train-flops", type=_positive, default=math.inf, help="training: at most")
     parser.add_argument(

@@ -48,7 +48,7 @@ def judge(
     Args:
         samples: an array (N, *event) of numpy or torch; a path to an .npz, .npy or .csv file, or to a folder of images;
             a pattern; or a list of arrays or paths, which count as as many seeds.
-        source: what they are to be held against, as in `genfam source=…`.
+        source: the data set that they are measured against, as in `genfam source=…`.
         name: of the guest, in tables.
         suite: whose runs it stands beside: those of `output_dir`, or else those published in `results_dir`. Without
             one, the oracle alone is run beside it.
@@ -165,13 +165,13 @@ def command(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--samples", required=True, help="a file, a folder of images, a pattern, or several with commas"
     )
-    parser.add_argument("--source", required=True, help="what they are held against")
+    parser.add_argument("--source", required=True, help="the data set that they are measured against")
     parser.add_argument("--name", required=True, help="of the guest, in tables")
-    parser.add_argument("--suite", help="whose runs it stands beside: of the store, or else published")
+    parser.add_argument("--suite", help="suite to show it in: its runs of output_dir, or else those published")
     parser.add_argument("--compute", type=_flops, help="training FLOPs of its model, if you state them")
     parser.add_argument("--range", type=_range, help="[LOW,HIGH]: values of the lowest and the highest level")
     parser.add_argument("--layout", help="NCHW or NHWC, where the shape does not tell")
-    parser.add_argument("--key", help="of an .npz file with several arrays")
+    parser.add_argument("--key", help="name of the array to read, where an .npz file has several")
     parser.add_argument("--seed", type=int, default=0, help="of the first file; others count up (default: %(default)s)")
     parser.add_argument("--data_dir", "--data-dir", type=Path, help="where image files lie")
     parser.add_argument("--metric", help="YAML file of one more metric, or names in place of the usual ones")

@@ -55,7 +55,7 @@ class Comparison:
 
     Attributes:
         folder: of the suite in the store; the same call finds its finished runs there.
-        records: one a run.
+        records: one per run.
     """
 
     folder: Path
@@ -69,7 +69,10 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per family and metric: mean over seeds, 95 % interval, number of seeds, rank, whether it leads."""
+        """A row per family and metric: mean over seeds, 95 % interval, number of seeds, rank, whether it leads.
+
+        `judges` says whether families are told apart by this metric.
+        """
         card = self._findings.card
         columns = ["family", "metric", "unit", "mean", "ci_low", "ci_high", "n_ok", "rank", "leads", "judges"]
         return card[columns].sort_values(["judges", "metric", "rank"], ascending=[False, True, True], ignore_index=True)
@@ -140,7 +143,7 @@ def compare(
         budget: `smoke`, `quick` or `standard`: 1 %, 35 % or all of the source's reference FLOPs.
         minutes: in place of `budget`: about how long all runs may take here. A run of every family at 1 % of the
             reference budget measures the speed of this machine, and the budget that fits is said.
-        seeds: how many, or which.
+        seeds: which, or how many: n stands for 0 to n − 1.
         store: where runs are kept; finished ones are not run again.
         overrides: as on the command line, e.g. `"family.batch_size=64"` or `"data_dir=…"`.
         quiet: without progress.

@@ -54,23 +54,38 @@ def test_a_run_on_one_device_needs_nothing_of_its_surroundings(tmp_path: Path, w
     assert "srun" not in done.stderr
 
 
-@pytest.mark.slow
+FROM_THE_WHEEL = """
+import numpy as np
+import genfam
+
+print(genfam.__file__)
+x = np.random.default_rng(0).integers(0, 5, (400, 3))
+few = ["evaluation.samples=100"]
+small = ["budget.train_flops=1e9", "budget.parameters=5000", "curve.points=1", "trace.points=1", *few]
+found = genfam.compare(x, ["vae"], budget="smoke", seeds=1, overrides=small)
+print(found.verdict())
+path = found.records[0].config["source"]["path"]
+judged = genfam.judge(x[:100].astype("uint8"), "level_array", overrides=[f"source.path={path}", *few])
+print(judged.table["metric"].tolist())
+genfam.load_run(found.folder / found.records[-1].run_id).export("card")
+"""
+
+
 def test_a_wheel_works_without_the_repository(tmp_path: Path) -> None:
+    """Configurations, weights of classifiers, templates: all that is read must be in it."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([*command, str(ROOT)], check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
-    done = genfam(tmp_path, *TINY, "logger=none", PYTHONPATH=str(tmp_path / "installed"))
-    assert done.returncode == 0, done.stderr
-    where = [sys.executable, "-c", "import genfam; print(genfam.__file__)"]
-    found = subprocess.run(
-        where,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-        capture_output=True,
-        text=True,
+    (tmp_path / "script.py").write_text(FROM_THE_WHEEL)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert str(tmp_path) in found.stdout  # and not the checkout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(tmp_path) in done.stdout.splitlines()[0]  # and not the checkout
+    assert "nobody to compare with: vae" in done.stdout
+    assert (tmp_path / "card" / "README.md").exists() and list(tmp_path.glob("outputs/compare-*/single/report.html"))
 
 
 @pytest.mark.parametrize(

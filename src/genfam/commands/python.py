@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import signal
 import subprocess
@@ -86,9 +87,12 @@ class Comparison:
         own = found.card[found.card["judges"]].sort_values("mean")
         lines = choice(source, found.verdicts)
         if len(own):
-            lines.append(f"by {own['metric'].iloc[0]}, mean and 95 % interval over {own['n_ok'].max()} seeds:")
+            seeds = int(own["n_ok"].max())
+            interval = f", mean and 95 % interval over {seeds} seeds" if seeds > 1 else ", one seed"
+            lines.append(f"by {own['metric'].iloc[0]}{interval}:")
             lines += [
-                f"  {row['family']}: {row['mean']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
+                f"  {row['family']}: {row['mean']:.3g}"
+                + ("" if math.isnan(row["ci_low"]) else f" [{row['ci_low']:.3g}, {row['ci_high']:.3g}]")
                 for row in own.to_dict("records")
             ]
         return "\n".join(lines)

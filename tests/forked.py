@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def _main(command: Sequence[str], folder: Path, log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    server = forkserver._forkserver  # what this process's parent may have started is no child of ours
+    server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
     os.chdir(folder)
     sys.argv = list(command)
     (script,) = entry_points(group="console_scripts", name=command[0])

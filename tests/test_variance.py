@@ -8,7 +8,8 @@ from genfam.comparing.variance import COLUMNS, variance_components
 
 
 def frame(values, errors, **same) -> pd.DataFrame:
-    common = {"suite": "s", "source": "x", "family": "a", "metric": "fd", "status": "ok", "outcome": "ok"} | same
+    common = {"suite": "s", "source": "x", "family": "a", "metric": "fd", "status": "ok", "outcome": "ok"}
+    common |= {"role": "contestant"} | same
     return pd.DataFrame([common | {"value": v, "draw_stderr": e} for v, e in zip(values, errors, strict=True)])
 
 

@@ -39,7 +39,7 @@ def points(classes: int = 0) -> Family:
     return made(Event((2,)), SplineCouplings(features=Fourier(4, 0.3)), train, classes)
 
 
-@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("classes", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_on_points_it_integrates_to_one_and_draws_what_it_says(classes: int) -> None:
     """Quadrature over twelve standard deviations; shares of 20,000 draws per quadrant within five standard errors."""
     family = points(classes)

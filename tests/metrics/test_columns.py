@@ -98,7 +98,12 @@ def test_fresh_real_data_are_at_the_floor_that_shrinks_with_their_number() -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["column_ks", "column_total_variation", "correlation_difference", "pair_total_variation"]
+    "name",
+    [
+        "column_ks",
+        "pair_total_variation",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("column_total_variation", "correlation_difference")),
+    ],
 )
 def test_standard_errors_are_what_fresh_draws_show(name: str) -> None:
     off = torch.tensor([0.5, 0.0, 0.0, 0.0])

@@ -124,6 +124,7 @@ def test_refuses_with_a_reason(normal, evaluate, by_name):
     assert found["fd_identity_depths"].reason == "extractor identity has features of one depth"
 
 
+@pytest.mark.slow
 def test_poor_samples_are_ranked_where_a_classifier_two_sample_test_is_at_its_end(extractor, digits, evaluate, by_name):
     """Noise of 8, 12 and 16 levels in 16: the accuracy is 1 within two hundredths each time, and the distances grow."""
     x, found, accuracies = digits.train[:400].long(), [], []

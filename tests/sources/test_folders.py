@@ -29,8 +29,8 @@ def classes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def source(folder: Path, **options: object) -> ImageFolder:
-    return ImageFolder(str(folder), size=4, **options)  # type: ignore[arg-type]  # options of several types
+def source(folder: Path, size: int = 4, **options: object) -> ImageFolder:
+    return ImageFolder(str(folder), size=size, **options)  # type: ignore[arg-type]  # options of several types
 
 
 def test_folders_are_classes_and_a_classifier_learns_them(classes: Path) -> None:
@@ -81,7 +81,8 @@ def test_without_classes_and_without_a_network_the_error_says_what_else_there_is
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(FileNotFoundError, match=r"no network.*weights_path.*folder per class.*extractor=identity"):
-        OwnImages(source(tmp_path), tmp_path)
+        OwnImages(source(tmp_path, size=17), tmp_path)
+    assert OwnImages(source(tmp_path, size=9), tmp_path).distance_name == "fd_identity"  # few pixels need no network
 
 
 def test_a_class_of_which_all_images_are_held_out(classes: Path) -> None:

@@ -139,7 +139,9 @@ def test_the_pace_is_measured_on_the_runs_own_updates(configure: Any) -> None:
 
 
 @pytest.mark.parametrize("family", plain_families())
-@pytest.mark.parametrize("source_name", ["wine", "array", "level_array"])
+@pytest.mark.parametrize(
+    "source_name", ["wine", *(pytest.param(name, marks=pytest.mark.slow) for name in ("array", "level_array"))]
+)
 def test_every_family_learns_rows(family: str, source_name: str, configure: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     np.save(tmp_path / "array.npy", random.normal(size=(200, 1)))  # one dimension

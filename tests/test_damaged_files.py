@@ -203,7 +203,15 @@ def test_a_damaged_configuration_is_said(copy: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", '{"schema": 3}', "[" * 100_000, '{"schema": 3, "config": null}', "null", "\x00\x01"]
+    "content",
+    [
+        "{",
+        '{"schema": 3}',
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in ("", "[" * 100_000, '{"schema": 3, "config": null}', "null", "\x00\x01")
+        ),
+    ],
 )
 def test_one_broken_record_is_left_out_by_name_and_the_rest_goes_on(
     copy: Path, capsys: pytest.CaptureFixture[str], content: str

@@ -41,8 +41,7 @@ def genfam(place: Path, *arguments: str, **environment: str) -> subprocess.Compl
     ("where", "logger"),
     [
         ("Slurm", "none"),
-        ("no home", "none"),
-        *(pytest.param(where, "none", marks=pytest.mark.slow) for where in ("torchrun", "LSF", "no TERM")),
+        *(pytest.param(where, "none", marks=pytest.mark.slow) for where in CLUSTERS if where != "Slurm"),
         pytest.param("no home", "wandb", marks=pytest.mark.slow),
         pytest.param("Slurm", "wandb", marks=pytest.mark.slow),
     ],

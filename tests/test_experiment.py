@@ -71,7 +71,7 @@ def test_two_families_with_one_seed_see_the_same_data_order(configure, monkeypat
     assert all(torch.equal(a, b) for a, b in zip(seen["gan"], seen["vae"], strict=False))
 
 
-@pytest.mark.parametrize("family", ["gan", "autoregressive"])
+@pytest.mark.parametrize("family", ["gan", pytest.param("autoregressive", marks=pytest.mark.slow)])
 def test_a_run_cut_off_goes_on_and_ends_with_the_same_numbers(configure, tmp_path, monkeypatch, family):
     run = configure(f"family={family}", "source=ring", *TINY)
     whole = experiment.execute(run.model_copy(update={"output_dir": tmp_path / "whole"}))

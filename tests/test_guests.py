@@ -356,6 +356,7 @@ def test_the_study_writes_guests_beside_published_families(tmp_path: Path, monke
     assert card.loc[("kernel_density", "data_copying"), "mean"] < card.loc[("gaussian_mixture", "data_copying"), "mean"]
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_by_their_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks" / "studies")
     study = importlib.import_module("guests")

@@ -160,6 +160,7 @@ def test_second_interrupt_kills_jobs_with_all_that_they_started(tmp_path: Path) 
     parent.communicate()
 
 
+@pytest.mark.slow
 def test_jobs_die_with_a_killed_parent(tmp_path: Path) -> None:
     parent = start("stubborn", tmp_path)
     until(lambda: len(pids(tmp_path)) == 2 and 0 not in pids(tmp_path))

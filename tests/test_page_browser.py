@@ -198,7 +198,7 @@ def test_a_section_that_is_gone_to_lies_below_the_navigation(chromium, written, 
     page.context.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1400, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(390, "dark", marks=pytest.mark.slow), (1400, "light")])
 @needs_axe
 def test_axe_finds_nothing_serious(chromium, written, width, scheme):
     page, said = opened(chromium, written, viewport={"width": width, "height": 844}, color_scheme=scheme)

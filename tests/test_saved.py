@@ -21,7 +21,9 @@ TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=8000", "cur
         "trace.points=1", "trace.samples=50", "evaluation.samples=100", "metrics.likelihood.events=20")  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["gan", "vae", "autoregressive", "flow_matching", "diffusion", "score", "mean_flow"])
+@pytest.mark.parametrize("family", ["gan", "mean_flow", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "vae", "autoregressive", "flow_matching", "diffusion", "score"
+))])  # fmt: skip
 def test_the_sampling_weights_alone_give_the_same_samples(configure, family, monkeypatch):
     monkeypatch.setattr(flow_density, "MOST_STEPS", flow_density.FEWEST_STEPS)  # no number of it is looked at here
     run = configure(f"family={family}", "source=die", *TINY)

@@ -156,10 +156,9 @@ def untracked():
     ("logger", "end"),
     [
         ("wandb", signal.SIGKILL),
-        ("csv", signal.SIGINT),
-        ("tensorboard", signal.SIGKILL),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-            ("wandb", signal.SIGINT), ("csv", signal.SIGKILL), ("tensorboard", signal.SIGINT),
+            ("wandb", signal.SIGINT), ("csv", signal.SIGKILL), ("csv", signal.SIGINT),
+            ("tensorboard", signal.SIGINT), ("tensorboard", signal.SIGKILL),
         )),
     ],
 )  # fmt: skip

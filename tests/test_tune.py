@@ -31,7 +31,7 @@ TUNED = sorted((CONF / "tuned").glob("*/*.yaml"))
 
 
 @pytest.mark.parametrize("family", tune.families_with_a_space())
-@pytest.mark.parametrize("source", ["grid", "digits", "mnist"])
+@pytest.mark.parametrize("source", ["grid", "digits", pytest.param("mnist", marks=pytest.mark.slow)])
 def test_every_space_is_small_has_reasons_and_names_keys_that_the_family_has(family: str, source: str) -> None:
     text = (CONF / "tune" / f"{family}.yaml").read_text()
     space = tune.load_space(family)

@@ -26,6 +26,7 @@ from stand_ins import write_mnist
 FAMILIES = plain_families()
 CONDITIONS = sorted(path.stem for path in (configuration_folder() / "condition").glob("*.yaml"))
 EVENTS = {"ring": "points", "die": "table", "digits": "small_image", "mnist": "image"}
+FAST = [("labels", "ring"), ("labels", "digits")]
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=20000", "curve.points=1", "curve.samples=20",
         "trace.points=1", "trace.samples=20", "evaluation.samples=100", "metrics.likelihood.events=20",
         "metrics.conditional.events=20")  # fmt: skip
@@ -66,7 +67,7 @@ def built(cells: Any, data_dir: Path, family_name: str, condition: str, source_n
 @pytest.mark.parametrize(
     ("condition", "source_name"),
     [
-        pytest.param(condition, source, marks=[] if condition == "labels" or source == "die" else pytest.mark.slow)
+        pytest.param(condition, source, marks=[] if source == "die" or (condition, source) in FAST else pytest.mark.slow)
         for condition in CONDITIONS for source in EVENTS
     ],
 )  # fmt: skip
@@ -158,7 +159,11 @@ def test_every_player_learns_its_codes(cells: Any, data_dir: Path, family_name: 
 
 
 @pytest.mark.parametrize("condition", ["labels", pytest.param("clusters", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize(
+    "family_name",
+    [name if name in ("autoregressive", "flow_matching", "gan", "vae") else pytest.param(name, marks=pytest.mark.slow)
+     for name in FAMILIES],
+)  # fmt: skip
 def test_a_saved_run_needs_no_data_and_draws_by_name(
     configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family_name: str, condition: str
 ) -> None:

@@ -75,7 +75,11 @@ def shaken(family: Family) -> Family:
     return family.eval()
 
 
-@pytest.mark.parametrize("source_name", SOURCES)
+@pytest.mark.parametrize(
+    "source_name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("stacked_digits", "tiny_images") else name
+     for name in SOURCES],
+)  # fmt: skip
 @pytest.mark.parametrize("family_name", FAMILIES)
 def test_training(family_name: str, source_name: str) -> None:
     run = settings(family_name, source_name)

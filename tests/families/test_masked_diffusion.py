@@ -253,7 +253,11 @@ def test_scoring_and_drawing_in_passes_are_bounded_and_repeatable(monkeypatch: p
     assert max(sizes) == 7
 
 
-@pytest.mark.parametrize("source", [Die(weights=[6, 5, 4, 3, 2, 1]), TinyImages()], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "source",
+    [Die(weights=[6, 5, 4, 3, 2, 1]), pytest.param(TinyImages(), marks=pytest.mark.slow)],
+    ids=lambda one: one.name,
+)
 def test_it_learns_small_tables(source: Any) -> None:
     """Total variation of 20,000 samples; chance alone gives √(K / 2πN) = 0.007 and 0.045."""
     x = source.sample(20_000, generator=torch.Generator().manual_seed(0))

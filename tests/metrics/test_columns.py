@@ -100,9 +100,11 @@ def test_fresh_real_data_are_at_the_floor_that_shrinks_with_their_number() -> No
 @pytest.mark.parametrize(
     "name",
     [
-        "column_ks",
         "pair_total_variation",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("column_total_variation", "correlation_difference")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("column_ks", "column_total_variation", "correlation_difference")
+        ),
     ],
 )
 def test_standard_errors_are_what_fresh_draws_show(name: str) -> None:

@@ -292,6 +292,7 @@ def test_published_classifiers_are_the_same_ruler_on_every_machine(tmp_path):
     assert trained.fingerprint != found.fingerprint and list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_another_instruction_set_has_the_same_ruler(tmp_path):
     code = (
         "import sys, yaml; from genfam.build import build, configuration_folder; "

@@ -42,4 +42,4 @@ def composed(overrides: Sequence[str], config_dir: str | None = None) -> Run:
 
 def quoted(path: str | Path) -> str:
     """A path as a value that Hydra reads letter by letter: commas, brackets and quotes mean something to it."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return '"' + str(path).replace('"', '\\"') + '"'

@@ -26,7 +26,7 @@ from stand_ins import write_mnist
 FAMILIES = plain_families()
 CONDITIONS = sorted(path.stem for path in (configuration_folder() / "condition").glob("*.yaml"))
 EVENTS = {"ring": "points", "die": "table", "digits": "small_image", "mnist": "image"}
-FAST = [("labels", "ring"), ("labels", "digits")]
+FAST = [*((condition, "die") for condition in CONDITIONS), ("labels", "ring"), ("labels", "digits")]
 TINY = ("budget=smoke", "budget.train_flops=1e9", "budget.parameters=20000", "curve.points=1", "curve.samples=20",
         "trace.points=1", "trace.samples=20", "evaluation.samples=100", "metrics.likelihood.events=20",
         "metrics.conditional.events=20")  # fmt: skip
@@ -67,7 +67,7 @@ def built(cells: Any, data_dir: Path, family_name: str, condition: str, source_n
 @pytest.mark.parametrize(
     ("condition", "source_name"),
     [
-        pytest.param(condition, source, marks=[] if source == "die" or (condition, source) in FAST else pytest.mark.slow)
+        pytest.param(condition, source, marks=[] if (condition, source) in FAST else pytest.mark.slow)
         for condition in CONDITIONS for source in EVENTS
     ],
 )  # fmt: skip

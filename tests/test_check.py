@@ -14,7 +14,7 @@ from PIL import Image
 
 from genfam.build import NotModelled, configuration_folder
 from genfam.commands import check as module
-from genfam.commands import scripts
+from genfam.commands import stored
 from genfam.commands.check import check
 from genfam.running import experiment, preflight
 from genfam.running.pace import Pace, pace
@@ -183,12 +183,12 @@ def test_a_run_on_a_users_table_ends_as_rows_of_that_table(
     assert {name for name in judged if named[name].estimate is None} == set()
     assert run.judge == "pair_total_variation" and named[run.judge].estimate is not None
     out = people.parent / "deep" / "rows.csv"
-    assert scripts.sample([f"run={run.directory}", "n=20", f"out={out}"]) == 0
+    assert stored.sample([f"run={run.directory}", "n=20", f"out={out}"]) == 0
     assert "20 rows, 4 columns (age, city, unit, …)" in capsys.readouterr().out
     rows = pd.read_csv(out)
     assert list(rows.columns) == ["age", "city", "unit", "height"] and len(rows) == 20
     assert rows["age"].dtype == np.int64 and set(rows["city"]) <= {"Rome", "Oslo"} and set(rows["unit"]) == {"cm"}
-    assert scripts.sample([f"run={run.directory}", "n=20", f"out={out.with_suffix('.npz')}"]) == 0
+    assert stored.sample([f"run={run.directory}", "n=20", f"out={out.with_suffix('.npz')}"]) == 0
     with np.load(out.with_suffix(".npz")) as file:
         assert np.array_equal(file["samples"][:, 0], rows["age"])  # the same seed, in the table's units
         assert file["samples"].shape == (20, 3)
@@ -199,7 +199,7 @@ def test_a_run_on_a_users_table_ends_as_rows_of_that_table(
 def test_points_of_a_known_source_are_no_table(configure: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run = configure("family=gaussian", "source=ring", *TINY)
     assert experiment.execute(run).outcome is Outcome.OK
-    assert scripts.sample([f"run={run.directory}", "n=4", f"out={run.directory}/s.csv"]) == 2
+    assert stored.sample([f"run={run.directory}", "n=4", f"out={run.directory}/s.csv"]) == 2
     assert "expected a file name that ends in .npz for samples of ring, got" in capsys.readouterr().err
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from genfam import report
 from genfam.build import configuration_folder
-from genfam.commands import check, choose, cli, judge, scripts
+from genfam.commands import check, choose, cli, judge, scripts, stored
 from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.running import experiment, saved
@@ -247,11 +247,11 @@ COMMANDS = {
     "genfam": cli.main,
     "genfam-choose": choose.main,
     "genfam-benchmark": scripts.benchmark,
-    "genfam-evaluate": scripts.evaluate,
-    "genfam-path": scripts.path,
-    "genfam-repeat": scripts.repeat,
+    "genfam-evaluate": stored.evaluate,
+    "genfam-path": stored.path,
+    "genfam-repeat": stored.repeat,
     "genfam-dashboard": scripts.dashboard,
-    "genfam-sample": scripts.sample,
+    "genfam-sample": stored.sample,
     "genfam-report": scripts.report,
     "genfam-publish": scripts.publish,
     "genfam-tune": scripts.tune,
@@ -300,7 +300,7 @@ def test_sample_writes_what_the_run_gives(
     monkeypatch.setattr(saved, "load_run", lambda folder, plugins: run)
     write(tmp_path / "run/record.json", "{}")
     given = {"run": tmp_path / "run", "n": 5, "out": tmp_path / "deep/s.npz", "seed": 2}
-    assert scripts.sample(" ".join(style.format(key, value) for key, value in given.items()).split()) == 0
+    assert stored.sample(" ".join(style.format(key, value) for key, value in given.items()).split()) == 0
     with np.load(tmp_path / "deep/s.npz") as file:
         assert file.files == ["samples"]
         assert file["samples"].dtype == np.uint8
@@ -333,9 +333,9 @@ def test_wrong_arguments_are_named(name: str, arguments: str, said: str, capsys:
 
 def test_missing_folders_are_named_with_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "quick/die-vae-s0/record.json", "{}")
-    assert scripts.sample([f"run={tmp_path / 'quick'}"]) == 1
+    assert stored.sample([f"run={tmp_path / 'quick'}"]) == 1
     assert "expected a run's folder with a record.json; there are die-vae-s0" in capsys.readouterr().err
-    assert scripts.evaluate(["suite=quik", f"output_dir={tmp_path}"]) == 1
+    assert stored.evaluate(["suite=quik", f"output_dir={tmp_path}"]) == 1
     assert "there are ['quick']" in capsys.readouterr().err
     nowhere = ["--suite", "x", "--output_dir", str(tmp_path), "--results_dir", str(tmp_path)]
     assert scripts.report(nowhere) == scripts.publish(nowhere) == 1
@@ -358,7 +358,7 @@ def test_evaluate_measures_every_run_of_a_suite_that_ended_well(
 
     monkeypatch.setattr(experiment, "measure_again", measure_again)
     monkeypatch.setattr(report, "finish", lambda folder, results: finished.append(folder))
-    assert scripts.evaluate(["suite=quick", f"output_dir={tmp_path}"]) == 0
+    assert stored.evaluate(["suite=quick", f"output_dir={tmp_path}"]) == 0
     assert done == [tmp_path / "quick/b"]
     assert finished == [tmp_path / "quick"]
     assert "skipped   a: its outcome is failed" in capsys.readouterr().out

@@ -20,7 +20,7 @@ import torch
 import genfam
 from forked import start
 from genfam.build import ConfigurationError
-from genfam.commands import scripts
+from genfam.commands import scripts, stored
 from genfam.files import set_aside
 from genfam.records import store
 from genfam.records.run import Run
@@ -178,9 +178,9 @@ def test_damaged_weights_are_neither_sampled_from_nor_measured(
     path.write_bytes(damage(path.read_bytes(), how, rng))
     before = (copy / "record.json").read_bytes()
     for command in (
-        lambda: scripts.sample([f"run={copy}", "n=2", f"out={tmp_path}/s.npz"]),
-        lambda: scripts.evaluate([f"run={copy}", "--quiet"]),
-        lambda: scripts.evaluate([f"run={copy}", "temperature=0.9", "--quiet"]),
+        lambda: stored.sample([f"run={copy}", "n=2", f"out={tmp_path}/s.npz"]),
+        lambda: stored.evaluate([f"run={copy}", "--quiet"]),
+        lambda: stored.evaluate([f"run={copy}", "temperature=0.9", "--quiet"]),
     ):
         assert command() == 1
         err = capsys.readouterr().err
@@ -196,7 +196,7 @@ def test_a_damaged_configuration_is_said(copy: Path, capsys: pytest.CaptureFixtu
     path.write_text({"empty": "", "truncated": text[: len(text) // 2], "foreign": "a: [1\n\tb", "other":
                      text.replace("batch_size: 128\n", "batch_size: 64\n")}[how])  # fmt: skip
     before = (copy / "record.json").read_bytes()
-    assert scripts.evaluate([f"run={copy}", "--quiet"]) in (1, 2)
+    assert stored.evaluate([f"run={copy}", "--quiet"]) in (1, 2)
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "config.yaml: expected" in err
     assert (copy / "record.json").read_bytes() == before
@@ -245,7 +245,7 @@ def test_torn_weights_of_one_run_do_not_stop_a_suites_evaluation(
     content = json.loads((other / "record.json").read_text()) | {"run_id": "other", "seed": 7, "checksum": None}
     (other / "record.json").write_text(json.dumps(content))
     (other / "weights.safetensors").write_bytes(b"torn")
-    assert scripts.evaluate(["suite=single", f"output_dir={copy.parents[1]}", "results_dir=none", "--quiet"]) == 1
+    assert stored.evaluate(["suite=single", f"output_dir={copy.parents[1]}", "results_dir=none", "--quiet"]) == 1
     out = capsys.readouterr().out
     assert "ok        " + copy.name in out and "skipped" in out and "other/weights.safetensors" in out
 

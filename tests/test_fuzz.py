@@ -19,7 +19,7 @@ import torch
 
 import genfam
 from genfam.build import ConfigurationError
-from genfam.commands import scripts
+from genfam.commands import scripts, stored
 from genfam.files import sha256
 from genfam.records.run import Run
 from genfam.records.store import read_record
@@ -155,10 +155,10 @@ def test_damage_to_a_runs_files_changes_no_number(
 
         commands: dict[str, Callable[[], int]] = {
             "load": load,
-            "sample": lambda f=folder: scripts.sample([f"run={f}", "n=4", f"out={f.parent / 's.npz'}"]),
-            "evaluate": lambda f=folder: scripts.evaluate([f"run={f}", "--quiet"]),
+            "sample": lambda f=folder: stored.sample([f"run={f}", "n=4", f"out={f.parent / 's.npz'}"]),
+            "evaluate": lambda f=folder: stored.evaluate([f"run={f}", "--quiet"]),
             "report": lambda s=store: scripts.report([f"output_dir={s}", "results_dir=nowhere", "suite=single"]),
-            "repeat": lambda f=folder: scripts.repeat([f"run={f}", f"output_dir={f.parent / 'r'}", "--quiet"]),
+            "repeat": lambda f=folder: stored.repeat([f"run={f}", f"output_dir={f.parent / 'r'}", "--quiet"]),
             "execute": again,
         }
         name = rng.choice(list(commands))

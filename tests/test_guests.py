@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 
 import genfam
 from genfam.build import ConfigurationError
-from genfam.commands import scripts
+from genfam.commands import scripts, stored
 from genfam.commands.judge import command
 from genfam.comparing.statistics import t_interval
 from genfam.families.guest import Guest
@@ -132,7 +132,7 @@ def test_a_stored_guest_is_measured_again_and_not_twice(store: Path, enough: Any
     numbers = [{m.name: m.estimate for m in r.metrics} for r in (record, measured)]
     assert numbers[0] == numbers[1] and measured.role == "guest"
     assert load_run(folder).sample(4, seed=0).shape == (4, 1)
-    assert scripts.repeat([f"run={folder}", f"output_dir={store}/repeated", "--quiet"]) == 1
+    assert stored.repeat([f"run={folder}", f"output_dir={store}/repeated", "--quiet"]) == 1
     assert not (store / "repeated").exists() or not list((store / "repeated").glob("*/*/record.json"))
 
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import genfam
-from genfam.commands import scripts
+from genfam.commands import stored
 from genfam.running import experiment
 from genfam.running.handover import card
 from genfam.types import Likelihood, Outcome
@@ -51,7 +51,7 @@ def test_a_folder_that_is_handed_over_samples_bit_for_bit_the_same(trained, tmp_
         assert torch.equal(run.log_prob(x[:8]), again.log_prob(x[:8]))
     assert again.record is not None and again.record.metrics == run.record.metrics
     assert (moved / "weights.safetensors").stat().st_size < (trained / "weights.safetensors").stat().st_size
-    assert scripts.sample([f"run={moved}", "n=3", f"out={tmp_path}/x.npz"]) == 0, capsys.readouterr().err
+    assert stored.sample([f"run={moved}", "n=3", f"out={tmp_path}/x.npz"]) == 0, capsys.readouterr().err
     second = again.export(tmp_path / "second")
     assert (second / "weights.safetensors").read_bytes() == (moved / "weights.safetensors").read_bytes()
 

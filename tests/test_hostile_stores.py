@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from forked import call
-from genfam.commands import cli, scripts
+from genfam.commands import cli, scripts, stored
 from genfam.records.run import Run
 from genfam.records.serialisation import record_from_json, record_to_json
 from genfam.records.store import read_record, write_record
@@ -75,12 +75,12 @@ def readers(folder: Path) -> dict[str, Any]:
     """Every command that builds something from a stored run."""
     outputs = f"output_dir={folder.parents[1]}"
     return {
-        "sample": lambda: scripts.sample([f"run={folder}", "n=3"]),
-        "evaluate": lambda: scripts.evaluate([f"run={folder}", "--quiet"]),
-        "evaluate a suite": lambda: scripts.evaluate(["suite=single", outputs, "--quiet"]),
-        "knobs": lambda: scripts.evaluate([f"run={folder}", "temperature=0.9", "--quiet"]),
-        "guide": lambda: scripts.evaluate([f"run={folder}", "guidance=2", f"guide={folder}", "--quiet"]),
-        "repeat": lambda: scripts.repeat([f"run={folder}", "output_dir=again", "--quiet"]),
+        "sample": lambda: stored.sample([f"run={folder}", "n=3"]),
+        "evaluate": lambda: stored.evaluate([f"run={folder}", "--quiet"]),
+        "evaluate a suite": lambda: stored.evaluate(["suite=single", outputs, "--quiet"]),
+        "knobs": lambda: stored.evaluate([f"run={folder}", "temperature=0.9", "--quiet"]),
+        "guide": lambda: stored.evaluate([f"run={folder}", "guidance=2", f"guide={folder}", "--quiet"]),
+        "repeat": lambda: stored.repeat([f"run={folder}", "output_dir=again", "--quiet"]),
         "weights": lambda: scripts.publish(["suite=single", outputs, "weights=0", "results_dir=out", "--allow-mixed"]),
     }
 
@@ -202,7 +202,7 @@ def test_what_a_stored_run_says_of_trackers_and_downloads_is_not_done(
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("a network was asked"))
     change(store, {"logger": "none", "wandb.mode": "online", "output_dir": "/nowhere", "results_dir": "/nowhere"})
-    assert scripts.evaluate([f"run={store}", "--quiet"]) == 0
+    assert stored.evaluate([f"run={store}", "--quiet"]) == 0
     assert not Path("/nowhere").exists()
 
 
@@ -211,7 +211,7 @@ def test_an_honest_plug_in_runs_when_it_is_named(
 ) -> None:
     (tmp_path / "honest.py").write_text("from genfam.sources.known import Die\n\n\nclass Mine(Die):\n    pass\n")
     change(store, {"plugins": ["honest"], "source._target_": "honest.Mine"})
-    assert scripts.sample([f"run={store}", "n=3"]) == 2
+    assert stored.sample([f"run={store}", "n=3"]) == 2
     said = capsys.readouterr().err
     assert "plugins=[honest]" in said and len(said.splitlines()) == 1
     call(["genfam-sample", f"run={store}", "n=3", "plugins=[honest]"], tmp_path)

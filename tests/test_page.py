@@ -12,8 +12,9 @@ import pytest
 
 from genfam import glossary
 from genfam.build import configuration_folder
-from genfam.commands import scripts
+from genfam.commands import scripts, stored
 from genfam.comparing.scorecard import scorecard
+from genfam.comparing.verdicts import Standing
 from genfam.files import write_atomically
 from genfam.records.frame import to_frame
 from genfam.records.publication import publishable
@@ -129,7 +130,7 @@ def test_what_loses_to_the_gaussian_never_leads(scatter):
         make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
     ]
     said = said_of(records, ["alpha", "beta"])
-    assert "worse than the fitted Gaussian: beta" in said["choice"].detail
+    assert "worse than gauss: beta" in said["choice"].detail  # the floor by its name
     assert "beta" not in said["distance"].best
 
 
@@ -139,7 +140,7 @@ def test_where_nothing_beats_the_gaussian_the_source_is_undertrained():
         make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
     ]
     said = said_of(records, ["alpha", "beta"])
-    assert said["choice"].detail.startswith("undertrained, none beats the fitted Gaussian: alpha, beta")
+    assert said["choice"].detail.startswith("undertrained, none beats gauss: alpha, beta")
     assert said["choice"].best == said["distance"].best == []
     assert sentence(said["distance"]).startswith("Nobody that may be chosen leads (alpha 12.1")
 
@@ -155,6 +156,9 @@ def test_the_seeds_that_would_separate_are_those_of_the_pairs_that_are_left():
     assert all(verdict.seeds_needed == ends for verdict in found.verdicts)
     line = f"not separated with 3 seeds: a, b, c (about {ends[0]:.0f} to {ends[1]:.0f} seeds would separate them)"
     assert choice("die", found.verdicts)[0] == line
+    below = [replace(found.verdicts[0], standing=Standing.BELOW, floor=floor) for floor in ("gaussian", "affine_map")]
+    said = [choice("die", [verdict])[0] for verdict in below]
+    assert said == ["worse than the fitted Gaussian: a", "worse than affine_map: a"]
 
 
 def test_a_distance_that_misleads_is_warned_of():
@@ -221,7 +225,7 @@ def test_the_command_repeats_a_run(configure, tmp_path, monkeypatch, capsys):
     records = tmp_path / "results" / "single" / "records.jsonl"
     write_atomically(records, record_to_json(publishable(first)) + "\n")
     for number, words in enumerate([[f"run={run.directory}"], [f"records={records}", f"id={first.run_id}"]]):
-        assert scripts.repeat([*words, f"output_dir=repeated{number}"]) == 0, capsys.readouterr().err
+        assert stored.repeat([*words, f"output_dir=repeated{number}"]) == 0, capsys.readouterr().err
         again = read_record(tmp_path / f"repeated{number}" / run.suite / first.run_id)
         assert again is not None
         assert [m.estimate for m in again.metrics] == [m.estimate for m in first.metrics]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from families.test_flow_matching import Linear, make
-from genfam.commands import scripts
+from genfam.commands import stored
 from genfam.families.base import NothingToChoose
 from genfam.records.run import Run
 from genfam.running.experiment import execute
@@ -78,10 +78,10 @@ def test_the_command_draws_a_strip_and_says_who_has_none(tmp_path, capsys):
         runs[family] = run.directory
     capsys.readouterr()
     out = tmp_path / "strip.png"
-    assert scripts.path([f"run={runs['flow_matching']}", "t=0,0.5,1", "n=100", f"out={out}"]) == 0
+    assert stored.path([f"run={runs['flow_matching']}", "t=0,0.5,1", "n=100", f"out={out}"]) == 0
     said = capsys.readouterr().out
     assert out.read_bytes()[:4] == b"\x89PNG" and said.count("total variation") == 3 and "of exact draws" in said
-    assert scripts.path([f"run={runs['vae']}", f"out={out}"]) in (1, 2)
+    assert stored.path([f"run={runs['vae']}", f"out={out}"]) in (1, 2)
     assert "VAE has no path" in capsys.readouterr().err
-    assert scripts.path([f"run={runs['flow_matching']}", "t=2", f"out={out}"]) in (1, 2)
+    assert stored.path([f"run={runs['flow_matching']}", "t=2", f"out={out}"]) in (1, 2)
     assert "t: expected numbers from 0 to 1" in capsys.readouterr().err

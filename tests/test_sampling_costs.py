@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from genfam.commands import scripts
+from genfam.commands import scripts, stored
 from genfam.families import flow_density
 from genfam.families.flow_matching import FlowMatching
 from genfam.records import environment
@@ -55,7 +55,7 @@ def knob(rows: pd.DataFrame, name: str) -> pd.Series:
 
 def test_settings_are_measured_as_the_record_was(folder, capsys):
     before = (folder / "record.json").read_bytes()
-    assert scripts.evaluate([f"run={folder}", "steps=3,1", "--quiet"]) == 0
+    assert stored.evaluate([f"run={folder}", "steps=3,1", "--quiet"]) == 0
     assert "solver=heun, steps=3: 6 network evaluations" in capsys.readouterr().out
     rows = table.read(folder / FILE)
     assert list(rows.columns) == list(table.COLUMNS)
@@ -87,7 +87,7 @@ def test_what_is_there_is_not_drawn_again_and_nothing_is_lost(folder, monkeypatc
         return sample(self, n, generator=generator)
 
     monkeypatch.setattr(FlowMatching, "sample", drawn)
-    assert scripts.evaluate([f"run={folder}", "steps=1,2", "--quiet"]) == 130
+    assert stored.evaluate([f"run={folder}", "steps=1,2", "--quiet"]) == 130
     assert "what was finished is kept" in capsys.readouterr().err
     assert set(knob(table.read(folder / FILE), "steps")) == {1}
     monkeypatch.setattr(FlowMatching, "sample", sample)
@@ -111,7 +111,7 @@ def test_a_straight_velocity_needs_one_step(folder, monkeypatch):
 
 
 def test_a_run_that_leads_away_from_itself_draws_the_same_at_twice_the_cost(folder, capsys):
-    assert scripts.evaluate([f"run={folder}", f"guide={folder}", "guidance=1,2", "--quiet"]) == 0
+    assert stored.evaluate([f"run={folder}", f"guide={folder}", "guidance=1,2", "--quiet"]) == 0
     rows = table.read(folder / FILE)
     plain, guided = (rows[knob(rows, "guidance") == weight].set_index("metric") for weight in (1.0, 2.0))
     assert guided["value"].to_dict() == pytest.approx(plain["value"].to_dict(), rel=1e-2)
@@ -129,20 +129,20 @@ def test_refusals_name_what_there_is(folder, monkeypatch, capsys, configure):
     path = folder / "record.json"
     altered = json.loads(path.read_text().replace('"samples": "300"', '"samples": "7"')) | {"checksum": None}
     path.write_text(json.dumps(altered))
-    assert scripts.evaluate([f"run={folder}", "steps=1", "--quiet"]) == 1
+    assert stored.evaluate([f"run={folder}", "steps=1", "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "fd_identity: expected the record's protocol" in said and "samples=7|" in said and "samples=300|" in said
     assert not (folder / FILE).exists()
     run = configure("family=gaussian", "source=die", *TINY)
     execute(run)
-    assert scripts.evaluate([f"run={run.directory}", "steps=1"]) == 1
+    assert stored.evaluate([f"run={run.directory}", "steps=1"]) == 1
     assert "Gaussian has no sampling knobs: one sample takes it 1 network evaluations" in capsys.readouterr().err
     (folder / FILE).write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"expected the columns run_id, family, .* got a, b"):
         table.read(folder / FILE)
     for wrong in ("steps=0", "steps=1,x", "steps=1 metric=m.yaml", "guide=elsewhere", "guidance=-1"):
         with pytest.raises(SystemExit):
-            scripts.evaluate([f"run={folder}", *wrong.split()])
+            stored.evaluate([f"run={folder}", *wrong.split()])
 
 
 def test_rows_are_published_and_weights_measured(folder, tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_rows_are_published_and_weights_measured(folder, tmp_path, capsys):
     expected = sampling_costs.measure(folder, {"steps": [2]})
     assert rows["value"].tolist() == pytest.approx(expected["value"].tolist(), rel=1e-6)
     command = [f"output_dir={tmp_path}/outputs", f"results_dir={results}", "suite=single"]
-    assert scripts.evaluate([*command, "steps=1,2", "--quiet"]) == 0
+    assert stored.evaluate([*command, "steps=1,2", "--quiet"]) == 0
     assert scripts.publish(command) == 0
     published = table.read(results / "single" / FILE)
     assert set(knob(published, "steps")) == {1, 2}

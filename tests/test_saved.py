@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import genfam
-from genfam.commands import scripts
+from genfam.commands import stored
 from genfam.families import flow_density
 from genfam.families.base import Optimisation
 from genfam.families.gan import GAN
@@ -84,7 +84,7 @@ def test_published_weights_are_sampled_from_like_a_run(configure, tmp_path, caps
     assert folder == tmp_path / "results" / "single" / "weights" / record.run_id
     assert str(tmp_path) not in (folder / "config.yaml").read_text() + (folder / "record.json").read_text()
     for name, place in (("a", store / record.run_id), ("b", folder)):
-        assert scripts.sample([f"run={place}", "n=20", f"out={tmp_path}/{name}.npz"]) == 0
+        assert stored.sample([f"run={place}", "n=20", f"out={tmp_path}/{name}.npz"]) == 0
     drawn = [np.load(tmp_path / f"{name}.npz")["samples"] for name in "ab"]
     assert (drawn[0] == drawn[1]).all() and drawn[0].shape == (20, 1)
     with pytest.raises(ValueError, match="finished runs with seed 7, found none"):

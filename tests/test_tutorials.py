@@ -35,7 +35,7 @@ def test_a_block_that_is_wrong_fails_a_tutorial(tmp_path: Path, monkeypatch: pyt
 
 def test_nothing_is_skipped_but_what_needs_slurm_or_an_account() -> None:
     skipped = [(name, step.title) for name in ALL for step in steps(name) if step.kind == "skip"]
-    assert skipped == [("slurm_sweep", "needs Slurm"), ("wandb", "needs an account")]
+    assert skipped == [("own_tables", "needs R"), ("slurm_sweep", "needs Slurm"), ("wandb", "needs an account")]
     assert all(sum(step.kind == "run" for step in steps(name)) >= 2 for name in ALL)
 
 

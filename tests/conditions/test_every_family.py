@@ -12,7 +12,7 @@ import torch
 
 import genfam
 from genfam.build import NotModelled, configuration_folder
-from genfam.commands import scripts
+from genfam.commands import stored
 from genfam.families.base import Family
 from genfam.networks.base import count_parameters
 from genfam.records.run import Run
@@ -186,7 +186,7 @@ def test_a_saved_run_needs_no_data_and_draws_by_name(
     again = genfam.load_run(run.directory)
     assert torch.equal(drawn, again.sample(5, seed=3, condition=2))
     name = {"labels": "2", "clusters": "cluster 2"}[condition]
-    assert scripts.sample([f"run={run.directory}", "n=5", "seed=3", f"condition={name}", f"out={tmp_path}/s.npz"]) == 0
+    assert stored.sample([f"run={run.directory}", "n=5", "seed=3", f"condition={name}", f"out={tmp_path}/s.npz"]) == 0
     if saved.family.likelihood_kind is not Likelihood.NONE:
         assert torch.equal(saved.log_prob(drawn, 2), again.log_prob(drawn, 2))
     with pytest.raises(ValueError, match=r"condition: expected one of .*, got eleven"):

@@ -56,6 +56,7 @@ class Verdict:
         seeds: with which the source's contestants were told apart, the fewest of any pair; 0 where none was tested.
         seeds_needed: the least and the most seeds that would separate a pair of those that are not separated; the most
             is NaN where some pair is out of sight, both where all are or none is left.
+        floor: the family that stands for the fitted Gaussian.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Verdict:
     tuned: bool = True
     seeds: int = 0
     seeds_needed: tuple[float, float] = (math.nan, math.nan)
+    floor: str = "gaussian"
 
 
 def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.DataFrame) -> list[Verdict]:
@@ -81,6 +83,7 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         own = [record for record in records if record.task == source]
         judge = judge_of(own)
         families = sorted({record.family for record in own if record.role == "contestant"})
+        floor = next((record.family for record in own if record.role == "floor"), "gaussian")
         rows = card[(card["source"] == source) & (card["metric"] == judge)].set_index("family")
         tests = comparisons[(comparisons["source"] == source) & (comparisons["metric"] == judge)]
         tested = [row for row in tests.to_dict("records") if row["n"] > 1]
@@ -98,6 +101,7 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
                 source, family, judge, standings[family], still_improving(own, family, judge), _tuned(own, family),
                 seeds,
                 (float(np.fmin.reduce(needed)), max(needed, key=_nan_last)) if needed else (math.nan, math.nan),
+                floor,
             )
             for family in families
         ]  # fmt: skip

@@ -17,14 +17,14 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.families.gaussian import MOST_EVENTS
+from genfam.families.untrained import Untrained
 from genfam.ranges import NotNegative
-from genfam.types import Batch, Data, Event, Likelihood
+from genfam.types import Data, Event, Likelihood
 
 
-class AffineMap(Family):
+class AffineMap(Untrained):
     """The map in closed form; no updates.
 
     Args:
@@ -32,14 +32,12 @@ class AffineMap(Family):
         ridge: added to a covariance's diagonal, as a share of its mean diagonal.
     """
 
-    players: ClassVar[tuple[str, ...]] = ()
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     dequantises: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     needs_init: ClassVar[bool] = True
 
     def __init__(self, event: Event, ridge: NotNegative = 1e-6) -> None:
-        super().__init__(event, Optimisation(), batch_size=1)
+        super().__init__(event)
         self.ridge, self.codec = ridge, Codec(event)
         self.map = nn.Linear(event.dimensions, event.dimensions).requires_grad_(False)
 
@@ -71,14 +69,6 @@ class AffineMap(Family):
         covariance = torch.cov(z.T).reshape(z.shape[1], z.shape[1])
         ridge = self.ridge * covariance.diagonal().mean()
         return z.mean(dim=0), covariance + ridge * torch.eye(len(covariance), dtype=torch.float64)
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """There is nothing to minimise.
-
-        Raises:
-            NotImplementedError: always; the fit is in closed form.
-        """
-        raise NotImplementedError("the map has no players and no loss")
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event): where events of `init` go."""

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
+from genfam.families.untrained import Untrained
 from genfam.ranges import NotNegative
 from genfam.seeds import normal
-from genfam.types import Batch, Data, Event, Likelihood
+from genfam.types import Data, Event, Likelihood
 
 MOST_EVENTS = 100_000  # that it is fitted to, the first ones
 OWN_COVARIANCE_UP_TO = 32  # values of a condition; of more, all share the covariance within them
@@ -37,7 +37,7 @@ class Fitted(nn.Module):
         return full
 
 
-class Gaussian(Family):
+class Gaussian(Untrained):
     """Maximum likelihood in closed form on the training split (dequantised where discrete); no updates.
 
     With a condition, one Gaussian per value.
@@ -48,14 +48,12 @@ class Gaussian(Family):
         classes: values of the condition; 0 = none.
     """
 
-    players: ClassVar[tuple[str, ...]] = ()
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
     dequantises: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     samples_only: ClassVar[bool] = True  # its density is of the dequantised event, not a table of levels
 
     def __init__(self, event: Event, ridge: NotNegative = 1e-6, classes: int = 0) -> None:
-        super().__init__(event, Optimisation(), batch_size=1)
+        super().__init__(event)
         self.ridge, means = ridge, max(1, classes)
         self.codec = Codec(event)
         self.fitted = Fitted(event.dimensions, means, means if means <= OWN_COVARIANCE_UP_TO else 1)
@@ -87,10 +85,6 @@ class Gaussian(Family):
         lower = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
         packed: Tensor = lower[torch.tril_indices(len(lower), len(lower)).unbind()].float()
         return packed
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """Never minimised: the fit is in closed form. The negative log-likelihood, for completeness."""
-        return -self.density(batch.event, batch.condition).mean()
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event)."""

@@ -6,14 +6,14 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from genfam.families.base import Family, Optimisation
+from genfam.families.untrained import WithoutNetwork
 from genfam.ranges import Positive
-from genfam.types import Batch, Data, Event, Likelihood, TooFewSamples
+from genfam.types import Data, Event, Likelihood, TooFewSamples
 
 
-class Guest(Family):
+class Guest(WithoutNetwork):
     """Events that were drawn elsewhere, handed out at random and without repetition.
 
     Its weights are the events (`events`), so that a stored guest can be measured again.
@@ -24,34 +24,15 @@ class Guest(Family):
         compute: training FLOPs, as whoever brings the samples states them; None = not stated.
     """
 
-    players: ClassVar[tuple[str, ...]] = ()
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
-    trains: ClassVar[bool] = False
-    samples_only: ClassVar[bool] = True
 
     def __init__(self, event: Event, contents: str, compute: Positive | None = None) -> None:
-        super().__init__(event, Optimisation(), batch_size=1)
+        super().__init__(event)
         self.contents, self.compute = contents, compute
-        self.nothing = nn.Module()
         self.events: Tensor
         kind = torch.uint8 if event.is_discrete else torch.float32
         self.declare("events", torch.zeros((0, *event.shape), dtype=kind), sampling=True)
         self._left: WeakKeyDictionary[Generator, Tensor] = WeakKeyDictionary()  # rows that it has not drawn yet
-
-    @property
-    def sampling_network(self) -> nn.Module:
-        """None is here."""
-        return self.nothing
-
-    @property
-    def evaluations_per_sample(self) -> float:
-        """No network is called."""
-        return 0.0
-
-    @property
-    def drawn_at_once(self) -> int:
-        """All: events are there."""
-        return 2**62
 
     def prepare(self, data: Data) -> None:
         """A guest cannot be made from settings.
@@ -63,14 +44,6 @@ class Guest(Family):
             "family: a guest is its samples, which settings do not hold: genfam-judge samples=… takes them, and "
             "genfam-evaluate run=FOLDER measures a stored guest again"
         )
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """There is nothing to minimise.
-
-        Raises:
-            NotImplementedError: always; a guest has no players.
-        """
-        raise NotImplementedError("a guest has no players and no loss")
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event), none that the same generator has drawn before.

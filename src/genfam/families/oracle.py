@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from genfam.families.base import Family, Optimisation
-from genfam.types import Batch, Data, Event, KnownDensity, Likelihood
+from genfam.families.untrained import WithoutNetwork
+from genfam.types import Data, Event, KnownDensity, Likelihood
 
 
-class Oracle(Family):
+class Oracle(WithoutNetwork):
     """Draws from the source itself; where p_data is known, its log-likelihood is the truth.
 
     With a condition, real training events that have its value.
@@ -22,26 +22,12 @@ class Oracle(Family):
         classes: values of the condition; 0 = none.
     """
 
-    players: ClassVar[tuple[str, ...]] = ()
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
-    trains: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
-    samples_only: ClassVar[bool] = True  # it stands for what N samples can say, also where its table is known
 
     def __init__(self, event: Event, classes: int = 0) -> None:
-        super().__init__(event, Optimisation(), batch_size=1)
+        super().__init__(event)
         self.data: Data | None = None
-        self.nothing = nn.Module()
-
-    @property
-    def sampling_network(self) -> nn.Module:
-        """Nothing is learnt."""
-        return self.nothing
-
-    @property
-    def evaluations_per_sample(self) -> float:
-        """No network is called."""
-        return 0.0
 
     @property
     def density_kind(self) -> Likelihood:
@@ -51,19 +37,6 @@ class Oracle(Family):
     def prepare(self, data: Data) -> None:
         """Remember where real data come from."""
         self.data = data
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """There is nothing to minimise.
-
-        Raises:
-            NotImplementedError: always; the oracle has no players.
-        """
-        raise NotImplementedError("the oracle has no players and no loss")
-
-    @property
-    def drawn_at_once(self) -> int:
-        """All: a source draws without repetition as long as its events last."""
-        return 2**62
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (n, *event) fresh real data."""

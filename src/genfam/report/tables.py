@@ -181,6 +181,8 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
             words, more = f"{words} with {verdicts_of[0].seeds} seeds", _would(*verdicts_of[0].seeds_needed)
         elif standing is Standing.UNDERTRAINED:
             words = f"{words}, none beats the fitted Gaussian"
+        if verdicts_of[0].floor != "gaussian":  # where one source is carried into another: a map between two of them
+            words = words.replace("the fitted Gaussian", verdicts_of[0].floor)
         lines.append(f"{words}: {', '.join(verdict.family for verdict in verdicts_of)}{more}")
     rising = [verdict.family for verdict in own if verdict.still_improving]
     if rising:

@@ -186,7 +186,7 @@ def test_hostile_names_are_text(page):
     assert width <= 1400  # 300 characters break their lines
 
 
-@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("width", [390, pytest.param(1400, marks=pytest.mark.slow)])
 def test_a_section_that_is_gone_to_lies_below_the_navigation(chromium, written, width):
     page, _ = opened(chromium, written, viewport={"width": width, "height": 844})
     for section in ("answer", "scorecard", "cost"):

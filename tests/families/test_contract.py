@@ -11,7 +11,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from families.toys import Slices
 from genfam.build import NotModelled
-from genfam.families import flow_density
 from genfam.families.base import Family, NothingToChoose
 from genfam.networks.base import count_parameters
 from genfam.records.run import Run
@@ -22,18 +21,14 @@ from genfam.sources.base import Source
 from genfam.types import Batch, Likelihood
 from helpers import composed, plain_families
 
+pytestmark = pytest.mark.usefixtures("coarse_integrals")
+
 FAMILIES = plain_families()
 SOURCES = ["die", "tiny_images", "grid", "digits", "stacked_digits", "grammar"]
 # Cells that a family does not model; suites leave them out.
 REFUSED = {("masked_diffusion", "grid"), ("energy", "grammar"), ("normalizing_flow", "grammar")}
 VALUES = {"temperature": 0.5, "steps": 2, "guidance": 1.0}  # of knobs, for any family that has them
 SOLVERS = {"diffusion": "ddim"}  # a family's own; else Euler's method
-
-
-@pytest.fixture(autouse=True)
-def coarse_integrals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of densities by integration: how exact they are is tested elsewhere (test_flow_density.py)."""
-    monkeypatch.setattr(flow_density, "MOST_STEPS", flow_density.FEWEST_STEPS)
 
 
 @cache
@@ -110,7 +105,10 @@ def test_training(family_name: str, source_name: str) -> None:
         assert int(family.average.n_averaged) == 2
 
 
-@pytest.mark.parametrize("source_name", SOURCES)
+@pytest.mark.parametrize(
+    "source_name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "stacked_digits" else name for name in SOURCES],
+)
 @pytest.mark.parametrize("family_name", FAMILIES)
 def test_sampling_and_scoring(family_name: str, source_name: str) -> None:
     family, source = shaken(untrained(family_name, source_name)), source_of(source_name)

@@ -74,7 +74,9 @@ def test_its_gradient_is_the_likelihoods_where_chains_draw_from_the_model() -> N
         assert float(torch.nn.functional.cosine_similarity(found.mean(dim=0).flatten(), wanted.flatten(), dim=0)) > 0.99
 
 
-@pytest.mark.parametrize("event", [DIE, IMAGE], ids=["die", "2 × 2 images"])
+@pytest.mark.parametrize(
+    "event", [pytest.param(DIE, id="die", marks=pytest.mark.slow), pytest.param(IMAGE, id="2 × 2 images")]
+)
 def test_the_constant_lies_in_its_interval(event: Event) -> None:
     """Eight networks; each end of an interval fails in 0.13 % (three standard errors), one of sixteen in 2 %.
 

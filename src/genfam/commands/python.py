@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from torch.utils.data import Dataset
 from genfam.build import configuration_folder
 from genfam.commands.composing import quoted
 from genfam.files import write_atomically
-from genfam.progress import duration
+from genfam.progress import duration, shown
 from genfam.sources.choose import source_for
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def _genfam(arguments: Sequence[str], quiet: bool) -> None:
     command = [sys.executable, "-m", "genfam", *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
+        shown("genfam", quiet=quiet) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True) as child,
     ):
         assert child.stdout is not None
@@ -219,6 +221,8 @@ def _genfam(arguments: Sequence[str], quiet: bool) -> None:
             for line in child.stdout:
                 if line.startswith("[") and not quiet:  # a run has ended; the tables are the caller's
                     print(line, end="", flush=True)
+                    if counted := re.match(r"\[ *(\d+)(?:%|/(\d+) runs)(?:, ([^]]*))?\]", line):
+                        bar(int(counted[1]) / int(counted[2] or 100), counted[3] or "")
         except KeyboardInterrupt:
             child.send_signal(signal.SIGINT)  # a notebook's reaches nobody else
             child.wait()

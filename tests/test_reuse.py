@@ -75,6 +75,14 @@ def test_without_the_key_published_runs_do_not_count(configure, tmp_path: Path) 
     assert reuse(Run.of(record.config)) is not None
 
 
+def test_a_run_that_another_suite_published_counts_as_one_of_the_suite_that_asks(configure, tmp_path: Path) -> None:
+    (record,) = published_runs(configure, tmp_path, [0])
+    run = Run.of(record.config | {"suite": "mine"})
+    assert run.id == record.run_id, "the suite is no part of a run's identity"
+    assert reuse(run) == replace(publishable(record), suite="mine")
+    assert [stored.suite for stored in Store(tmp_path / "outputs/mine").load()] == ["mine"]
+
+
 def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_does_not_count(
     configure, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Published records as finished runs (`reuse_published=true`): a suite may go on where another machine ended.
+"""Published records as finished runs (`reuse_published=true`): a suite may go on where another machine or suite ended.
 
 What is reused is copied into the store, so that the report sees it. Weights and samples are not published: a reused
 run can be counted, not sampled.
@@ -6,6 +6,7 @@ run can be counted, not sampled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,22 @@ def reuse(run: Run) -> Record | None:
     """Copy the published record of this very run into the store.
 
     Returns:
-        The record; None where `reuse_published` is false or `results/<suite>` has no such run.
+        The record, as one of the run's suite; None where `reuse_published` is false or no published suite has such a run.
 
     Raises:
         ValueError: the published record's configuration is not the one that its `run_id` stands for.
     """
     if not run.reuse_published:
         return None
-    path = run.results_dir / run.suite / "records.jsonl"
-    record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
-    if record is None:
-        return None
+    own = run.results_dir / run.suite / "records.jsonl"
+    for path in [own, *sorted(run.results_dir.glob("*/records.jsonl"))]:
+        record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
+        if record is not None:
+            return _copied(run, replace(record, suite=run.suite), path)
+    return None
+
+
+def _copied(run: Run, record: Record, path: Path) -> Record:
     # The paths of a published record are shortened, so hashing its configuration need not give its id.
     there = Run.of(record.config).model_copy(update={"plugins": run.plugins, "data_dir": run.data_dir})
     asked, found = _settings(run), _settings(there)
@@ -53,7 +59,7 @@ def _settings(run: Run) -> dict[str, Any]:
     return found | {"source": source}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _published(path: Path, changed: int) -> dict[str, Record]:
     """Finished records by run_id; `changed` makes a file that was written anew be read anew."""
     return {record.run_id: record for record in load_published(path.parent) if record.outcome.finished}

@@ -138,6 +138,10 @@ def rich(folder: Path) -> Path:
                 arrays |= dict(mode_centres=np.array([[-1.0, 0.0], [1.0, 0.0]]))
             elif record.source == "digits":
                 arrays |= dict(nearest=arrays["reference"][:16])
+            if record.source in ("grid", "digits") and record.family == "alpha":
+                way = np.stack([arrays["reference"][:6]] * 3).astype(np.float32)
+                way[0] = np.nan
+                arrays |= dict(way=way, way_times=np.array([0.0, 0.5, 1.0]), way_name=np.array(f"a way {HOSTILE}"))
             np.savez(path, **arrays)
     for seed in range(2):
         record = make(HOSTILE * 6, "digits", seed, 3.0 + seed)

@@ -1,19 +1,24 @@
 """Snapshots of p_t: closed forms, planted errors, and the command."""
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from torch import nn
 
 from families.test_flow_matching import Linear, make
 from genfam.commands import stored
-from genfam.families.base import NothingToChoose
+from genfam.families.base import NoWay
 from genfam.records.run import Run
+from genfam.records.store import Store
+from genfam.report import write_report
 from genfam.running.experiment import execute
 from genfam.running.parts import make_family, make_source
 from genfam.running.paths import snapshots
 from genfam.seeds import derived_generator, normal
 from genfam.sources.known import GaussianMixture
 from helpers import composed
+from stores import rich
 
 TIMES = [0.75, 0.0, 0.25, 1.0]
 TINY = ("source=grid", "budget=smoke", "budget.train_flops=1e8", "budget.parameters=3000", "curve.points=1",
@@ -34,13 +39,13 @@ def test_with_the_exact_field_of_a_gaussian_every_state_is_scaled_noise(predicti
         assert torch.allclose(states, noise * width, atol=5e-3 if prediction == "velocity" else 2e-2), time
 
 
-def test_times_and_families_without_a_path_are_refused():
+def test_times_and_families_without_a_way_are_refused():
     family = make()
     for times in ([], [0.5, 1.1], [-0.1], [float("nan")]):
         with pytest.raises(ValueError, match="t: expected numbers from 0 to 1"):
             family.snapshots(2, times, derived_generator(0, "path"))
-    run = Run.of(composed("family=vae", *TINY))
-    with pytest.raises(NothingToChoose, match="VAE has no path from noise to data"):
+    run = Run.of(composed("family=gaussian", *TINY))
+    with pytest.raises(NoWay, match="Gaussian: a sample comes about at once"):
         make_family(run, make_source(run)).snapshots(2, [0.5], derived_generator(0, "path"))
 
 
@@ -72,7 +77,7 @@ def test_an_exact_model_is_as_near_p_t_as_exact_draws_and_a_wrong_one_is_not():
 
 def test_the_command_draws_a_strip_and_says_who_has_none(tmp_path, capsys):
     runs = {}
-    for family in ("flow_matching", "vae"):
+    for family in ("flow_matching", "vae", "gaussian"):
         run = Run.of(composed(f"family={family}", f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r", *TINY))
         assert execute(run).outcome.finished
         runs[family] = run.directory
@@ -81,7 +86,19 @@ def test_the_command_draws_a_strip_and_says_who_has_none(tmp_path, capsys):
     assert stored.path([f"run={runs['flow_matching']}", "t=0,0.5,1", "n=100", f"out={out}"]) == 0
     said = capsys.readouterr().out
     assert out.read_bytes()[:4] == b"\x89PNG" and said.count("total variation") == 3 and "of exact draws" in said
-    assert stored.path([f"run={runs['vae']}", f"out={out}"]) in (1, 2)
-    assert "VAE has no path" in capsys.readouterr().err
+    assert stored.path([f"run={runs['vae']}", f"out={out}"]) == 0
+    assert "t = 0.5: p_t is not known" in capsys.readouterr().out
+    assert stored.path([f"run={runs['gaussian']}", f"out={out}"]) in (1, 2)
+    assert "Gaussian: a sample comes about at once" in capsys.readouterr().err
     assert stored.path([f"run={runs['flow_matching']}", "t=2", f"out={out}"]) in (1, 2)
     assert "t: expected numbers from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_page_shows_how_samples_come_about_where_a_family_has_a_way(tmp_path):
+    folder = rich(tmp_path / "outputs" / "quick")
+    write_report(folder, Store(folder).current(), "")
+    assert sorted(path.name for path in folder.glob("figures/ways_*")) == ["ways_digits.png", "ways_grid.png"]
+    picture = imread(folder / "figures" / "ways_digits.png")[..., :3]
+    assert (abs(picture - np.array([0xB8, 0xC9, 0xDD]) / 255).max(axis=-1) < 0.02).any(), "pixels not yet said are blue"
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("<summary>How samples come about</summary>") == 2

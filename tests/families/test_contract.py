@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from families.toys import Slices
 from genfam.build import NotModelled
-from genfam.families.base import Family, NothingToChoose
+from genfam.families.base import Family, NothingToChoose, NoWay
 from genfam.networks.base import count_parameters
 from genfam.records.run import Run
 from genfam.running.parts import make_family, make_source
@@ -190,3 +190,31 @@ def test_a_condition(family_name: str, source_name: str) -> None:
         assert not torch.allclose(each[0], each[1])
         assert torch.allclose(family.log_prob(x), torch.logsumexp(each + condition.shares.log()[:, None], 0), atol=1e-4)
         assert torch.allclose(family.log_prob(x, condition=labels), each.gather(0, labels[None])[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("source_name", ["grid", "digits", "die"])
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_how_samples_come_about(family_name: str, source_name: str) -> None:
+    family, event = shaken(untrained(family_name, source_name)), source_of(source_name).event
+    times = [0.5, 0.0, 1.0, 0.75]
+    if not family.way:
+        with pytest.raises(NoWay):
+            family.snapshots(3, times, derived_generator(0, "way"))
+        return
+    states = family.snapshots(3, times, derived_generator(0, "way"))
+    again = family.snapshots(3, times, derived_generator(0, "way"))
+    assert states.shape == (4, 3, *event.shape) and states.dtype == torch.float32
+    assert torch.equal(states.nan_to_num(-1.0), again.nan_to_num(-1.0))
+    middle, first, last, later = states
+    assert bool(last.isfinite().all())
+    assert not torch.equal(first.nan_to_num(-1.0), last)
+    if "scalars" in family.way:  # each is said once, in its time, and stays
+        assert bool(first.isnan().all())
+        for time, state in ((0.5, middle), (0.75, later)):
+            said = ~state.isnan()
+            assert torch.equal(state[said], last[said])
+            assert said.flatten(1).sum(dim=1).tolist() == [round(time * event.dimensions)] * 3
+        sample = family.sample(3, generator=derived_generator(0, "way"))
+        assert torch.equal(last.to(sample.dtype), sample)
+    else:
+        assert bool(states.isfinite().all())

@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from torch import Generator, Tensor, nn
 
 from genfam.families.codec import Codec
 from genfam.families.gaussian import MOST_EVENTS
+from genfam.families.latents import line
 from genfam.families.untrained import Untrained
 from genfam.ranges import NotNegative
 from genfam.types import Data, Event, Likelihood
@@ -35,6 +37,7 @@ class AffineMap(Untrained):
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     dequantises: ClassVar[bool] = True
     needs_init: ClassVar[bool] = True
+    way: ClassVar[str] = "straight lines to where events are carried"
 
     def __init__(self, event: Event, ridge: NotNegative = 1e-6) -> None:
         super().__init__(event)
@@ -78,6 +81,11 @@ class AffineMap(Untrained):
         """(n, *event) -> (n, *event)."""
         z = self.map(self.codec.encode(x, generator).flatten(1))
         return self.codec.decode(z.view(len(x), *self.event.shape))
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Events of `init`, straight to where they go."""
+        x = self.begun(n, generator)
+        return line(x, self.carry(x, generator), times)
 
 
 def optimal_matrix(first: Tensor, second: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +44,7 @@ class Autoregressive(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
+    way: ClassVar[str] = "scalars drawn one after the other"
 
     def __init__(
         self,
@@ -102,6 +104,12 @@ class Autoregressive(Family):
         """-> (n, *event), dimension by dimension."""
         values = self.sampler.draw(n, self.sampling["temperature"], generator, condition).view(n, *self.event.shape)
         return values.to(torch.uint8) if self.event.is_discrete else self.codec.decode(values)
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """The first share t of the scalars, in the network's order."""
+        x = self.draw(n, condition, generator).float()
+        rank = self.sampler.rank.view(self.event.shape)
+        return torch.stack([x.where(rank < round(t * self.event.dimensions), torch.nan) for t in times])
 
     @property
     def drawn_at_once(self) -> int:

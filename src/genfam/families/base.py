@@ -26,6 +26,7 @@ from genfam.seeds import integers
 from genfam.types import Batch, Data, Event, Likelihood
 
 SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
+PATH = "path from noise to data"
 MIXED_UP_TO = 16  # values of a condition up to which the mixture's density is summed over all of them
 
 
@@ -33,14 +34,12 @@ class Diverged(Exception):
     """A loss or a gradient is not finite: a result of the run, not a crash."""
 
 
-def check_times(times: Sequence[float]) -> None:
-    """Raise ValueError unless there are times, all from 0 to 1."""
-    if not times or not all(0.0 <= t <= 1.0 for t in times):
-        raise ValueError(f"t: expected numbers from 0 to 1, got {list(times)}")
-
-
 class NothingToChoose(ValueError):
     """The family draws in one way only."""
+
+
+class NoWay(NothingToChoose):
+    """A sample of the family comes about at once."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ class Family(LightningModule, ABC):
 
     Attributes:
         players: the optimised parts, in the order of their updates; the last one samples and is averaged.
+        way: what `snapshots` show, for people; of families with a `PATH` they are states x_t of it. Empty: nothing.
         likelihood: what `density` returns on continuous events.
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
             likelihood into a lower bound (Theis et al. 2016).
@@ -112,6 +112,7 @@ class Family(LightningModule, ABC):
     """
 
     players: ClassVar[tuple[str, ...]] = ("model",)
+    way: ClassVar[str] = ""
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
     trains: ClassVar[bool] = True
@@ -185,24 +186,13 @@ class Family(LightningModule, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} carries no source to another")
 
-    def snapshots(
-        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
-    ) -> Tensor:
-        """-> (len(times), n, *event.shape) float32: n samples on their way from p_init (t = 0) to the data (t = 1).
-
-        In the data's units; x_t = (1 − t) x_0 + t x_1 whatever the family's own path.
-
-        Args:
-            n: how many.
-            times: t in [0, 1].
-            generator: on the CPU.
-            condition: one value for all, or (n,) int64; None draws it by its shares.
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """-> (len(times), n, *event) float32: see `snapshots`; arguments otherwise as for `draw`.
 
         Raises:
-            NothingToChoose: the family has no path.
-            ValueError: no times, one outside, or a condition that the family was not trained with.
+            NoWay: samples come about at once.
         """
-        raise NothingToChoose(f"{type(self).__name__} has no path from noise to data")
+        raise NoWay(f"{type(self).__name__}: a sample comes about at once, there is no way to show")
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """Raise ValueError, naming the knob, where one of `sampling` has a value that cannot be."""
@@ -265,6 +255,34 @@ class Family(LightningModule, ABC):
                     values = self.condition.draw(size, generator).to(self.device)
                 parts.append(self.draw(size, values, generator))
         return torch.cat([part.to(kind) for part in parts[1:]] or parts)
+
+    @final
+    @torch.no_grad()
+    def snapshots(
+        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
+    ) -> Tensor:
+        """-> (len(times), n, *event.shape) float32: how n samples come about from t = 0 to t = 1, the family's `way`.
+
+        In the data's units. Not a number: a scalar of which nothing is said yet. Of families with a `PATH`, x_t of
+        x_t = (1 − t) x_0 + t x_1, from p_init to the data, whatever the family's own variables.
+
+        Args:
+            n: how many.
+            times: t in [0, 1].
+            generator: on the CPU.
+            condition: one value for all, or (n,) int64; None draws it by its shares.
+
+        Raises:
+            NoWay: samples come about at once.
+            ValueError: no times, one outside, or a condition that the family was not trained with.
+        """
+        if not times or not all(0.0 <= t <= 1.0 for t in times):
+            raise ValueError(f"t: expected numbers from 0 to 1, got {list(times)}")
+        values = self._checked(condition, n)
+        with self._evaluating():
+            if values is None and self.condition.classes:
+                values = self.condition.draw(n, generator).to(self.device)
+            return self.on_the_way(n, times, values, generator)
 
     @final
     @torch.no_grad()

@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -54,6 +55,7 @@ class Energy(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.UNNORMALISED
+    way: ClassVar[str] = "Markov chain"
     model: nn.Module
     chains: Tensor
     log_normalisers: Tensor
@@ -152,6 +154,16 @@ class Energy(Family):
         potential = self.potential(self.sampler, condition, self.sampling["temperature"])
         x = self.moves.run(potential, self._states(self.chains[values, rows]), self.sampling["steps"], generator)
         return self._kept(x) if self.moves.between_levels else self.codec.decode(x)
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Chains that begin at p_0 and move as often as those of a sample: they need not have arrived."""
+        potential = self.potential(self.sampler, condition, self.sampling["temperature"])
+        x, moved, shown = self.moves.start(n, self.event, self.device, generator), 0, {}
+        for t in sorted(times):
+            x = self.moves.run(potential, x, round(t * self.sampling["steps"]) - moved, generator)
+            moved = round(t * self.sampling["steps"])
+            shown[t] = self._kept(x).float() if self.moves.between_levels else self.codec.in_units(x)
+        return torch.stack([shown[t] for t in times])
 
     @property
     def drawn_at_once(self) -> int:

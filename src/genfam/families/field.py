@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import Family, Optimisation, check_times
+from genfam.families.base import PATH, Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.families.flow_density import Velocity, log_density
 from genfam.families.guidance import Predict, guided
@@ -37,6 +37,7 @@ class FieldFamily(Family):
     """
 
     dequantises: ClassVar[bool] = True
+    way: ClassVar[str] = PATH
     model: nn.Module
 
     def __init__(
@@ -95,22 +96,14 @@ class FieldFamily(Family):
         *_, (_, end) = self.walk(noise, self.predictor(condition, self.sampling["guidance"]), generator)
         return self.codec.decode(end)
 
-    @torch.no_grad()
-    def snapshots(
-        self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
-    ) -> Tensor:
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """See `Family.snapshots`; a time that the path or its steps do not have is the nearest that they do."""
-        check_times(times)
-        values = self._checked(condition, n)
-        if values is None and self.condition.classes:
-            values = self.condition.draw(n, generator).to(self.device)
         noise = self.start(n, generator)
         found: list[tuple[float, Tensor]] = [(2.0, noise)] * len(times)
-        predict = self.predictor(values, self.sampling["guidance"])
-        with self._evaluating():
-            for t, x in self.walk(noise, predict, generator, times):
-                found = [(t, x) if abs(t - own) < abs(kept[0] - own) else kept
-                         for own, kept in zip(times, found, strict=True)]  # fmt: skip
+        predict = self.predictor(condition, self.sampling["guidance"])
+        for t, x in self.walk(noise, predict, generator, times):
+            found = [(t, x) if abs(t - own) < abs(kept[0] - own) else kept
+                     for own, kept in zip(times, found, strict=True)]  # fmt: skip
         return torch.stack([self.codec.in_units(x) for _, x in found])
 
     # ---- predictions and guidance --------------------------------------------------------------------

@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -93,6 +94,7 @@ class GAN(Family):
     generator: nn.Module
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     dequantises: ClassVar[bool] = True
+    way: ClassVar[str] = "from one latent to another"
 
     def __init__(
         self,
@@ -180,6 +182,12 @@ class GAN(Family):
         """-> (n, *event): through the averaged generator; the latent times the temperature."""
         z = self.sampling["temperature"] * self.noise(n, generator)
         return self.codec.decode(self.sampler(z, condition))
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Each is a sample of the model, from one latent to another."""
+        first, last = self.noise(n, generator), self.noise(n, generator)
+        latents = [self.sampling["temperature"] * self.latent.between(first, last, t) for t in times]
+        return torch.stack([self.codec.decode(self.sampler(z, condition)).float() for z in latents])
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """A positive temperature."""

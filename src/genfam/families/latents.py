@@ -1,7 +1,9 @@
-"""What a generator is given: numbers without a structure of their own."""
+"""What a generator is given: numbers without a structure of their own, and ways from some to others."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,3 +43,19 @@ class Latent:
             return gaussian
         flips = integers(2, (n, self.bits), device, generator)
         return torch.cat([gaussian, flips * 2.0 - 1.0], dim=1)
+
+    def between(self, first: Tensor, last: Tensor, t: float) -> Tensor:
+        """(n, size), (n, size) -> (n, size): on the way; a flip is that of the nearer end."""
+        nearer = first if t < 0.5 else last
+        turned = turn(first, last, t)
+        return torch.cat([turned[:, : self.normals], nearer[:, self.normals :]], dim=1)
+
+
+def turn(first: Tensor, last: Tensor, t: float) -> Tensor:
+    """cos(πt/2) a + sin(πt/2) b: between independent standard normal numbers standard normal at every t."""
+    return math.cos(0.5 * math.pi * t) * first + math.sin(0.5 * math.pi * t) * last
+
+
+def line(first: Tensor, last: Tensor, times: Sequence[float]) -> Tensor:
+    """(n, …), (n, …) -> (len(times), n, …) float32: (1 − t) a + t b."""
+    return torch.stack([(1.0 - t) * first.float() + t * last.float() for t in times])

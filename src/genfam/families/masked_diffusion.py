@@ -25,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -67,6 +68,7 @@ class MaskedDiffusion(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
+    way: ClassVar[str] = "scalars filled in, in any order"
     model: MaskedDenoiser
 
     def __init__(
@@ -155,16 +157,31 @@ class MaskedDiffusion(Family):
         return "" if self.density_kind is Likelihood.EXACT else f"{self.draws} draws of masks"
 
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
-        """-> (n, *event): ancestral sampling. Each event has a random order of its own, and is filled in by it."""
+        """-> (n, *event): where filling in ends."""
+        *_, values = self._filled_in(n, condition, generator)
+        return values.view(n, *self.event.shape).to(torch.uint8)
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Masked scalars have no number."""
+        states = list(self._filled_in(n, condition, generator))
+        shown = torch.stack([states[round(t * (len(states) - 1))] for t in times])
+        return shown.float().masked_fill(shown == self.levels, torch.nan).view(len(times), n, *self.event.shape)
+
+    def _filled_in(self, n: int, condition: Tensor | None, generator: Generator) -> Iterator[Tensor]:
+        """(n, D) levels after each step of ancestral sampling, all masked at first.
+
+        Each event has a random order of its own, and is filled in by it.
+        """
         dimensions, steps = self.event.dimensions, int(self.evaluations_per_sample)
         values = torch.full((n, dimensions), self.levels, device=self.device)
         order = uniform((n, dimensions), self.device, generator).argsort(dim=1)
+        yield values
         for step in range(steps):
             chosen = order[:, dimensions * step // steps : dimensions * (step + 1) // steps]
             logits = self.sampler(values, condition).gather(1, chosen[..., None].expand(-1, -1, self.levels))
             drawn = softmax_draw(logits.flatten(0, 1), self.sampling["temperature"], generator)
             values = values.scatter(1, chosen, drawn.view(chosen.shape))
-        return values.view(n, *self.event.shape).to(torch.uint8)
+            yield values
 
     @property
     def evaluations_per_sample(self) -> float:

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from torch import Generator, Tensor
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
+from genfam.families.latents import turn
 from genfam.networks.base import fit_width
 from genfam.networks.bijections import Bijection, InvertibleNetwork
 from genfam.networks.observation import gaussian_log_prob
@@ -47,6 +49,7 @@ class NormalizingFlow(Family):
 
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
     dequantises: ClassVar[bool] = True
+    way: ClassVar[str] = "from one latent to another"
 
     def __init__(
         self,
@@ -88,6 +91,13 @@ class NormalizingFlow(Family):
         """
         z = self.codec.encode(x, torch.Generator().manual_seed(0))
         return log_density(self.sampler, z, condition, self.sampling["temperature"]) + self.codec.log_volume
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Each is a sample of the model, from one latent to another."""
+        heat = self.sampling["temperature"]
+        first, last = (heat * normal((n, *self.event.shape), self.device, generator) for _ in range(2))
+        drawn = [self.codec.decode(self.sampler.inverse(turn(first, last, t), condition)) for t in times]
+        return torch.stack([x.float() for x in drawn])
 
     @property
     def drawn_at_once(self) -> int:

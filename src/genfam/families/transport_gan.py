@@ -12,13 +12,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Generator, Tensor
 
 from genfam.families.base import Optimisation
 from genfam.families.gan import GAN
-from genfam.families.latents import Latent
+from genfam.families.latents import Latent, line
 from genfam.families.penalties import GradientPenalty
 from genfam.networks.base import Network
 from genfam.ranges import Count, NotNegative
@@ -39,6 +40,7 @@ class TransportGAN(GAN):
     """
 
     needs_init: ClassVar[bool] = True
+    way: ClassVar[str] = "straight lines to where events are carried"
 
     def __init__(
         self,
@@ -78,6 +80,11 @@ class TransportGAN(GAN):
     def carry(self, x: Tensor, generator: Generator) -> Tensor:
         """(n, *event) -> (n, *event): through the averaged generator."""
         return self.codec.decode(self.sampler(self.codec.encode(x, generator).flatten(1), None))
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Events of `init`, straight to where they go."""
+        x = self.begun(n, generator)
+        return line(x, self.carry(x, generator), times)
 
     def check_sampling(self, sampling: dict[str, object]) -> None:
         """There are no knobs: a temperature of real events means nothing."""

@@ -15,6 +15,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
+from genfam.families.latents import line
 from genfam.families.priors import Normal, Prior, Vamp
 from genfam.networks.base import Network, count_parameters, fit_width
 from genfam.networks.observation import (
@@ -95,6 +97,7 @@ class VAE(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
+    way: ClassVar[str] = "from one latent to another"
     model: nn.ModuleDict
 
     def __init__(
@@ -198,6 +201,13 @@ class VAE(Family):
         z = prior.sample(n, encoder, condition, generator, self.sampling["temperature"])
         x = decoder.sample(z, condition, generator)
         return x if self.event.is_discrete else self.codec.decode(x)
+
+    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Observations drawn on the straight line from one latent to another."""
+        encoder, decoder, prior = _parts(self.sampler)
+        first, last = (prior.sample(n, encoder, condition, generator, self.sampling["temperature"]) for _ in range(2))
+        drawn = [decoder.sample(z, condition, generator) for z in line(first, last, times)]
+        return torch.stack([x.float() if self.event.is_discrete else self.codec.decode(x) for x in drawn])
 
     @property
     def drawn_at_once(self) -> int:

@@ -47,6 +47,11 @@ class Conditionals(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def rank(self) -> Tensor:
+        """(D,) int64: where each value of the raster order stands in the module's order."""
+
+    @property
+    @abstractmethod
     def draw_bytes(self) -> int:
         """Memory that drawing one event takes, in bytes."""
 

@@ -139,6 +139,11 @@ class PatchConditionals(Conditionals):
         return self.logistics.log_prob_each(patches, outputs.movedim(-1, 1), temperature).flatten(1)
 
     @property
+    def rank(self) -> Tensor:
+        """Patch by patch."""
+        return self.order.flatten().argsort()
+
+    @property
     def draw_bytes(self) -> int:
         """The cache, the levels, and their features."""
         return self.body.cache_bytes(self.tokens) + self.tokens * self.pixels * (8 + 4 * self.earlier.shape[-1])

@@ -22,7 +22,7 @@ def reuse(run: Run) -> Record | None:
     """Copy the published record of this very run into the store.
 
     Returns:
-        The record, as one of the run's suite; None where `reuse_published` is false or no published suite has such a run.
+        The record, as one of the run's suite; None where `reuse_published` is false or no suite has such a run.
 
     Raises:
         ValueError: the published record's configuration is not the one that its `run_id` stands for.

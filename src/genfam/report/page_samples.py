@@ -70,6 +70,7 @@ class Samples:
         table: for sources with few states.
         modes: mass per mode.
         texts: of sequences by family, the data first.
+        ways: how samples come about, a row per family.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Samples:
     table: StateTable | None = None
     modes: Chart | None = None
     texts: list[Texts] = field(default_factory=list)
+    ways: Picture | None = None
 
 
 def samples_of(
@@ -129,7 +131,8 @@ def samples_of(
             )
     by_value, names = _rows(source, drawn)
     table, modes = _table(drawn), _modes(source, drawn, families)
-    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes, texts_of(drawn))
+    texts, ways = texts_of(drawn), _ways(source, figures)
+    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes, texts, ways)
 
 
 def _published(source: str, figures: Path) -> Samples:
@@ -152,7 +155,16 @@ def _published(source: str, figures: Path) -> Samples:
         else "No run here has stored samples: they are kept beside finished runs, and are not part of what is "
         "published. Run the suite on this machine to see them."
     )
-    return Samples(source, note, found)
+    return Samples(source, note, found, ways=_ways(source, figures))
+
+
+def _ways(source: str, figures: Path) -> Picture | None:
+    """The report's picture, which is drawn before its page is."""
+    path = figures / f"ways_{slug(source)}.png"
+    if not path.is_file():
+        return None
+    alt = f"How samples of each family come about on {source}, from t = 0 to t = 1"
+    return Picture("How samples come about", alt, _address(path.read_bytes()), published=True)
 
 
 def _rows(source: str, drawn: Mapping[str, Drawn]) -> tuple[list[Picture], list[str]]:

@@ -1,16 +1,23 @@
-"""A strip of pictures along a run's path."""
+"""How samples come about: a strip of pictures of one run, or a row for each family."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from genfam.report.pictures import strip
-from genfam.report.style import TRUTH, save
+from genfam.report.pictures import Drawn, plane_limits, strip
+from genfam.report.style import TRUTH, Look, label, save
+
+Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
+UNSAID = "#B8C9DD"  # of pixels and points of which nothing is said yet
 
 
 def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path) -> None:
@@ -28,22 +35,83 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
     states = [np.asarray(snapshot.states) for snapshot in shown]
     if states[0].ndim != 4 and states[0].shape[1:] != (2,):
         raise ValueError(f"expected images or points in the plane to draw, got events of shape {states[0].shape[1:]}")
+    finite = np.concatenate([x[np.isfinite(x).all(axis=1)] for x in states if x.ndim == 2] or [np.zeros((1, 2))])
+    limits = plane_limits(finite if len(finite) else np.zeros((1, 2)))
     figure = Figure(figsize=(2.2 * len(shown), 2.6), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, snapshot, own in zip(axes, shown, states, strict=True):
         if own.ndim == 4:
-            rows = round(len(own) ** 0.5)
-            picture = strip(np.clip(np.round(own), 0, (levels or 2) - 1), levels, -(-len(own) // rows), rows)
-            axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            _images(axis, own, levels, round(len(own) ** 0.5))
         else:
             if snapshot.exact is not None:
                 exact = np.asarray(snapshot.exact)
-                axis.scatter(exact[:, 0], exact[:, 1], s=1, color=TRUTH, alpha=0.4, label="exact")
-            axis.scatter(own[:, 0], own[:, 1], s=1, label="model")
-            axis.set_aspect("equal")
+                axis.scatter(exact[:, 0], exact[:, 1], s=1, color=TRUTH, alpha=0.4)
+            _points(axis, own, "C0", limits)
         said = "" if snapshot.divergence is None else f"\n{snapshot.divergence:.3f} (exact {snapshot.floor:.3f})"
         axis.set_title(f"t = {snapshot.time:g}{said}", fontsize=8)
-        axis.set_xticks([])
-        axis.set_yticks([])
     figure.suptitle(title, fontsize=10)
     save(figure, path)
+
+
+def ways_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """A row per family, a column per time; False where no family has a way, or events are not to be drawn."""
+    shown = {name: entry for name, entry in drawn.items() if entry.way is not None}
+    first = next(iter(shown.values()), None)
+    if first is None or not (first.is_image or first.is_plane):
+        return False
+    assert first.way_times is not None
+    times = first.way_times.tolist()
+    shown = {
+        name: entry
+        for name, entry in shown.items()
+        if entry.way_times is not None and entry.way_times.tolist() == times
+    }
+    height = 1.1 if first.is_image else 1.6
+    figure = Figure(figsize=(1.6 * len(times) + 1.9, height * len(shown) + 0.5), layout="constrained")
+    axes = figure.subplots(len(shown), len(times), squeeze=False)
+    reference = first.reference.astype(np.float64)
+    for row, (name, entry) in zip(axes, shown.items(), strict=True):
+        assert entry.way is not None
+        for axis, states in zip(row, entry.way.astype(np.float64), strict=True):
+            if first.is_image:
+                _images(axis, states, entry.levels, 2)
+            else:
+                _points(axis, states, families[name].colour, plane_limits(reference))
+        said = "\n".join([label(name, 20), *wrap(label(str(entry.way_name), 60), 22)])
+        row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)
+    for axis, time in zip(axes[0], times, strict=True):
+        axis.set_title(f"t = {time:g}", fontsize=8)
+    figure.suptitle(f"{label(source)}: how samples come about", fontsize=10)
+    save(figure, path)
+    return True
+
+
+def _images(axis: Axes, states: NDArray[np.floating[Any]], levels: int | None, rows: int) -> None:
+    """(n, C, H, W) -> lines of pictures; pixels of which nothing is said have a colour of their own."""
+    wide = -(-len(states) // rows)
+    whole = np.clip(np.round(np.nan_to_num(states)), 0, max(1, (levels or 2) - 1))
+    said = ~np.isnan(states)
+    said = np.repeat(said.any(axis=1, keepdims=True), 3, axis=1) if states.shape[1] == 3 else said
+    picture, known = strip(whole, levels, wide, rows), strip(said, 2, wide, rows)
+    if picture.ndim == 2:
+        picture, known = (np.repeat(x[:, :, None], 3, axis=2) for x in (picture, known))
+    axis.imshow(np.where(known > 0.0, picture, to_rgb(UNSAID)), interpolation="nearest")
+    _bare(axis)
+
+
+def _points(axis: Axes, states: NDArray[np.floating[Any]], colour: str, limits: Limits) -> None:
+    """(n, 2) -> a scatter; points with one number so far stand at the edge."""
+    said = ~np.isnan(states).any(axis=1)
+    begun = ~said & ~np.isnan(states).all(axis=1)
+    edge = np.where(np.isnan(states), limits[0], states)
+    axis.scatter(edge[begun, 0], edge[begun, 1], s=4, color=UNSAID, linewidths=0)
+    axis.scatter(states[said, 0], states[said, 1], s=1, color=colour, linewidths=0)
+    axis.set_xlim(limits[0][0], limits[1][0])
+    axis.set_ylim(limits[0][1], limits[1][1])
+    axis.set_aspect("equal")
+    _bare(axis)
+
+
+def _bare(axis: Axes) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,6 +45,8 @@ class Drawn:
         condition_names: of the values.
         mode_names: (K,) for people; None where modes have none.
         texts, reference_texts: (n,) how the first samples and real events read; None but for sequences.
+        way: (T, n, *event) samples as they come about, not a number where nothing is said yet, at `way_times` (T,)
+            from 0 to 1; `way_name` () says how. All None where they come about at once.
     """
 
     seed: int
@@ -64,6 +67,9 @@ class Drawn:
     mode_names: NDArray[np.str_] | None = None
     texts: NDArray[np.str_] | None = None
     reference_texts: NDArray[np.str_] | None = None
+    way: NDArray[np.floating[Any]] | None = None
+    way_times: NDArray[np.float64] | None = None
+    way_name: NDArray[np.str_] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -119,7 +125,8 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
-                "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts",
+                "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts", "way",
+                "way_times", "way_name",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -138,6 +145,12 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
         if any(part is not None and (part.ndim != 1 or part.dtype.kind != "U") for part in drawn.spelled):
             raise ValueError("expected rows of texts")
+        if drawn.way is not None and (
+            drawn.way_times is None or drawn.way_name is None or drawn.way.dtype.kind != "f"
+            or drawn.way.ndim != drawn.samples.ndim + 1 or drawn.way.shape[2:] != drawn.samples.shape[1:]
+            or drawn.way_times.shape != drawn.way.shape[:1] or drawn.way_name.shape or not drawn.way.size
+        ):  # fmt: skip
+            raise ValueError(f"expected states on a way with a time each, got shape {drawn.way.shape}")
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)

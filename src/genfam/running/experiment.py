@@ -118,7 +118,7 @@ def _execute(run: Run, progress: Report | None) -> Record:
             evaluation = evaluate(
                 record, family, source, extractor, metrics, run.evaluation.samples, evaluation_report(report)
             )
-            save_samples(directory / "samples.npz", evaluation, family.condition.names)
+            save_samples(directory / "samples.npz", evaluation, family)
             record.files = {name: sha256(directory / name) for name in (WEIGHTS, "samples.npz")}
             record.outcome, record.reason = Outcome.OK, ""
         except KeyboardInterrupt:
@@ -173,7 +173,7 @@ def measure_again(
     metrics = make_metrics(run, more)
     report = progress or (lambda share, text: None)
     evaluation = evaluate(record, saved.family, saved.source, extractor, metrics, run.evaluation.samples, report)
-    save_samples(directory / "samples.npz", evaluation, saved.family.condition.names)
+    save_samples(directory / "samples.npz", evaluation, saved.family)
     record.files = {name: sha256(directory / name) for name in (WEIGHTS, "samples.npz")}
     record.code_version = environment.code_version()
     write_record(directory, record)

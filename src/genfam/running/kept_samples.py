@@ -1,10 +1,9 @@
-"""What a run keeps of its evaluation's samples: `samples.npz`, from which pictures are drawn."""
+"""What a run keeps of its evaluation's samples, and of how they come about: `samples.npz`, for pictures."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genfam.families.base import Family
 from genfam.files import write_atomically
 from genfam.metrics.base import Evaluation
+from genfam.seeds import derived_generator
 from genfam.types import Enumerable, KnownModes
 
 KEPT_SAMPLES = 2000
 NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
 TEXTS_SHOWN = 12  # sequences whose texts are kept
+WAY_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WAY_SHOWN = {True: 6, False: 400}  # images, and other events, that are kept on their way
 MOST_STATES = 4096  # of an enumerable source, that are counted one by one
 
 
-def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) -> None:
+def save_samples(path: Path, evaluation: Evaluation, family: Family | None = None) -> None:
     """The first samples, unpicked, as many real events, and how all samples fall on modes and on listed states.
 
     Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
     points the centres of the modes; sequences how the first `TEXTS_SHOWN` read. Samples of a conditional model bring
-    their values, whose `names` are given.
+    their values, and those of a family with a way a few more on it.
+
+    Args:
+        path: of the file.
+        evaluation: whose samples these are.
+        family: that drew them; None where that is not known.
     """
     source, extractor = evaluation.data, evaluation.extractor
     arrays: dict[str, Any] = {
@@ -39,7 +47,7 @@ def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) 
     if given is not None:
         arrays["conditions"] = given.of_samples[:KEPT_SAMPLES].numpy()
         arrays["reference_conditions"] = given.of_reference[:KEPT_SAMPLES].numpy()
-        arrays["condition_names"] = np.array(names)
+        arrays["condition_names"] = np.array(family.condition.names if family is not None else ())
     modes = None
     masses = getattr(source, "mode_masses", None)
     if isinstance(source, KnownModes):
@@ -68,6 +76,11 @@ def save_samples(path: Path, evaluation: Evaluation, names: Sequence[str] = ()) 
     if callable(spell := getattr(source, "text", None)):
         arrays["texts"] = np.array(spell(evaluation.samples[:TEXTS_SHOWN]), dtype=np.str_)
         arrays["reference_texts"] = np.array(spell(evaluation.reference[:TEXTS_SHOWN]), dtype=np.str_)
+    if family is not None and family.way:
+        generator = derived_generator(0, source.name, "way")
+        shown = family.snapshots(WAY_SHOWN[source.event.is_image], WAY_TIMES, generator).cpu().numpy()
+        arrays["way"] = shown.astype(np.float16) if source.event.is_discrete else shown
+        arrays["way_times"], arrays["way_name"] = np.array(WAY_TIMES), np.array(family.way)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())

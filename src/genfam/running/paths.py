@@ -1,4 +1,4 @@
-"""A trained run's way from p_init to the data: states at some times, and how far they are from p_t if it is known."""
+"""How a trained run's samples come about: states at some times, and how far they are from p_t where it is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genfam.families.base import Family
+from genfam.families.base import PATH, Family
 from genfam.metrics.cells import Cells
 from genfam.metrics.divergence import total_variation
 from genfam.seeds import derived_generator, normal
@@ -25,8 +25,8 @@ class Snapshot:
     """The family at one time.
 
     Attributes:
-        time: t, 0 at p_init and 1 at the data.
-        states: (n, *event) float32, in the data's units.
+        time: t, 0 at first and 1 at the end.
+        states: (n, *event) float32, in the data's units; not a number where nothing is said yet.
         exact: (n, *event) draws of the exact p_t; None where it is not known.
         divergence: total variation between the model's states and p_t over cells of equal mass, and `floor`, that of as
             many exact draws; None where p_t is not known.
@@ -40,16 +40,17 @@ class Snapshot:
 
 
 def snapshots(family: Family, source: Source, times: Sequence[float], n: int, seed: int) -> list[Snapshot]:
-    """N states at each time, and on points of a known source the divergence from p_t.
+    """N states at each time, and of families with a path on points of a known source the divergence from p_t.
 
     Raises:
-        NothingToChoose: the family has no path.
+        NoWay: the family's samples come about at once.
         ValueError: a time outside [0, 1].
     """
     shown = family.snapshots(n, times, derived_generator(seed, source.name, "path")).cpu()
-    codec: Any = getattr(family, "codec", None)
-    if not isinstance(source, KnownSource) or family.event.is_discrete or codec is None or family.init is not None:
+    has_times = family.way == PATH and family.init is None and not family.event.is_discrete
+    if not isinstance(source, KnownSource) or not has_times:
         return [Snapshot(time, states) for time, states in zip(times, shown, strict=True)]
+    codec: Any = family.codec
     many = family.snapshots(STATES, times, derived_generator(seed, source.name, "path states")).cpu()
     found = []
     for time, states, own in zip(times, shown, many, strict=True):

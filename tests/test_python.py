@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]).replace('"smoke"', f'"smoke", overrides={few}'), space)
     assert len(space["found"].records) == 8 and space["found"].page.exists()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_readmes_lines_of_python_run_as_they_stand(tmp_path: Path) -> None:
+    readme = NOTEBOOK.parents[2] / "README.md"
+    (block,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "by fd_digits_cnn_depths" in done.stdout and "torch.Size([16, 1, 8, 8])" in done.stdout
 
 
 def test_mistakes_are_said_as_the_command_line_says_them(tmp_path: Path) -> None:

@@ -318,18 +318,19 @@ def rulers() -> str:
 
 
 def small_worlds() -> str:
-    """Every family's total variation on the sources whose states can be listed."""
+    """Every family's total variation on the sources whose states can be listed, by the suite with most families."""
     columns: dict[str, dict[str, str]] = {}
     for source in SMALL_WORLDS:
-        if suite := speakers().get(source):
+        there = [suite for suite in suites() if source in set(suite.card["source"])]
+        if suite := max(there, key=lambda suite: len(suite.contestants), default=None):
             own = suite.card[(suite.card["source"] == source) & (suite.card["metric"] == "total_variation")]
-            columns[source] = {str(row["family"]): cell(row).text for row in own.to_dict("records")}
+            title = f"{source}, `results/{suite.name}`"
+            columns[title] = {str(row["family"]): cell(row).text for row in own.to_dict("records")}
     if not columns:
         return "No suite with these sources is published yet."
     yardsticks = {"gaussian", "oracle"}
     families = sorted({family for own in columns.values() for family in own}, key=lambda f: (f in yardsticks, f))
-    names = [f"{source}, `results/{speakers()[source].name}`" for source in columns]
-    lines = ["| total variation ↓ | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
+    lines = ["| total variation ↓ | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     lines += [f"| {escape(f)} | " + " | ".join(own.get(f, "–") for own in columns.values()) + " |" for f in families]
     return "\n".join(lines)
 

@@ -41,12 +41,12 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, snapshot, own in zip(axes, shown, states, strict=True):
         if own.ndim == 4:
-            _images(axis, own, levels, round(len(own) ** 0.5))
+            draw_images(axis, own, levels, round(len(own) ** 0.5))
         else:
             if snapshot.exact is not None:
                 exact = np.asarray(snapshot.exact)
                 axis.scatter(exact[:, 0], exact[:, 1], s=1, color=TRUTH, alpha=0.4)
-            _points(axis, own, "C0", limits)
+            draw_points(axis, own, "C0", limits)
         said = "" if snapshot.divergence is None else f"\n{snapshot.divergence:.3f} (exact {snapshot.floor:.3f})"
         axis.set_title(f"t = {snapshot.time:g}{said}", fontsize=8)
     figure.suptitle(title, fontsize=10)
@@ -74,9 +74,9 @@ def ways_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: 
         assert entry.way is not None
         for axis, states in zip(row, entry.way.astype(np.float64), strict=True):
             if first.is_image:
-                _images(axis, states, entry.levels, 2)
+                draw_images(axis, states, entry.levels, 2)
             else:
-                _points(axis, states, families[name].colour, plane_limits(reference))
+                draw_points(axis, states, families[name].colour, plane_limits(reference))
         said = "\n".join([label(name, 20), *wrap(label(str(entry.way_name), 60), 22)])
         row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)
     for axis, time in zip(axes[0], times, strict=True):
@@ -86,7 +86,7 @@ def ways_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: 
     return True
 
 
-def _images(axis: Axes, states: NDArray[np.floating[Any]], levels: int | None, rows: int) -> None:
+def draw_images(axis: Axes, states: NDArray[np.floating[Any]], levels: int | None, rows: int) -> None:
     """(n, C, H, W) -> lines of pictures; pixels of which nothing is said have a colour of their own."""
     wide = -(-len(states) // rows)
     whole = np.clip(np.round(np.nan_to_num(states)), 0, max(1, (levels or 2) - 1))
@@ -99,12 +99,12 @@ def _images(axis: Axes, states: NDArray[np.floating[Any]], levels: int | None, r
     _bare(axis)
 
 
-def _points(axis: Axes, states: NDArray[np.floating[Any]], colour: str, limits: Limits) -> None:
+def draw_points(axis: Axes, states: NDArray[np.floating[Any]], colour: str, limits: Limits) -> None:
     """(n, 2) -> a scatter; points with one number so far stand at the edge."""
     said = ~np.isnan(states).any(axis=1)
     begun = ~said & ~np.isnan(states).all(axis=1)
     edge = np.where(np.isnan(states), limits[0], states)
-    axis.scatter(edge[begun, 0], edge[begun, 1], s=4, color=UNSAID, linewidths=0)
+    axis.scatter(edge[begun, 0], edge[begun, 1], s=40, color=colour, marker="|", linewidths=0.4)
     axis.scatter(states[said, 0], states[said, 1], s=1, color=colour, linewidths=0)
     axis.set_xlim(limits[0][0], limits[1][0])
     axis.set_ylim(limits[0][1], limits[1][1])

@@ -1,0 +1,140 @@
+"""Draw README's picture: every family at its place in the tree, with a measured number and how its samples come about.
+
+    .venv/bin/python benchmarks/family_tree.py outputs/family_tree [more stores]
+
+Numbers are those of `results/family_tree`; the runs of its lowest seed draw the strips, so their folders must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pages import ROOT
+
+from genfam.comparing.published_numbers import three_digits
+from genfam.files import write_atomically
+from genfam.records.store import load_published
+from genfam.report.findings import findings
+from genfam.report.paths import draw_images, draw_points
+from genfam.report.pictures import plane_limits
+from genfam.report.style import looks
+from genfam.running.kept_samples import WAY_TIMES
+from genfam.running.saved import load_run
+from genfam.seeds import derived_generator
+from genfam.types import Record
+
+SUITE = ROOT / "results" / "family_tree"
+PICTURE = SUITE / "figures" / "tree.svg"
+TREE = (
+    ("approximate Z", ("energy",)),
+    ("restrict the\narchitecture", ("autoregressive", "normalizing_flow")),
+    ("bound it", ("vae", "diffusion", "masked_diffusion")),
+    ("model only\nthe sampling", ("gan",)),
+    ("learn a slope\nor a velocity", ("score", "flow_matching", "mean_flow")),
+)
+NUMBER = ("tiny_images", "total_variation", "2 × 2 images:\ntotal variation ↓")
+STRIPS = ("ring", "tiny_images")  # the first that a family models
+POINTS, IMAGES = 300, 6
+SIZE = 0.62  # inches of a frame
+
+
+def numbers(results: Path = SUITE) -> dict[str, str]:
+    """Family -> mean ± half-width of its 95 % interval."""
+    source, metric, _ = NUMBER
+    card = findings(load_published(results)).card
+    rows = card[(card["source"] == source) & (card["metric"] == metric)].to_dict("records")
+    return {r["family"]: f"{three_digits(r['mean'])} ± {(r['ci_high'] - r['ci_low']) / 2:.1g}" for r in rows}
+
+
+def run_of(records: Sequence[Record], stores: Sequence[Path], family: str) -> Path:
+    """The folder of the lowest seed's run on the first of `STRIPS` that the family has.
+
+    Raises:
+        SystemExit: no store has it.
+    """
+    for source in STRIPS:
+        own = sorted((r for r in records if (r.family, r.source) == (family, source)), key=lambda r: r.seed)
+        if own:
+            found = [
+                store / own[0].run_id for store in stores if (store / own[0].run_id / "weights.safetensors").is_file()
+            ]
+            if not found:
+                raise SystemExit(f"{family}: expected its run {own[0].run_id} in one of {', '.join(map(str, stores))}")
+            return found[0]
+    raise SystemExit(f"{family}: expected a run on {' or '.join(STRIPS)} in {SUITE}")
+
+
+def frames(folder: Path) -> tuple[NDArray[np.float64], int | None, NDArray[np.float64]]:
+    """(T, n, *event) states of the run's way, the levels of its events, and real ones."""
+    run = load_run(folder)
+    n = IMAGES if run.family.event.is_image else POINTS
+    states = run.family.snapshots(n, WAY_TIMES, derived_generator(0, "tree", run.run.id))
+    return states.double().numpy(), run.family.event.levels, run.source.test[:2000].double().numpy()
+
+
+def picture(stores: Sequence[Path]) -> Figure:
+    """A row per family, branches on the left."""
+    records, told = load_published(SUITE), numbers()
+    families = [name for _, own in TREE for name in own]
+    colours = looks({name: "contestant" for name in families})
+    wide, tall = 5.4 + SIZE * len(WAY_TIMES), (SIZE + 0.08) * len(families) + 0.75
+    figure = Figure(figsize=(wide, tall))
+    page = figure.add_axes((0, 0, 1, 1))
+    page.set_xlim(0, wide)
+    page.set_ylim(tall, 0)
+    page.axis("off")
+
+    def height(name: str) -> float:
+        return 0.65 + (SIZE + 0.08) * (families.index(name) + 0.5)
+
+    middle = (height(families[0]) + height(families[-1])) / 2
+    page.text(0.05, middle, "$p(x) = e^{-E(x)} / Z$\nhow to get round $Z$?", va="center", fontsize=9)
+    page.text(4.62, 0.3, NUMBER[2], ha="center", va="center", fontsize=7)
+    page.text(
+        5.2 + SIZE * len(WAY_TIMES) / 2, 0.3, "how samples come about, t = 0 … 1", ha="center", va="center", fontsize=7
+    )
+    for branch, own in TREE:
+        at = sum(map(height, own)) / len(own)
+        page.plot([1.45, 1.6, 1.6, 1.7], [middle, middle, at, at], color="#888888", linewidth=0.8)
+        page.text(1.75, at, branch, va="center", fontsize=8)
+        for name in own:
+            page.plot([2.72, 2.8, 2.8, 2.88], [at, at, height(name), height(name)], color="#888888", linewidth=0.8)
+            page.text(2.93, height(name), name, va="center", fontsize=8, weight="bold")
+            page.text(4.62, height(name), told[name], ha="center", va="center", fontsize=8)
+            states, levels, real = frames(run_of(records, stores, name))
+            for place, state in enumerate(states):
+                left, top = 5.2 + SIZE * place, height(name) + SIZE / 2
+                axis = figure.add_axes(
+                    (left / wide, 1 - top / tall, 0.94 * SIZE / wide, 0.94 * SIZE / tall), rasterized=True
+                )
+                if state.ndim == 4:
+                    draw_images(axis, state, levels, 2)
+                else:
+                    draw_points(axis, state, colours[name].colour, plane_limits(real))
+                for spine in axis.spines.values():
+                    spine.set(linewidth=0.4, color="#AAAAAA")
+    return figure
+
+
+def main() -> None:
+    """Write the picture."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("stores", nargs="+", type=Path, help="folders with the suite's runs")
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "genfam", "font.family": "sans-serif"}):
+        picture(parser.parse_args().stores).savefig(
+            buffer, format="svg", dpi=160, facecolor="white", metadata={"Date": None}
+        )
+    write_atomically(PICTURE, buffer.getvalue())
+    print(PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -40,6 +40,7 @@ TREE = (
     ("learn a slope\nor a velocity", ("score", "flow_matching", "mean_flow")),
 )
 NUMBER = ("tiny_images", "total_variation", "2 × 2 images:\ntotal variation ↓")
+YARDSTICKS = {"gaussian": "a fitted Gaussian", "oracle": "as many real samples"}
 STRIPS = ("ring", "tiny_images")  # the first that a family models
 POINTS, IMAGES = 300, 6
 SIZE = 0.62  # inches of a frame
@@ -84,7 +85,7 @@ def picture(stores: Sequence[Path]) -> Figure:
     records, told = load_published(SUITE), numbers()
     families = [name for _, own in TREE for name in own]
     colours = looks({name: "contestant" for name in families})
-    wide, tall = 5.4 + SIZE * len(WAY_TIMES), (SIZE + 0.08) * len(families) + 0.75
+    wide, tall = 5.4 + SIZE * len(WAY_TIMES), (SIZE + 0.08) * len(families) + 1.2
     figure = Figure(figsize=(wide, tall))
     page = figure.add_axes((0, 0, 1, 1))
     page.set_xlim(0, wide)
@@ -100,6 +101,9 @@ def picture(stores: Sequence[Path]) -> Figure:
     page.text(
         5.2 + SIZE * len(WAY_TIMES) / 2, 0.3, "how samples come about, t = 0 … 1", ha="center", va="center", fontsize=7
     )
+    for place, name in enumerate(YARDSTICKS):
+        page.text(2.93, tall - 0.42 + 0.2 * place, YARDSTICKS[name], va="center", fontsize=7, color="#666666")
+        page.text(4.62, tall - 0.42 + 0.2 * place, told[name], ha="center", va="center", fontsize=7, color="#666666")
     for branch, own in TREE:
         at = sum(map(height, own)) / len(own)
         page.plot([1.45, 1.6, 1.6, 1.7], [middle, middle, at, at], color="#888888", linewidth=0.8)

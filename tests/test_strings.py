@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def test_kept_samples_bring_their_texts_and_page_and_picture_show_them(tmp_path:
     assert strings_figure({"alpha": drawn}, LOOKS, target, "grammar")
     assert target.read_bytes().startswith(b"\x89PNG")
     assert [picture.title for picture in samples_of("grammar", {}, LOOKS, target.parent).pictures] == ["Samples"]
+
+
+def test_sequences_that_come_about_are_told_token_by_token(tmp_path: Path) -> None:
+    source = Grammar()
+    x = source.sample(2, generator=torch.Generator().manual_seed(0))
+
+    class InOrder:
+        way = "scalars drawn one after the other"
+
+        def snapshots(self, n: int, times: Sequence[float], generator: torch.Generator) -> torch.Tensor:
+            place = torch.arange(x.shape[1])
+            return torch.stack([x[:n].float().where(place < t * len(place), torch.nan) for t in times])
+
+    extractor: Any = type("None", (), {"n_classes": 0})()
+    evaluation = Evaluation(source, x, x.flip(0), extractor, None)  # type: ignore[arg-type]
+    save_samples(tmp_path / "samples.npz", evaluation, InOrder())  # type: ignore[arg-type]
+    drawn = load_drawn(tmp_path / "samples.npz", 3)
+    assert drawn is not None and drawn.way_texts is not None
+    (told,) = samples_of("grammar", {"alpha": drawn}, LOOKS, tmp_path).told_ways
+    assert told.title == f"alpha: {InOrder.way}"
+    assert told.lines[0] == "t = 0     " + " ".join("·" * x.shape[1])
+    assert told.lines[-1] == "t = 1     " + source.text(x[:1])[0]
+    assert told.lines[2].count("·") == x.shape[1] // 2
 
 
 def test_odd_texts_stay_on_their_line_and_break_no_picture(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import density_chart, modes_chart
 from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_names, mode_shares, strip
-from genfam.report.strings import Texts, texts_of
+from genfam.report.strings import Texts, texts_of, ways_of
 from genfam.report.style import TRUTH, Look, slug
 
 LISTED_STATES = 12  # of a table; the others stand together below it
@@ -70,7 +70,7 @@ class Samples:
         table: for sources with few states.
         modes: mass per mode.
         texts: of sequences by family, the data first.
-        ways: how samples come about, a row per family.
+        ways: how samples come about, a row per family; `told_ways`: how sequences do.
     """
 
     source: str
@@ -84,6 +84,7 @@ class Samples:
     modes: Chart | None = None
     texts: list[Texts] = field(default_factory=list)
     ways: Picture | None = None
+    told_ways: list[Texts] = field(default_factory=list)
 
 
 def samples_of(
@@ -132,7 +133,9 @@ def samples_of(
     by_value, names = _rows(source, drawn)
     table, modes = _table(drawn), _modes(source, drawn, families)
     texts, ways = texts_of(drawn), _ways(source, figures)
-    return Samples(source, kept, pictures, nearest, by_value, names, densities, table, modes, texts, ways)
+    return Samples(
+        source, kept, pictures, nearest, by_value, names, densities, table, modes, texts, ways, ways_of(drawn)
+    )  # fmt: skip
 
 
 def _published(source: str, figures: Path) -> Samples:

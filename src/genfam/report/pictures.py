@@ -46,7 +46,8 @@ class Drawn:
         mode_names: (K,) for people; None where modes have none.
         texts, reference_texts: (n,) how the first samples and real events read; None but for sequences.
         way: (T, n, *event) samples as they come about, not a number where nothing is said yet, at `way_times` (T,)
-            from 0 to 1; `way_name` () says how. All None where they come about at once.
+            from 0 to 1; `way_name` () says how, and `way_texts` (T, n) how sequences read. All None where they come
+            about at once.
     """
 
     seed: int
@@ -70,6 +71,7 @@ class Drawn:
     way: NDArray[np.floating[Any]] | None = None
     way_times: NDArray[np.float64] | None = None
     way_name: NDArray[np.str_] | None = None
+    way_texts: NDArray[np.str_] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -126,7 +128,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
                 "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts", "way",
-                "way_times", "way_name",
+                "way_times", "way_name", "way_texts",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -151,6 +153,8 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             or drawn.way_times.shape != drawn.way.shape[:1] or drawn.way_name.shape or not drawn.way.size
         ):  # fmt: skip
             raise ValueError(f"expected states on a way with a time each, got shape {drawn.way.shape}")
+        if drawn.way_texts is not None and (drawn.way is None or drawn.way_texts.shape != drawn.way.shape[:2]):
+            raise ValueError("expected a text for each state on the way")
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)

@@ -31,6 +31,17 @@ def texts_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
     return [Texts(name, [_line(str(text)) for text in texts]) for name, texts in rows if texts is not None]
 
 
+def ways_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
+    """How the sequences of each family come about, a line for each time; none where events are no sequences."""
+    found = []
+    for family, entry in drawn.items():
+        if entry.way_texts is not None and entry.way_times is not None:
+            rows = zip(entry.way_times, entry.way_texts, strict=True)
+            lines = [f"t = {time:<5g} {_line(str(text))}" for time, texts in rows for text in texts[:1]]
+            found.append(Texts(f"{family}: {entry.way_name}", lines))
+    return found
+
+
 def _line(text: str) -> str:
     """On one line, spaces as they are: its own line breaks are shown, other control characters become spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text.replace("\n", "↵"))

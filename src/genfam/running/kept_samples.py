@@ -21,7 +21,7 @@ KEPT_SAMPLES = 2000
 NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
 TEXTS_SHOWN = 12  # sequences whose texts are kept
 WAY_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
-WAY_SHOWN = {True: 6, False: 400}  # images, and other events, that are kept on their way
+WAY_IMAGES, WAY_POINTS, WAY_OTHERS = 6, 400, 2  # events that are kept on their way
 MOST_STATES = 4096  # of an enumerable source, that are counted one by one
 
 
@@ -78,8 +78,13 @@ def save_samples(path: Path, evaluation: Evaluation, family: Family | None = Non
         arrays["reference_texts"] = np.array(spell(evaluation.reference[:TEXTS_SHOWN]), dtype=np.str_)
     if family is not None and family.way:
         generator = derived_generator(0, source.name, "way")
-        shown = family.snapshots(WAY_SHOWN[source.event.is_image], WAY_TIMES, generator).cpu().numpy()
-        arrays["way"] = shown.astype(np.float16) if source.event.is_discrete else shown
+        plane = not source.event.is_discrete and source.event.dimensions == 2
+        n = WAY_IMAGES if source.event.is_image else WAY_POINTS if plane else WAY_OTHERS
+        shown = family.snapshots(n, WAY_TIMES, generator).cpu()
+        arrays["way"] = shown.numpy().astype(np.float16) if source.event.is_discrete else shown.numpy()
+        if callable(spell):
+            levels = shown.round().clamp(0, (source.event.levels or 1) - 1)
+            arrays["way_texts"] = np.array([spell(states) for states in levels], dtype=np.str_)
         arrays["way_times"], arrays["way_name"] = np.array(WAY_TIMES), np.array(family.way)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

@@ -1,4 +1,4 @@
-"""Draw README's picture: every family at its place in the tree, with a measured number and how its samples come about.
+"""Draw README's picture: every family at its place in the tree, with a measured number and its sampling step by step.
 
     .venv/bin/python benchmarks/family_tree.py outputs/family_tree [more stores]
 
@@ -25,7 +25,7 @@ from genfam.report.findings import findings
 from genfam.report.paths import draw_images, draw_points
 from genfam.report.pictures import plane_limits
 from genfam.report.style import looks
-from genfam.running.kept_samples import WAY_TIMES
+from genfam.running.kept_samples import TRAJECTORY_TIMES
 from genfam.running.saved import load_run
 from genfam.seeds import derived_generator
 from genfam.types import Record
@@ -73,10 +73,10 @@ def run_of(records: Sequence[Record], stores: Sequence[Path], family: str) -> Pa
 
 
 def frames(folder: Path) -> tuple[NDArray[np.float64], int | None, NDArray[np.float64]]:
-    """(T, n, *event) states of the run's way, the levels of its events, and real ones."""
+    """(T, n, *event) states of the run's trajectory, the levels of its events, and real ones."""
     run = load_run(folder)
     n = IMAGES if run.family.event.is_image else POINTS
-    states = run.family.snapshots(n, WAY_TIMES, derived_generator(0, "tree", run.run.id))
+    states = run.family.snapshots(n, TRAJECTORY_TIMES, derived_generator(0, "tree", run.run.id))
     return states.double().numpy(), run.family.event.levels, run.source.test[:2000].double().numpy()
 
 
@@ -85,7 +85,7 @@ def picture(stores: Sequence[Path]) -> Figure:
     records, told = load_published(SUITE), numbers()
     families = [name for _, own in TREE for name in own]
     colours = looks({name: "contestant" for name in families})
-    wide, tall = 5.4 + SIZE * len(WAY_TIMES), (SIZE + 0.08) * len(families) + 1.2
+    wide, tall = 5.4 + SIZE * len(TRAJECTORY_TIMES), (SIZE + 0.08) * len(families) + 1.2
     figure = Figure(figsize=(wide, tall))
     page = figure.add_axes((0, 0, 1, 1))
     page.set_xlim(0, wide)
@@ -99,7 +99,12 @@ def picture(stores: Sequence[Path]) -> Figure:
     page.text(0.05, middle, "$p(x) = e^{-E(x)} / Z$\nhow to get round $Z$?", va="center", fontsize=9)
     page.text(4.62, 0.3, NUMBER[2], ha="center", va="center", fontsize=7)
     page.text(
-        5.2 + SIZE * len(WAY_TIMES) / 2, 0.3, "how samples come about, t = 0 … 1", ha="center", va="center", fontsize=7
+        5.2 + SIZE * len(TRAJECTORY_TIMES) / 2,
+        0.3,
+        "sampling step by step, t = 0 … 1",
+        ha="center",
+        va="center",
+        fontsize=7,
     )
     for place, name in enumerate(YARDSTICKS):
         page.text(2.93, tall - 0.42 + 0.2 * place, YARDSTICKS[name], va="center", fontsize=7, color="#666666")

@@ -139,9 +139,10 @@ def rich(folder: Path) -> Path:
             elif record.source == "digits":
                 arrays |= dict(nearest=arrays["reference"][:16])
             if record.source in ("grid", "digits") and record.family == "alpha":
-                way = np.stack([arrays["reference"][:6]] * 3).astype(np.float32)
-                way[0] = np.nan
-                arrays |= dict(way=way, way_times=np.array([0.0, 0.5, 1.0]), way_name=np.array(f"a way {HOSTILE}"))
+                states = np.stack([arrays["reference"][:6]] * 3).astype(np.float32)
+                states[0] = np.nan
+                arrays |= dict(trajectory=states, trajectory_times=np.array([0.0, 0.5, 1.0]))
+                arrays |= dict(trajectory_kind=np.array(f"a path {HOSTILE}"))
             np.savez(path, **arrays)
     for seed in range(2):
         record = make(HOSTILE * 6, "digits", seed, 3.0 + seed)

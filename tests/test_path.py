@@ -8,7 +8,7 @@ from torch import nn
 
 from families.test_flow_matching import Linear, make
 from genfam.commands import stored
-from genfam.families.base import NoWay
+from genfam.families.base import NoTrajectory
 from genfam.records.run import Run
 from genfam.records.store import Store
 from genfam.report import write_report
@@ -39,13 +39,13 @@ def test_with_the_exact_field_of_a_gaussian_every_state_is_scaled_noise(predicti
         assert torch.allclose(states, noise * width, atol=5e-3 if prediction == "velocity" else 2e-2), time
 
 
-def test_times_and_families_without_a_way_are_refused():
+def test_times_and_families_without_a_trajectory_are_refused():
     family = make()
     for times in ([], [0.5, 1.1], [-0.1], [float("nan")]):
         with pytest.raises(ValueError, match="t: expected numbers from 0 to 1"):
             family.snapshots(2, times, derived_generator(0, "path"))
     run = Run.of(composed("family=gaussian", *TINY))
-    with pytest.raises(NoWay, match="Gaussian: a sample comes about at once"):
+    with pytest.raises(NoTrajectory, match="Gaussian draws a sample at once"):
         make_family(run, make_source(run)).snapshots(2, [0.5], derived_generator(0, "path"))
 
 
@@ -87,18 +87,21 @@ def test_the_command_draws_a_strip_and_says_who_has_none(tmp_path, capsys):
     said = capsys.readouterr().out
     assert out.read_bytes()[:4] == b"\x89PNG" and said.count("total variation") == 3 and "of exact draws" in said
     assert stored.path([f"run={runs['vae']}", f"out={out}"]) == 0
-    assert "t = 0.5: p_t is not known" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{out}\n"  # a latent interpolation has no p_t
     assert stored.path([f"run={runs['gaussian']}", f"out={out}"]) in (1, 2)
-    assert "Gaussian: a sample comes about at once" in capsys.readouterr().err
+    assert "Gaussian draws a sample at once" in capsys.readouterr().err
     assert stored.path([f"run={runs['flow_matching']}", "t=2", f"out={out}"]) in (1, 2)
     assert "t: expected numbers from 0 to 1" in capsys.readouterr().err
 
 
-def test_the_page_shows_how_samples_come_about_where_a_family_has_a_way(tmp_path):
+def test_the_page_shows_sampling_where_a_family_has_a_trajectory(tmp_path):
     folder = rich(tmp_path / "outputs" / "quick")
     write_report(folder, Store(folder).current(), "")
-    assert sorted(path.name for path in folder.glob("figures/ways_*")) == ["ways_digits.png", "ways_grid.png"]
-    picture = imread(folder / "figures" / "ways_digits.png")[..., :3]
+    assert sorted(path.name for path in folder.glob("figures/trajectories_*")) == [
+        "trajectories_digits.png",
+        "trajectories_grid.png",
+    ]
+    picture = imread(folder / "figures" / "trajectories_digits.png")[..., :3]
     assert (abs(picture - np.array([0xB8, 0xC9, 0xDD]) / 255).max(axis=-1) < 0.02).any(), "pixels not yet said are blue"
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert text.count("<summary>How samples come about</summary>") == 2
+    assert text.count("<summary>Sampling step by step</summary>") == 2

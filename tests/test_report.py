@@ -308,8 +308,21 @@ def test_samples_that_do_not_fit_are_left_out(tmp_path):
         dict(samples=images, reference=images[..., :2], levels=4),
         dict(samples=images, reference=images, levels=4, mode_counts=np.zeros(3)),
         dict(samples=np.array([{"pickled": 1}], dtype=object), reference=images),
-        dict(samples=images, reference=images, way=np.zeros((3, 2, 1, 4, 4))),  # at no times
-        dict(samples=images, reference=images, way=np.zeros((3, 2, 2)), way_times=np.zeros(3), way_name=np.array("")),
+        dict(samples=images, reference=images, trajectory=np.zeros((3, 2, 1, 4, 4))),  # at no times
+        dict(
+            samples=images,
+            reference=images,
+            trajectory=np.zeros((3, 2, 2)),
+            trajectory_times=np.zeros(3),
+            trajectory_kind=np.array(""),
+        ),
+        dict(
+            samples=images,
+            reference=images,
+            trajectory=np.zeros((1, 2, 1, 4, 4)),
+            trajectory_times=np.array([np.nan]),
+            trajectory_kind=np.array(""),
+        ),
     ):
         np.savez(path, **content)
         with pytest.warns(UserWarning, match="broken samples"):

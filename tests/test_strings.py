@@ -40,12 +40,12 @@ def test_kept_samples_bring_their_texts_and_page_and_picture_show_them(tmp_path:
     assert [picture.title for picture in samples_of("grammar", {}, LOOKS, target.parent).pictures] == ["Samples"]
 
 
-def test_sequences_that_come_about_are_told_token_by_token(tmp_path: Path) -> None:
+def test_sampling_of_sequences_is_told_token_by_token(tmp_path: Path) -> None:
     source = Grammar()
     x = source.sample(2, generator=torch.Generator().manual_seed(0))
 
     class InOrder:
-        way = "scalars drawn one after the other"
+        trajectory = "scalars drawn one after the other"
 
         def snapshots(self, n: int, times: Sequence[float], generator: torch.Generator) -> torch.Tensor:
             place = torch.arange(x.shape[1])
@@ -55,9 +55,9 @@ def test_sequences_that_come_about_are_told_token_by_token(tmp_path: Path) -> No
     evaluation = Evaluation(source, x, x.flip(0), extractor, None)  # type: ignore[arg-type]
     save_samples(tmp_path / "samples.npz", evaluation, InOrder())  # type: ignore[arg-type]
     drawn = load_drawn(tmp_path / "samples.npz", 3)
-    assert drawn is not None and drawn.way_texts is not None
-    (told,) = samples_of("grammar", {"alpha": drawn}, LOOKS, tmp_path).told_ways
-    assert told.title == f"alpha: {InOrder.way}"
+    assert drawn is not None and drawn.trajectory_texts is not None
+    (told,) = samples_of("grammar", {"alpha": drawn}, LOOKS, tmp_path).told_trajectories
+    assert told.title == f"alpha: {InOrder.trajectory}"
     assert told.lines[0] == "t = 0     " + " ".join("·" * x.shape[1])
     assert told.lines[-1] == "t = 1     " + source.text(x[:1])[0]
     assert told.lines[2].count("·") == x.shape[1] // 2

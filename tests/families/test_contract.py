@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from families.toys import Slices
 from genfam.build import NotModelled
-from genfam.families.base import Family, NothingToChoose, NoWay
+from genfam.families.base import Family, NothingToChoose, NoTrajectory
 from genfam.networks.base import count_parameters
 from genfam.records.run import Run
 from genfam.running.parts import make_family, make_source
@@ -194,27 +194,27 @@ def test_a_condition(family_name: str, source_name: str) -> None:
 
 @pytest.mark.parametrize("source_name", ["grid", "digits", "die"])
 @pytest.mark.parametrize("family_name", FAMILIES)
-def test_how_samples_come_about(family_name: str, source_name: str) -> None:
+def test_sampling_step_by_step(family_name: str, source_name: str) -> None:
     family, event = shaken(untrained(family_name, source_name)), source_of(source_name).event
     times = [0.5, 0.0, 1.0, 0.75]
-    if not family.way:
-        with pytest.raises(NoWay):
-            family.snapshots(3, times, derived_generator(0, "way"))
+    if not family.trajectory:
+        with pytest.raises(NoTrajectory):
+            family.snapshots(3, times, derived_generator(0, "steps"))
         return
-    states = family.snapshots(3, times, derived_generator(0, "way"))
-    again = family.snapshots(3, times, derived_generator(0, "way"))
+    states = family.snapshots(3, times, derived_generator(0, "steps"))
+    again = family.snapshots(3, times, derived_generator(0, "steps"))
     assert states.shape == (4, 3, *event.shape) and states.dtype == torch.float32
     assert torch.equal(states.nan_to_num(-1.0), again.nan_to_num(-1.0))
     middle, first, last, later = states
     assert bool(last.isfinite().all())
     assert not torch.equal(first.nan_to_num(-1.0), last)
-    if "scalars" in family.way:  # each is said once, in its time, and stays
+    if "scalars" in family.trajectory:  # each is said once, in its time, and stays
         assert bool(first.isnan().all())
         for time, state in ((0.5, middle), (0.75, later)):
             said = ~state.isnan()
             assert torch.equal(state[said], last[said])
             assert said.flatten(1).sum(dim=1).tolist() == [round(time * event.dimensions)] * 3
-        sample = family.sample(3, generator=derived_generator(0, "way"))
+        sample = family.sample(3, generator=derived_generator(0, "steps"))
         assert torch.equal(last.to(sample.dtype), sample)
     else:
         assert bool(states.isfinite().all())

@@ -213,7 +213,7 @@ def _genfam(arguments: Sequence[str], quiet: bool) -> None:
     command = [sys.executable, "-m", "genfam", *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        shown("genfam", quiet=quiet) as bar,
+        shown("genfam", quiet=quiet or not sys.stdout.isatty()) as bar,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True) as child,
     ):
         assert child.stdout is not None

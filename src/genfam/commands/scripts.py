@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genfam.build import NotModelled
 from genfam.commands.arguments import (
@@ -16,9 +16,6 @@ from genfam.commands.arguments import (
     guarded,
     suite_folder,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def benchmark(argv: Sequence[str] | None = None) -> int:

@@ -151,11 +151,12 @@ def sample(argv: Sequence[str] | None = None) -> int:
 
 
 def path(argv: Sequence[str] | None = None) -> int:
-    """`genfam-path`: a stored run's samples on their way from noise to data."""
+    """`genfam-path`: sampling of a stored run, step by step."""
     parser = command_parser(
         "genfam-path",
-        "Draw a run's path from p_init (t = 0) to the data (t = 1) as a strip of pictures. On points of a known source "
-        "the exact p_t stands beside it, with the total variation between the two.",
+        "Draw a run's sampling step by step, from t = 0 to t = 1, as a strip of pictures: a path from noise to data, "
+        "a Markov chain, scalars one after the other; for a family that draws at once a latent interpolation. "
+        "Beside a path on points of a known source stands the exact p_t, with the total variation between the two.",
         "genfam-path run=outputs/quick/<run_id>",
         "genfam-path run=outputs/quick/<run_id> t=0,0.5,0.9,1 n=2000 out=path.png",
     )
@@ -186,11 +187,11 @@ def path(argv: Sequence[str] | None = None) -> int:
         n = min(arguments.n, 36) if run.family.event.is_discrete else arguments.n
         found = snapshots(run.family, run.source, times, n, arguments.seed)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        path_figure(found, run.family.event.levels, run.run.id, arguments.out)
+        path_figure(found, run.family.event.levels, f"{run.run.id}: {run.family.trajectory}", arguments.out)
         for snapshot in found:
-            said = "" if snapshot.divergence is None else f"total variation {snapshot.divergence:.4f}"
-            said += "" if snapshot.floor is None else f", of exact draws {snapshot.floor:.4f}"
-            print(f"t = {snapshot.time:g}: {said or 'p_t is not known'}")
+            if snapshot.divergence is not None:
+                said = f"total variation {snapshot.divergence:.4f}, of exact draws {snapshot.floor:.4f}"
+                print(f"t = {snapshot.time:g}: {said}")
         print(arguments.out)
         return 0
 

@@ -37,7 +37,7 @@ class AffineMap(Untrained):
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     dequantises: ClassVar[bool] = True
     needs_init: ClassVar[bool] = True
-    way: ClassVar[str] = "straight lines to where events are carried"
+    trajectory: ClassVar[str] = "straight lines to where events are carried"
 
     def __init__(self, event: Event, ridge: NotNegative = 1e-6) -> None:
         super().__init__(event)
@@ -82,7 +82,7 @@ class AffineMap(Untrained):
         z = self.map(self.codec.encode(x, generator).flatten(1))
         return self.codec.decode(z.view(len(x), *self.event.shape))
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """Events of `init`, straight to where they go."""
         x = self.begun(n, generator)
         return line(x, self.carry(x, generator), times)

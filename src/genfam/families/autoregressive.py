@@ -44,7 +44,7 @@ class Autoregressive(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
-    way: ClassVar[str] = "scalars drawn one after the other"
+    trajectory: ClassVar[str] = "scalars drawn one after the other"
 
     def __init__(
         self,
@@ -105,10 +105,10 @@ class Autoregressive(Family):
         values = self.sampler.draw(n, self.sampling["temperature"], generator, condition).view(n, *self.event.shape)
         return values.to(torch.uint8) if self.event.is_discrete else self.codec.decode(values)
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """The first share t of the scalars, in the network's order."""
         x = self.draw(n, condition, generator).float()
-        rank = self.sampler.rank.view(self.event.shape)
+        rank = self.sampler.rank(self.event.dimensions).view(self.event.shape).to(self.device)
         return torch.stack([x.where(rank < round(t * self.event.dimensions), torch.nan) for t in times])
 
     @property

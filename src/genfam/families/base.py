@@ -26,7 +26,6 @@ from genfam.seeds import integers
 from genfam.types import Batch, Data, Event, Likelihood
 
 SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
-PATH = "path from noise to data"
 MIXED_UP_TO = 16  # values of a condition up to which the mixture's density is summed over all of them
 
 
@@ -38,8 +37,8 @@ class NothingToChoose(ValueError):
     """The family draws in one way only."""
 
 
-class NoWay(NothingToChoose):
-    """A sample of the family comes about at once."""
+class NoTrajectory(NothingToChoose):
+    """The family draws a sample at once."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Family(LightningModule, ABC):
 
     Attributes:
         players: the optimised parts, in the order of their updates; the last one samples and is averaged.
-        way: what `snapshots` show, for people; of families with a `PATH` they are states x_t of it. Empty: nothing.
+        trajectory: what `snapshots` shows, for people; empty where samples are drawn at once.
         likelihood: what `density` returns on continuous events.
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
             likelihood into a lower bound (Theis et al. 2016).
@@ -112,7 +111,7 @@ class Family(LightningModule, ABC):
     """
 
     players: ClassVar[tuple[str, ...]] = ("model",)
-    way: ClassVar[str] = ""
+    trajectory: ClassVar[str] = ""
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
     trains: ClassVar[bool] = True
@@ -186,13 +185,13 @@ class Family(LightningModule, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} carries no source to another")
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """-> (len(times), n, *event) float32: see `snapshots`; arguments otherwise as for `draw`.
 
         Raises:
-            NoWay: samples come about at once.
+            NoTrajectory: samples are drawn at once.
         """
-        raise NoWay(f"{type(self).__name__}: a sample comes about at once, there is no way to show")
+        raise NoTrajectory(f"{type(self).__name__} draws a sample at once: there are no steps to show")
 
     def check_sampling(self, sampling: dict[str, Any]) -> None:
         """Raise ValueError, naming the knob, where one of `sampling` has a value that cannot be."""
@@ -261,10 +260,10 @@ class Family(LightningModule, ABC):
     def snapshots(
         self, n: int, times: Sequence[float], generator: Generator, condition: int | Tensor | None = None
     ) -> Tensor:
-        """-> (len(times), n, *event.shape) float32: how n samples come about from t = 0 to t = 1, the family's `way`.
+        """-> (len(times), n, *event.shape) float32: sampling step by step, from t = 0 to t = 1 (`trajectory`).
 
-        In the data's units. Not a number: a scalar of which nothing is said yet. Of families with a `PATH`, x_t of
-        x_t = (1 − t) x_0 + t x_1, from p_init to the data, whatever the family's own variables.
+        In the data's units; not a number where a scalar is still to come. Of families of a field, x_t of
+        x_t = (1 − t) x_0 + t x_1 from p_init to the data, whatever the family's own variables.
 
         Args:
             n: how many.
@@ -273,7 +272,7 @@ class Family(LightningModule, ABC):
             condition: one value for all, or (n,) int64; None draws it by its shares.
 
         Raises:
-            NoWay: samples come about at once.
+            NoTrajectory: samples are drawn at once.
             ValueError: no times, one outside, or a condition that the family was not trained with.
         """
         if not times or not all(0.0 <= t <= 1.0 for t in times):
@@ -282,7 +281,7 @@ class Family(LightningModule, ABC):
         with self._evaluating():
             if values is None and self.condition.classes:
                 values = self.condition.draw(n, generator).to(self.device)
-            return self.on_the_way(n, times, values, generator)
+            return self.states_at(n, times, values, generator)
 
     @final
     @torch.no_grad()

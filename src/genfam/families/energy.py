@@ -35,6 +35,7 @@ from genfam.seeds import uniform
 from genfam.types import Batch, Data, Event, Likelihood
 
 PASS = 2**19  # scalars whose chains run at once
+MOVES_FROM_NOISE = 500  # of the chains that `snapshots` shows
 
 
 class Energy(Family):
@@ -55,7 +56,7 @@ class Energy(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.UNNORMALISED
-    way: ClassVar[str] = "Markov chain"
+    trajectory: ClassVar[str] = f"Markov chain from noise, {MOVES_FROM_NOISE} moves"
     model: nn.Module
     chains: Tensor
     log_normalisers: Tensor
@@ -155,13 +156,13 @@ class Energy(Family):
         x = self.moves.run(potential, self._states(self.chains[values, rows]), self.sampling["steps"], generator)
         return self._kept(x) if self.moves.between_levels else self.codec.decode(x)
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
-        """Chains that begin at p_0 and move as often as those of a sample: they need not have arrived."""
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Chains from p_0. Those of samples are older: they go on from training's."""
         potential = self.potential(self.sampler, condition, self.sampling["temperature"])
         x, moved, shown = self.moves.start(n, self.event, self.device, generator), 0, {}
         for t in sorted(times):
-            x = self.moves.run(potential, x, round(t * self.sampling["steps"]) - moved, generator)
-            moved = round(t * self.sampling["steps"])
+            x = self.moves.run(potential, x, round(t * MOVES_FROM_NOISE) - moved, generator)
+            moved = round(t * MOVES_FROM_NOISE)
             shown[t] = self._kept(x).float() if self.moves.between_levels else self.codec.in_units(x)
         return torch.stack([shown[t] for t in times])
 

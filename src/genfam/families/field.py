@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import PATH, Family, Optimisation
+from genfam.families.base import Family, Optimisation
 from genfam.families.codec import Codec
 from genfam.families.flow_density import Velocity, log_density
 from genfam.families.guidance import Predict, guided
@@ -37,7 +37,7 @@ class FieldFamily(Family):
     """
 
     dequantises: ClassVar[bool] = True
-    way: ClassVar[str] = PATH
+    trajectory: ClassVar[str] = "path to the data"
     model: nn.Module
 
     def __init__(
@@ -96,7 +96,7 @@ class FieldFamily(Family):
         *_, (_, end) = self.walk(noise, self.predictor(condition, self.sampling["guidance"]), generator)
         return self.codec.decode(end)
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """See `Family.snapshots`; a time that the path or its steps do not have is the nearest that they do."""
         noise = self.start(n, generator)
         found: list[tuple[float, Tensor]] = [(2.0, noise)] * len(times)

@@ -94,7 +94,7 @@ class GAN(Family):
     generator: nn.Module
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
     dequantises: ClassVar[bool] = True
-    way: ClassVar[str] = "from one latent to another"
+    trajectory: ClassVar[str] = "latent interpolation"
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class GAN(Family):
         z = self.sampling["temperature"] * self.noise(n, generator)
         return self.codec.decode(self.sampler(z, condition))
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """Each is a sample of the model, from one latent to another."""
         first, last = self.noise(n, generator), self.noise(n, generator)
         latents = [self.sampling["temperature"] * self.latent.between(first, last, t) for t in times]

@@ -68,7 +68,7 @@ class MaskedDiffusion(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
-    way: ClassVar[str] = "scalars filled in, in any order"
+    trajectory: ClassVar[str] = "scalars filled in, in any order"
     model: MaskedDenoiser
 
     def __init__(
@@ -161,10 +161,11 @@ class MaskedDiffusion(Family):
         *_, values = self._filled_in(n, condition, generator)
         return values.view(n, *self.event.shape).to(torch.uint8)
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """Masked scalars have no number."""
-        states = list(self._filled_in(n, condition, generator))
-        shown = torch.stack([states[round(t * (len(states) - 1))] for t in times])
+        wanted = [round(t * self.evaluations_per_sample) for t in times]
+        states = {step: x for step, x in enumerate(self._filled_in(n, condition, generator)) if step in wanted}
+        shown = torch.stack([states[step] for step in wanted])
         return shown.float().masked_fill(shown == self.levels, torch.nan).view(len(times), n, *self.event.shape)
 
     def _filled_in(self, n: int, condition: Tensor | None, generator: Generator) -> Iterator[Tensor]:

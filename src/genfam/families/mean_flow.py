@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -101,14 +102,22 @@ class MeanFlow(FieldFamily):
     def walk(
         self, noise: Tensor, predict: Predict, generator: Generator, through: Sequence[float] = ()
     ) -> Iterator[tuple[float, Tensor]]:
-        """See `FieldFamily.walk`: equal steps, each as long as it likes (algorithm 2; equation 12)."""
+        """See `FieldFamily.walk`: equal steps, each as long as it likes (algorithm 2; equation 12).
+
+        A time within a step is reached by a shorter one from where the step begins, and the step is taken as it is.
+        """
         steps, x = self.sampling["steps"], noise
-        times = sorted({*(i / steps for i in range(steps + 1)), *through})
-        for t, then in zip(times, [*times[1:], None], strict=True):
-            yield t, x
-            if then is not None:
-                both = x.new_tensor([t, then]).expand(len(x), 2)
-                x = x + (then - t) * predict(x, both)
+        times = [step / steps for step in range(steps + 1)]
+
+        def moved(t: float, then: float) -> Tensor:
+            return x + (then - t) * predict(x, x.new_tensor([t, then]).expand(len(x), 2))
+
+        yield 0.0, x
+        for t, end in pairwise(times):
+            for then in sorted(time for time in through if t < time < end):
+                yield then, moved(t, then)
+            x = moved(t, end)
+            yield end, x
 
     @property
     def evaluations_per_sample(self) -> float:

@@ -49,7 +49,7 @@ class NormalizingFlow(Family):
 
     likelihood: ClassVar[Likelihood] = Likelihood.EXACT
     dequantises: ClassVar[bool] = True
-    way: ClassVar[str] = "from one latent to another"
+    trajectory: ClassVar[str] = "latent interpolation"
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class NormalizingFlow(Family):
         z = self.codec.encode(x, torch.Generator().manual_seed(0))
         return log_density(self.sampler, z, condition, self.sampling["temperature"]) + self.codec.log_volume
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """Each is a sample of the model, from one latent to another."""
         heat = self.sampling["temperature"]
         first, last = (heat * normal((n, *self.event.shape), self.device, generator) for _ in range(2))

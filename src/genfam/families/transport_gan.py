@@ -40,7 +40,7 @@ class TransportGAN(GAN):
     """
 
     needs_init: ClassVar[bool] = True
-    way: ClassVar[str] = "straight lines to where events are carried"
+    trajectory: ClassVar[str] = "straight lines to where events are carried"
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class TransportGAN(GAN):
         """(n, *event) -> (n, *event): through the averaged generator."""
         return self.codec.decode(self.sampler(self.codec.encode(x, generator).flatten(1), None))
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
         """Events of `init`, straight to where they go."""
         x = self.begun(n, generator)
         return line(x, self.carry(x, generator), times)

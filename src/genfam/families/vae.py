@@ -97,7 +97,7 @@ class VAE(Family):
     """
 
     likelihood: ClassVar[Likelihood] = Likelihood.LOWER_BOUND
-    way: ClassVar[str] = "from one latent to another"
+    trajectory: ClassVar[str] = "latent interpolation"
     model: nn.ModuleDict
 
     def __init__(
@@ -202,8 +202,8 @@ class VAE(Family):
         x = decoder.sample(z, condition, generator)
         return x if self.event.is_discrete else self.codec.decode(x)
 
-    def on_the_way(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
-        """Observations drawn on the straight line from one latent to another."""
+    def states_at(self, n: int, times: Sequence[float], condition: Tensor | None, generator: Generator) -> Tensor:
+        """Observations along a straight line, which passes nearer the centre of a normal prior than its draws do."""
         encoder, decoder, prior = _parts(self.sampler)
         first, last = (prior.sample(n, encoder, condition, generator, self.sampling["temperature"]) for _ in range(2))
         drawn = [decoder.sample(z, condition, generator) for z in line(first, last, times)]

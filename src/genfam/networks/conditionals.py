@@ -45,10 +45,9 @@ class Conditionals(nn.Module, ABC):
     def draw(self, n: int, temperature: float, generator: Generator, condition: Tensor | None = None) -> Tensor:
         """-> (n, D) values in raster order, given (n,) int64."""
 
-    @property
-    @abstractmethod
-    def rank(self) -> Tensor:
-        """(D,) int64: where each value of the raster order stands in the module's order."""
+    def rank(self, dimensions: int) -> Tensor:
+        """-> (D,) int64: where each value of the raster order stands in the module's order."""
+        return torch.arange(dimensions)
 
     @property
     @abstractmethod

@@ -138,8 +138,7 @@ class PatchConditionals(Conditionals):
             return softmax_log_prob(outputs, patches, temperature).flatten(1)
         return self.logistics.log_prob_each(patches, outputs.movedim(-1, 1), temperature).flatten(1)
 
-    @property
-    def rank(self) -> Tensor:
+    def rank(self, dimensions: int) -> Tensor:
         """Patch by patch."""
         return self.order.flatten().argsort()
 

@@ -100,11 +100,6 @@ class ScalarConditionals(Conditionals):
         return self.conditional.log_prob(self(values, condition), values, temperature)
 
     @property
-    def rank(self) -> Tensor:
-        """The raster order's own."""
-        return torch.arange(self.dimensions, device=self.neighbours.device)
-
-    @property
     def draw_bytes(self) -> int:
         """The cache of keys and values."""
         return self.body.cache_bytes(self.dimensions)

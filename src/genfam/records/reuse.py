@@ -31,7 +31,12 @@ def reuse(run: Run) -> Record | None:
         return None
     own = run.results_dir / run.suite / "records.jsonl"
     for path in [own, *sorted(run.results_dir.glob("*/records.jsonl"))]:
-        record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
+        try:
+            record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
+        except ValueError:
+            if path == own:
+                raise
+            continue  # another suite's file that cannot be read is no matter here
         if record is not None:
             return _copied(run, replace(record, suite=run.suite), path)
     return None

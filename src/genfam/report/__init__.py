@@ -24,7 +24,7 @@ from genfam.report.findings import Findings, findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
 from genfam.report.papers import tables
-from genfam.report.paths import ways_figure
+from genfam.report.paths import trajectories_figure
 from genfam.report.pictures import Drawn, classes_figure, load_drawn, modes_figure, samples_figure
 from genfam.report.plots import cycles_figure, headline_figure
 from genfam.report.scaling import scaling_figure
@@ -210,8 +210,8 @@ def _draw(
         end = f"_{slug(source)}.png"
         if drawn and any(show(drawn, families, target / f"samples{end}", source) for show in SHOWS):
             made.append(Figure(f"samples{end}", f"{source}: samples beside real data", source))
-        if drawn and ways_figure(drawn, families, target / f"ways{end}", source):
-            made.append(Figure(f"ways{end}", f"{source}: how samples come about", source))
+        if drawn and trajectories_figure(drawn, families, target / f"trajectories{end}", source):
+            made.append(Figure(f"trajectories{end}", f"{source}: sampling step by step", source))
         if drawn and classes_figure(drawn, target / f"classes{end}", source):
             made.append(Figure(f"classes{end}", f"{source}: a row of samples per value of the condition", source))
         if drawn and modes_figure(drawn, families, target / f"modes{end}", source):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import density_chart, modes_chart
 from genfam.report.pictures import MOST_ROWS, SHOWN_IMAGES, Drawn, by_row, mode_names, mode_shares, strip
-from genfam.report.strings import Texts, texts_of, ways_of
+from genfam.report.strings import Texts, texts_of, trajectories_of
 from genfam.report.style import TRUTH, Look, slug
 
 LISTED_STATES = 12  # of a table; the others stand together below it
@@ -70,7 +70,7 @@ class Samples:
         table: for sources with few states.
         modes: mass per mode.
         texts: of sequences by family, the data first.
-        ways: how samples come about, a row per family; `told_ways`: how sequences do.
+        trajectories: sampling step by step, a row per family; `told_trajectories`: of sequences.
     """
 
     source: str
@@ -83,8 +83,8 @@ class Samples:
     table: StateTable | None = None
     modes: Chart | None = None
     texts: list[Texts] = field(default_factory=list)
-    ways: Picture | None = None
-    told_ways: list[Texts] = field(default_factory=list)
+    trajectories: Picture | None = None
+    told_trajectories: list[Texts] = field(default_factory=list)
 
 
 def samples_of(
@@ -132,9 +132,9 @@ def samples_of(
             )
     by_value, names = _rows(source, drawn)
     table, modes = _table(drawn), _modes(source, drawn, families)
-    texts, ways = texts_of(drawn), _ways(source, figures)
+    texts, steps = texts_of(drawn), _trajectories(source, figures)
     return Samples(
-        source, kept, pictures, nearest, by_value, names, densities, table, modes, texts, ways, ways_of(drawn)
+        source, kept, pictures, nearest, by_value, names, densities, table, modes, texts, steps, trajectories_of(drawn)
     )  # fmt: skip
 
 
@@ -158,16 +158,16 @@ def _published(source: str, figures: Path) -> Samples:
         else "No run here has stored samples: they are kept beside finished runs, and are not part of what is "
         "published. Run the suite on this machine to see them."
     )
-    return Samples(source, note, found, ways=_ways(source, figures))
+    return Samples(source, note, found, trajectories=_trajectories(source, figures))
 
 
-def _ways(source: str, figures: Path) -> Picture | None:
+def _trajectories(source: str, figures: Path) -> Picture | None:
     """The report's picture, which is drawn before its page is."""
-    path = figures / f"ways_{slug(source)}.png"
+    path = figures / f"trajectories_{slug(source)}.png"
     if not path.is_file():
         return None
-    alt = f"How samples of each family come about on {source}, from t = 0 to t = 1"
-    return Picture("How samples come about", alt, _address(path.read_bytes()), published=True)
+    alt = f"Sampling step by step, from t = 0 to t = 1, of each family on {source}"
+    return Picture("Sampling step by step", alt, _address(path.read_bytes()), published=True)
 
 
 def _rows(source: str, drawn: Mapping[str, Drawn]) -> tuple[list[Picture], list[str]]:

@@ -1,4 +1,4 @@
-"""How samples come about: a strip of pictures of one run, or a row for each family."""
+"""Sampling step by step: a strip of pictures of one run, or a row for each family."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from genfam.report.pictures import Drawn, plane_limits, strip
 from genfam.report.style import TRUTH, Look, label, save
 
 Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
-UNSAID = "#B8C9DD"  # of pixels and points of which nothing is said yet
+UNSAID = "#B8C9DD"  # of pixels that are still to come
+SHOWN = {True: 6, False: 400}  # images, points
 
 
 def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path) -> None:
@@ -35,8 +36,9 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
     states = [np.asarray(snapshot.states) for snapshot in shown]
     if states[0].ndim != 4 and states[0].shape[1:] != (2,):
         raise ValueError(f"expected images or points in the plane to draw, got events of shape {states[0].shape[1:]}")
-    finite = np.concatenate([x[np.isfinite(x).all(axis=1)] for x in states if x.ndim == 2] or [np.zeros((1, 2))])
-    limits = plane_limits(finite if len(finite) else np.zeros((1, 2)))
+    seen = [*states, *(np.asarray(snapshot.exact) for snapshot in shown if snapshot.exact is not None)]
+    finite = [x[np.isfinite(x).all(axis=1)] for x in seen if x.ndim == 2]
+    limits = plane_limits(np.concatenate([np.zeros((1, 2)), *finite]))
     figure = Figure(figsize=(2.2 * len(shown), 2.6), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, snapshot, own in zip(axes, shown, states, strict=True):
@@ -53,35 +55,36 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
     save(figure, path)
 
 
-def ways_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
-    """A row per family, a column per time; False where no family has a way, or events are not to be drawn."""
-    shown = {name: entry for name, entry in drawn.items() if entry.way is not None}
+def trajectories_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
+    """A row per family, a column per time; False where no family has a trajectory, or events are no pictures."""
+    shown = {name: entry for name, entry in drawn.items() if entry.trajectory is not None}
     first = next(iter(shown.values()), None)
     if first is None or not (first.is_image or first.is_plane):
         return False
-    assert first.way_times is not None
-    times = first.way_times.tolist()
+    assert first.trajectory_times is not None
+    times = first.trajectory_times.tolist()
     shown = {
         name: entry
         for name, entry in shown.items()
-        if entry.way_times is not None and entry.way_times.tolist() == times
+        if entry.trajectory_times is not None and entry.trajectory_times.tolist() == times
     }
     height = 1.1 if first.is_image else 1.6
     figure = Figure(figsize=(1.6 * len(times) + 1.9, height * len(shown) + 0.5), layout="constrained")
     axes = figure.subplots(len(shown), len(times), squeeze=False)
-    reference = first.reference.astype(np.float64)
+    limits = plane_limits(first.reference.astype(np.float64)) if first.is_plane else None
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
-        assert entry.way is not None
-        for axis, states in zip(row, entry.way.astype(np.float64), strict=True):
-            if first.is_image:
+        assert entry.trajectory is not None
+        for axis, states in zip(row, entry.trajectory[:, : SHOWN[first.is_image]].astype(np.float64), strict=True):
+            if limits is None:
                 draw_images(axis, states, entry.levels, 2)
             else:
-                draw_points(axis, states, families[name].colour, plane_limits(reference))
-        said = "\n".join([label(name, 20), *wrap(label(str(entry.way_name), 60), 22)])
+                draw_points(axis, states, families[name].colour, limits)
+        lines = [name, *wrap(str(entry.trajectory_kind), 22)[:5]]
+        said = "\n".join(label(line, 22) for line in lines)
         row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)
     for axis, time in zip(axes[0], times, strict=True):
         axis.set_title(f"t = {time:g}", fontsize=8)
-    figure.suptitle(f"{label(source)}: how samples come about", fontsize=10)
+    figure.suptitle(f"{label(source)}: sampling step by step", fontsize=10)
     save(figure, path)
     return True
 

@@ -25,6 +25,7 @@ SHOWN_POINTS = 2500
 MOST_BARS = 40
 MOST_LETTERS = 60  # of all names below an axis, that stand side by side
 MOST_STATES = 4096
+MOST_TIMES = 16  # of a trajectory
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Drawn:
         condition_names: of the values.
         mode_names: (K,) for people; None where modes have none.
         texts, reference_texts: (n,) how the first samples and real events read; None but for sequences.
-        way: (T, n, *event) samples as they come about, not a number where nothing is said yet, at `way_times` (T,)
-            from 0 to 1; `way_name` () says how, and `way_texts` (T, n) how sequences read. All None where they come
-            about at once.
+        trajectory: (T, n, *event) states of sampling, not a number where a scalar is still to come, at
+            `trajectory_times` (T,) from 0 to 1; `trajectory_kind` () says what they are, and `trajectory_texts` (T, n)
+            how sequences read. All None where samples are drawn at once.
     """
 
     seed: int
@@ -68,10 +69,10 @@ class Drawn:
     mode_names: NDArray[np.str_] | None = None
     texts: NDArray[np.str_] | None = None
     reference_texts: NDArray[np.str_] | None = None
-    way: NDArray[np.floating[Any]] | None = None
-    way_times: NDArray[np.float64] | None = None
-    way_name: NDArray[np.str_] | None = None
-    way_texts: NDArray[np.str_] | None = None
+    trajectory: NDArray[np.floating[Any]] | None = None
+    trajectory_times: NDArray[np.float64] | None = None
+    trajectory_kind: NDArray[np.str_] | None = None
+    trajectory_texts: NDArray[np.str_] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -127,8 +128,8 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             content.get("mode_counts"), content.get("mode_masses"), int(content.get("mode_total", 0)),
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
-                "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts", "way",
-                "way_times", "way_name", "way_texts",
+                "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts", "trajectory",
+                "trajectory_times", "trajectory_kind", "trajectory_texts",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -147,18 +148,31 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             raise ValueError(f"expected states, state_counts and state_masses of one length, got {listed}")
         if any(part is not None and (part.ndim != 1 or part.dtype.kind != "U") for part in drawn.spelled):
             raise ValueError("expected rows of texts")
-        if drawn.way is not None and (
-            drawn.way_times is None or drawn.way_name is None or drawn.way.dtype.kind != "f"
-            or drawn.way.ndim != drawn.samples.ndim + 1 or drawn.way.shape[2:] != drawn.samples.shape[1:]
-            or drawn.way_times.shape != drawn.way.shape[:1] or drawn.way_name.shape or not drawn.way.size
-        ):  # fmt: skip
-            raise ValueError(f"expected states on a way with a time each, got shape {drawn.way.shape}")
-        if drawn.way_texts is not None and (drawn.way is None or drawn.way_texts.shape != drawn.way.shape[:2]):
-            raise ValueError("expected a text for each state on the way")
+        _check_trajectory(drawn)
         return drawn
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"left out broken samples, {path}: {error}", stacklevel=2)
         return None
+
+
+def _check_trajectory(drawn: Drawn) -> None:
+    """Raise ValueError where states, times, kind and texts do not belong together."""
+    states, times, kind, texts = (
+        drawn.trajectory, drawn.trajectory_times, drawn.trajectory_kind, drawn.trajectory_texts,
+    )  # fmt: skip
+    if states is None:
+        if texts is not None:
+            raise ValueError("expected states beside the texts of a trajectory")
+        return
+    fits = states.dtype.kind == "f" and states.ndim == drawn.samples.ndim + 1 and states.size > 0
+    if not fits or states.shape[2:] != drawn.samples.shape[1:] or len(states) > MOST_TIMES:
+        raise ValueError(f"expected at most {MOST_TIMES} states of events, got shape {states.shape}")
+    if times is None or times.shape != states.shape[:1] or times.dtype.kind != "f" or not np.isfinite(times).all():
+        raise ValueError("expected a finite time for each state of a trajectory")
+    if kind is None or kind.shape or kind.dtype.kind != "U":
+        raise ValueError("expected the kind of a trajectory as a text")
+    if texts is not None and (texts.shape != states.shape[:2] or texts.dtype.kind != "U"):
+        raise ValueError("expected a text for each state of a trajectory")
 
 
 def samples_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:

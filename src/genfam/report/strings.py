@@ -31,14 +31,14 @@ def texts_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
     return [Texts(name, [_line(str(text)) for text in texts]) for name, texts in rows if texts is not None]
 
 
-def ways_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
-    """How the sequences of each family come about, a line for each time; none where events are no sequences."""
+def trajectories_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
+    """Sampling of the first sequence step by step, a line for each time; none where events are no sequences."""
     found = []
     for family, entry in drawn.items():
-        if entry.way_texts is not None and entry.way_times is not None:
-            rows = zip(entry.way_times, entry.way_texts, strict=True)
+        if entry.trajectory_texts is not None and entry.trajectory_times is not None:
+            rows = zip(entry.trajectory_times, entry.trajectory_texts, strict=True)
             lines = [f"t = {time:<5g} {_line(str(text))}" for time, texts in rows for text in texts[:1]]
-            found.append(Texts(f"{family}: {entry.way_name}", lines))
+            found.append(Texts(f"{family}: {entry.trajectory_kind}", lines))
     return found
 
 

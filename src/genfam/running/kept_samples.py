@@ -1,9 +1,11 @@
-"""What a run keeps of its evaluation's samples, and of how they come about: `samples.npz`, for pictures."""
+"""What a run keeps of its evaluation's samples, and of sampling step by step: `samples.npz`, for pictures."""
 
 from __future__ import annotations
 
 import io
 import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,7 @@ from genfam.types import Enumerable, KnownModes
 KEPT_SAMPLES = 2000
 NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
 TEXTS_SHOWN = 12  # sequences whose texts are kept
-WAY_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
-WAY_IMAGES, WAY_POINTS, WAY_OTHERS = 6, 400, 2  # events that are kept on their way
+TRAJECTORY_TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 MOST_STATES = 4096  # of an enumerable source, that are counted one by one
 
 
@@ -30,7 +31,7 @@ def save_samples(path: Path, evaluation: Evaluation, family: Family | None = Non
 
     Images also bring the training image nearest to each of the first `NEAREST_SHOWN`, for people to see copies; on
     points the centres of the modes; sequences how the first `TEXTS_SHOWN` read. Samples of a conditional model bring
-    their values, and those of a family with a way a few more on it.
+    their values, and a family with a trajectory some states of it.
 
     Args:
         path: of the file.
@@ -76,19 +77,32 @@ def save_samples(path: Path, evaluation: Evaluation, family: Family | None = Non
     if callable(spell := getattr(source, "text", None)):
         arrays["texts"] = np.array(spell(evaluation.samples[:TEXTS_SHOWN]), dtype=np.str_)
         arrays["reference_texts"] = np.array(spell(evaluation.reference[:TEXTS_SHOWN]), dtype=np.str_)
-    if family is not None and family.way:
-        generator = derived_generator(0, source.name, "way")
-        plane = not source.event.is_discrete and source.event.dimensions == 2
-        n = WAY_IMAGES if source.event.is_image else WAY_POINTS if plane else WAY_OTHERS
-        shown = family.snapshots(n, WAY_TIMES, generator).cpu()
-        arrays["way"] = shown.numpy().astype(np.float16) if source.event.is_discrete else shown.numpy()
-        if callable(spell):
-            levels = shown.round().clamp(0, (source.event.levels or 1) - 1)
-            arrays["way_texts"] = np.array([spell(states) for states in levels], dtype=np.str_)
-        arrays["way_times"], arrays["way_name"] = np.array(WAY_TIMES), np.array(family.way)
+    if family is not None and family.trajectory:
+        arrays |= _trajectory(source, family, spell)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
+
+
+def _trajectory(source: Any, family: Family, spell: Callable[..., list[str]] | None) -> dict[str, Any]:
+    """Images, points in the plane and sequences, some of each; nothing where that fails: a picture costs no run."""
+    event = source.event
+    plane = not event.is_discrete and event.shape == (2,)
+    n = 6 if event.is_image else 400 if plane else 1 if spell else 0
+    if not n:
+        return {}
+    try:
+        shown = family.snapshots(n, TRAJECTORY_TIMES, derived_generator(0, source.name, "trajectory")).cpu()
+        kept = shown.numpy().astype(np.float16) if event.is_discrete else shown.numpy()
+        found = {"trajectory": kept, "trajectory_times": np.array(TRAJECTORY_TIMES)}
+        found["trajectory_kind"] = np.array(family.trajectory)
+        if spell:
+            levels = shown.round().clamp(0, event.levels - 1)
+            found["trajectory_texts"] = np.array([spell(states) for states in levels], dtype=np.str_)
+        return found
+    except Exception as error:  # a plug-in's may be of any kind
+        warnings.warn(f"{family.trajectory}: no picture of sampling, {type(error).__name__}: {error}", stacklevel=2)
+        return {}
 
 
 def nearest_events(x: Tensor, among: Tensor, block_size: int = 5000) -> Tensor:

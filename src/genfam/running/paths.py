@@ -1,4 +1,4 @@
-"""How a trained run's samples come about: states at some times, and how far they are from p_t where it is known."""
+"""Sampling step by step: a run's states at some times, and how far they are from p_t where it is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genfam.families.base import PATH, Family
+from genfam.families.base import Family
+from genfam.families.field import FieldFamily
 from genfam.metrics.cells import Cells
 from genfam.metrics.divergence import total_variation
 from genfam.seeds import derived_generator, normal
@@ -26,7 +27,7 @@ class Snapshot:
 
     Attributes:
         time: t, 0 at first and 1 at the end.
-        states: (n, *event) float32, in the data's units; not a number where nothing is said yet.
+        states: (n, *event) float32, in the data's units; not a number where a scalar is still to come.
         exact: (n, *event) draws of the exact p_t; None where it is not known.
         divergence: total variation between the model's states and p_t over cells of equal mass, and `floor`, that of as
             many exact draws; None where p_t is not known.
@@ -43,12 +44,12 @@ def snapshots(family: Family, source: Source, times: Sequence[float], n: int, se
     """N states at each time, and of families with a path on points of a known source the divergence from p_t.
 
     Raises:
-        NoWay: the family's samples come about at once.
+        NoTrajectory: the family draws at once.
         ValueError: a time outside [0, 1].
     """
     shown = family.snapshots(n, times, derived_generator(seed, source.name, "path")).cpu()
-    has_times = family.way == PATH and family.init is None and not family.event.is_discrete
-    if not isinstance(source, KnownSource) or not has_times:
+    begins_at_noise = isinstance(family, FieldFamily) and family.init is None
+    if not isinstance(source, KnownSource) or not begins_at_noise or family.event.is_discrete:
         return [Snapshot(time, states) for time, states in zip(times, shown, strict=True)]
     codec: Any = family.codec
     many = family.snapshots(STATES, times, derived_generator(seed, source.name, "path states")).cpu()

@@ -26,7 +26,7 @@ NOT_STATED = "not stated"
 # They make models differ, not measurements: named among the differences, but they do not decide `same_protocol`.
 OF_TRAINING = ("runs", "training set", "compute")
 NO_RUN = "no run of ours"
-SELECTION = "last weights, settings by a validation split"  # ours: of models and of what was tuned
+SELECTION = "last weights, settings by a validation split or a recipe"  # ours: of models and of what was tuned
 
 
 def published_folder() -> Path:

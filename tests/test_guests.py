@@ -159,7 +159,7 @@ def test_points_are_judged_by_cells(tmp_path: Path) -> None:
     ({"samples": [throws(500, 0), throws(500, 0)]}, "expected other samples in every file, got the same in two"),
     ({"samples": []}, "samples: expected at least one file or array, got none"),
     ({"samples": throws(500, 0) + 1}, "expected levels 0 to 5, got 1 to 6"),
-    ({"suite": "standard"}, r"suite=standard: expected its runs in .*standard or in .*results, found none"),
+    ({"suite": "dimension"}, r"suite=dimension: expected its runs in .*dimension or in .*results, found none"),
     ({"suite": "gan_failures"}, "suite=gan_failures: expected runs on die, got some on ring"),
     ({"suite": "quick"}, r"suite=quick: expected to measure .* got others: samples: 2500, here 500"),
     ({"compute": -1.0}, "compute: expected a positive number of FLOPs, got -1.0"),

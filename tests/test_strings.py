@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from genfam.metrics.base import Evaluation
@@ -21,12 +22,17 @@ from genfam.sources.grammar import Grammar
 LOOKS = looks({"alpha": "contestant", "truth": "oracle"})
 
 
+def evaluated(source: Any, x: torch.Tensor) -> Evaluation:
+    """Samples beside the same in reverse order, and an extractor that knows no classes."""
+    extractor: Any = type("None", (), {"n_classes": 0})()
+    nobody: Any = None
+    return Evaluation(source, x, x.flip(0), extractor, nobody)
+
+
 def test_kept_samples_bring_their_texts_and_page_and_picture_show_them(tmp_path: Path) -> None:
     source = Grammar()
     x = source.sample(40, generator=torch.Generator().manual_seed(0))
-    extractor: Any = type("None", (), {"n_classes": 0})()
-    evaluation = Evaluation(source, x, x.flip(0), extractor, None)  # type: ignore[arg-type]
-    save_samples(tmp_path / "samples.npz", evaluation)
+    save_samples(tmp_path / "samples.npz", evaluated(source, x))
     drawn = load_drawn(tmp_path / "samples.npz", 3)
     assert drawn is not None and drawn.texts is not None
     assert drawn.texts.tolist() == source.text(x[:TEXTS_SHOWN])
@@ -51,9 +57,8 @@ def test_sampling_of_sequences_is_told_token_by_token(tmp_path: Path) -> None:
             place = torch.arange(x.shape[1])
             return torch.stack([x[:n].float().where(place < t * len(place), torch.nan) for t in times])
 
-    extractor: Any = type("None", (), {"n_classes": 0})()
-    evaluation = Evaluation(source, x, x.flip(0), extractor, None)  # type: ignore[arg-type]
-    save_samples(tmp_path / "samples.npz", evaluation, InOrder())  # type: ignore[arg-type]
+    family: Any = InOrder()
+    save_samples(tmp_path / "samples.npz", evaluated(source, x), family)
     drawn = load_drawn(tmp_path / "samples.npz", 3)
     assert drawn is not None and drawn.trajectory_texts is not None
     (told,) = samples_of("grammar", {"alpha": drawn}, LOOKS, tmp_path).told_trajectories
@@ -61,6 +66,23 @@ def test_sampling_of_sequences_is_told_token_by_token(tmp_path: Path) -> None:
     assert told.lines[0] == "t = 0     " + " ".join("·" * x.shape[1])
     assert told.lines[-1] == "t = 1     " + source.text(x[:1])[0]
     assert told.lines[2].count("·") == x.shape[1] // 2
+
+
+def test_a_picture_of_sampling_that_fails_costs_no_run(tmp_path: Path) -> None:
+    source = Grammar()
+    x = source.sample(2, generator=torch.Generator().manual_seed(0))
+
+    class Broken:
+        trajectory = "a plug-in's"
+
+        def snapshots(self, *arguments: Any) -> torch.Tensor:
+            raise RuntimeError("no states")
+
+    family: Any = Broken()
+    with pytest.warns(UserWarning, match="a plug-in's: no picture of sampling, RuntimeError: no states"):
+        save_samples(tmp_path / "samples.npz", evaluated(source, x), family)
+    drawn = load_drawn(tmp_path / "samples.npz", 3)
+    assert drawn is not None and drawn.trajectory is None and np.array_equal(drawn.samples, x)
 
 
 def test_odd_texts_stay_on_their_line_and_break_no_picture(tmp_path: Path) -> None:

@@ -86,6 +86,20 @@ def test_the_last_state_is_the_sample(name: str) -> None:
             make(name).snapshots(3, times, derived_generator(0, "none"), None)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_looking_on_changes_no_step_of_mean_flow(steps: int) -> None:
+    """x_t = x_s + (t − s) u(x_s; s, t) from where the step begins, and the step ends where it would unseen."""
+    family = make("mean_flow")
+    family.choose_sampling(steps=steps)
+    for parameter in family.model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    first, early, _, last = family.snapshots(6, [0.0, 0.25, 0.75, 1.0], derived_generator(0, "draw"))
+    assert torch.equal(last, family.sample(6, generator=derived_generator(0, "draw")))
+    with torch.no_grad():
+        velocity = family.model(first, torch.tensor([0.0, 0.25]).expand(6, 2), None)
+    assert torch.allclose(early, first + 0.25 * velocity)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_states_are_given_a_condition(name: str) -> None:
     family = make(name, labels=True)

@@ -49,6 +49,7 @@ def test_each_conditional_depends_on_all_before_it_and_on_none_after(
             changed = (network.log_prob(other, 1.0, condition) - base).abs().amax(dim=0) > 1e-6
             assert not changed[:place].any()
             assert changed[place : place + 2].all()
+            assert int(network.rank(event.dimensions)[order[place]]) == place
 
 
 def likeliest(self: LogisticMixture, parameters: Tensor, generator: torch.Generator, temperature: float) -> Tensor:

@@ -37,7 +37,7 @@ class NothingToChoose(ValueError):
     """The family draws in one way only."""
 
 
-class NoTrajectory(NothingToChoose):
+class NoTrajectory(ValueError):
     """The family draws a sample at once."""
 
 

@@ -176,13 +176,15 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
         verdicts_of = [verdict for verdict in own if verdict.standing is standing]
         if not verdicts_of:
             continue
+        # where one source is carried into another, the floor is a map between two fitted Gaussians
+        floor = "the fitted Gaussian" if verdicts_of[0].floor == "gaussian" else verdicts_of[0].floor
         words, more = standing.value, ""
         if standing is Standing.OPEN:
             words, more = f"{words} with {verdicts_of[0].seeds} seeds", _would(*verdicts_of[0].seeds_needed)
         elif standing is Standing.UNDERTRAINED:
-            words = f"{words}, none beats the fitted Gaussian"
-        if verdicts_of[0].floor != "gaussian":  # where one source is carried into another: a map between two of them
-            words = words.replace("the fitted Gaussian", verdicts_of[0].floor)
+            words = f"{words}, none beats {floor}"
+        elif standing is Standing.BELOW:
+            words = f"worse than {floor}"
         lines.append(f"{words}: {', '.join(verdict.family for verdict in verdicts_of)}{more}")
     rising = [verdict.family for verdict in own if verdict.still_improving]
     if rising:

@@ -11,7 +11,8 @@ import torch
 
 import genfam
 from genfam.comparing.scorecard import scorecard
-from genfam.families.base import Diverged, Family
+from genfam.families.base import Family
+from genfam.families.players import Diverged
 from genfam.records.frame import to_frame
 from genfam.records.serialisation import record_to_json
 from genfam.running import experiment, training

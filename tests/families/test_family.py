@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from genfam.families.base import Diverged, Family, Optimisation
+from genfam.families.base import Family, Optimisation
+from genfam.families.players import Diverged
 from genfam.seeds import derived_generator, normal
 from genfam.types import Batch, Event, Likelihood
 

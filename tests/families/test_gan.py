@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from families.toys import train
-from genfam.families.base import Diverged, Optimisation
+from genfam.families.base import Optimisation
 from genfam.families.gan import GAN, LOSSES, ProjectionCritic, adversarial_loss
 from genfam.families.latents import Latent
 from genfam.families.penalties import GradientPenalty
+from genfam.families.players import Diverged
 from genfam.networks.base import count_parameters
 from genfam.networks.convolutional import Convolutional
 from genfam.networks.embeddings import CODE

@@ -1,36 +1,28 @@
-"""The family contract and the one optimisation loop for all families.
+"""The family contract: what every family says of itself, and how all of them draw and score.
 
-A family is one file beside this one: it names its players, gives each a loss, and draws. Everything else is here: the
-loop over players (manual optimisation), the learning-rate schedule, the average of the sampling player's weights,
-gradient norms, divergence detection, the counters, the condition, and what a checkpoint holds.
+A family is one file beside this one: it names its players, gives each a loss, and draws. The optimisation loop and
+checkpoints are in `players.py`.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 import torch
-from lightning import LightningModule
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genfam.conditions.base import Condition
-from genfam.conditions.nothing import Nothing
+from genfam.families.players import Players
 from genfam.ranges import NotNegative, Positive, Share
 from genfam.seeds import integers
 from genfam.types import Batch, Data, Event, Likelihood
 
 SCALARS_AT_ONCE = 2**20  # of events that are drawn in one pass: 50,000 images of CIFAR-10 at once would hold 130 GB
 MIXED_UP_TO = 16  # values of a condition up to which the mixture's density is summed over all of them
-
-
-class Diverged(Exception):
-    """A loss or a gradient is not finite: a result of the run, not a crash."""
 
 
 class NothingToChoose(ValueError):
@@ -79,7 +71,7 @@ class Optimisation:
         return self.final + (1.0 - self.final) * shapes[self.decay]
 
 
-class Family(LightningModule, ABC):
+class Family(Players):
     """A way of modelling p_data.
 
     A subclass builds its players' networks in `__init__`, hands them to `register_players`, and implements `loss` and
@@ -91,7 +83,6 @@ class Family(LightningModule, ABC):
         batch_size: events per update.
 
     Attributes:
-        players: the optimised parts, in the order of their updates; the last one samples and is averaged.
         trajectory: what `snapshots` shows, for people; empty where samples are drawn at once.
         likelihood: what `density` returns on continuous events.
         dequantises: whether discrete events are made continuous by adding noise, which turns an exact
@@ -100,17 +91,11 @@ class Family(LightningModule, ABC):
         needs_init: whether it does nothing but carry one source to another.
         needs_data: whether a saved one draws from the source, so that the data must be there.
         samples_only: whether its table of a small discrete world is counted from samples though it has a density.
-        flop_period: number of updates after which the cost of an update repeats (lazy penalties).
         init: the source at which samples begin in place of noise; None for noise.
-        condition: what events are conditioned on. It is set by whoever builds the family, before `prepare`.
         sampling: knobs that may be chosen after training, as they are now; empty where a family draws in one way only.
-        updates, total_updates: how far training is.
-        learning_rate_factor: on every player's learning rate, to see how much hangs on it.
         integration_error: of log-probabilities since it was last set to 0: nats by which they may be off on average.
-        in_bfloat16: whether training's matrix products are in bfloat16 (autocast); sampling stays in float32.
     """
 
-    players: ClassVar[tuple[str, ...]] = ("model",)
     trajectory: ClassVar[str] = ""
     likelihood: ClassVar[Likelihood]
     dequantises: ClassVar[bool] = False
@@ -118,33 +103,17 @@ class Family(LightningModule, ABC):
     needs_init: ClassVar[bool] = False
     needs_data: ClassVar[bool] = False
     samples_only: ClassVar[bool] = False
-    flop_period: int = 1
     integration_error: float = 0.0
 
     def __init__(self, event: Event, optimisation: Optimisation, batch_size: int) -> None:
         super().__init__()
-        self.automatic_optimization = False
-        self.event = event
         self.optimisation = optimisation
         self.batch_size = batch_size
+        self.event = event
         self.init: Data | None = None
-        self.condition: Condition = Nothing()
         self.sampling: dict[str, Any] = {}
-        self._of_training_only: set[str] = set()
-        self._live = False
-        self.learning_rate_factor = 1.0
-        self.in_bfloat16 = False
-        self.updates = 0
-        self.total_updates = 1
-        self.flops_per_update = 0.0
-        self.grad_norms: dict[str, list[float]] = {player: [] for player in self.players}
-        self.losses: dict[str, list[float]] = {player: [] for player in self.players}
 
     # ---- what a family says -------------------------------------------------------------------------
-
-    @abstractmethod
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """A batch of B events on the family's device, player -> scalar to be minimised by that player."""
 
     @abstractmethod
     def draw(self, n: int, condition: Tensor | None, generator: Generator) -> Tensor:
@@ -370,82 +339,7 @@ class Family(LightningModule, ABC):
         self.check_sampling(chosen)
         self.sampling = chosen
 
-    # ---- what all share -----------------------------------------------------------------------------
-
-    def register_players(self, **networks: nn.Module) -> None:
-        """Attach the players' networks and the average of the last one.
-
-        Raises:
-            ValueError: the names are not those of `players`, in their order.
-        """
-        if tuple(networks) != self.players:
-            raise ValueError(f"expected players {self.players}, got {tuple(networks)}")
-        for name, network in networks.items():
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # on the CPU up to a third faster so
-                    for weight in module.parameters():
-                        if weight.dim() == 4:  # as `Module.to` does it, which a rehearsal cannot
-                            weight.data = weight.data.to(memory_format=torch.channels_last)
-            setattr(self, name, network)
-        self.average = AveragedModel(networks[self.players[-1]])
-        self.average.requires_grad_(False)
-
-    def declare(self, name: str, value: Tensor, *, sampling: bool) -> None:
-        """Keep a tensor beside the weights under `self.<name>`: checkpoints hold it.
-
-        Args:
-            name: of the attribute.
-            value: as it is at first; a later one may have another size.
-            sampling: whether drawing or scoring needs it, so that saved and published weights hold it too. What only
-                training needs (a replay buffer) they leave out.
-        """
-        self.register_buffer(name, value)
-        if not sampling:
-            self._of_training_only.add(name)
-
-    @property
-    def of_training_only(self) -> frozenset[str]:
-        """Names in the state dict that neither drawing nor scoring needs."""
-        return frozenset(self._of_training_only)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
-        """As torch's, but what was declared may have grown since."""
-        for name, value in self._buffers.items():
-            there = state_dict.get(prefix + name)
-            if value is not None and there is not None and there.shape != value.shape:
-                setattr(self, name, torch.zeros_like(there, device=value.device))
-        super()._load_from_state_dict(state_dict, prefix, *more)
-
-    def _update_average(self) -> None:
-        """Torch's multi-tensor average with this run's decay.
-
-        `AveragedModel.update_parameters` does the same after sorting all tensors by device and type, which takes longer
-        than the average itself and, in small batches, one fifteenth of an update.
-        """
-        network = getattr(self, self.players[-1])
-        if int(self.average.n_averaged) == 0:
-            self.average.update_parameters(network)
-            return
-        decay = 1.0 - 1.0 / (1.0 + self.optimisation.ema * self.total_updates)
-        averaged, current = list(self.average.module.parameters()), list(network.parameters())
-        get_ema_multi_avg_fn(decay)(averaged, current, None)
-        self.average.n_averaged += 1
-
-    @property
-    def sampler(self) -> Any:
-        """The last player as it samples: its exponential moving average (itself while that is switched off)."""
-        if self._live or self.optimisation.ema == 0 or int(self.average.n_averaged) == 0:
-            return getattr(self, self.players[-1])
-        return self.average.module
-
-    @contextmanager
-    def without_average(self) -> Iterator[None]:
-        """Within, drawing and scoring pass through the live network: an average hides what training does."""
-        self._live = True
-        try:
-            yield
-        finally:
-            self._live = False
+    # ---- likelihoods ---------------------------------------------------------------------------------
 
     @property
     def likelihood_kind(self) -> Likelihood:
@@ -472,104 +366,3 @@ class Family(LightningModule, ABC):
     def density_method(self) -> str:
         """The same of `density` alone."""
         return ""
-
-    @property
-    def progress(self) -> float:
-        """Share of the planned updates that are done, in [0, 1]."""
-        return min(1.0, self.updates / self.total_updates)
-
-    @property
-    def train_flops(self) -> float:
-        """Training FLOPs spent so far."""
-        return self.updates * self.flops_per_update
-
-    @property
-    def events_seen(self) -> int:
-        """Training events drawn so far."""
-        return self.updates * self.batch_size
-
-    def player_parameters(self, player: str) -> list[nn.Parameter]:
-        """The parameters that `player` optimises."""
-        return [p for p in getattr(self, player).parameters()]
-
-    def peak_learning_rate(self, player: str) -> float:
-        """Of this player, times the run's factor."""
-        rates = self.optimisation.learning_rates or {}
-        return self.learning_rate_factor * rates.get(player, self.optimisation.learning_rate)
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One AdamW per player, in the order of `players` (their states are restored by position)."""
-        return [
-            torch.optim.AdamW(
-                self.player_parameters(player),
-                lr=self.peak_learning_rate(player),
-                betas=(self.optimisation.betas[0], self.optimisation.betas[1]),
-                weight_decay=self.optimisation.weight_decay,
-                fused=True,
-            )
-            for player in self.players
-        ]
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Lightning's own would copy the container by reflection, which takes longer than a small update."""
-        return batch.to(device)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One update: every player's optimiser steps once."""
-        optimisers = self.optimizers(use_pl_optimizer=True)
-        self.update(batch, optimisers if isinstance(optimisers, list) else [optimisers], self.manual_backward)
-
-    def update(self, batch: Batch, optimisers: Iterable[Any], backward: Callable[[Tensor], None]) -> None:
-        """The one optimisation loop.
-
-        Args:
-            batch: training events.
-            optimisers: one per player, in order.
-            backward: called with each loss.
-
-        Raises:
-            Diverged: a loss or a gradient norm is not finite.
-        """
-        factor = self.optimisation.factor(self.progress)
-        batch = Batch(batch.event, self.condition.dropped(batch.condition))
-        by_player = dict(zip(self.players, optimisers, strict=True))
-        # from the optimisers: going through all modules takes as long as a layer does
-        owned = {name: [p for group in one.param_groups for p in group["params"]] for name, one in by_player.items()}
-        for player, optimiser in by_player.items():
-            parameters = owned[player]
-            others = [p for name, theirs in owned.items() if name != player for p in theirs]
-            for parameter in others:
-                parameter.requires_grad_(False)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-                loss = self.loss(batch, player)
-            optimiser.zero_grad(set_to_none=True)
-            backward(loss)
-            for parameter in others:
-                parameter.requires_grad_(True)
-            norm = nn.utils.clip_grad_norm_(parameters, self.optimisation.clip or math.inf, foreach=True)
-            value, norm_value = float(loss.detach()), float(norm)
-            self.losses[player].append(value)
-            self.grad_norms[player].append(norm_value)
-            if not (math.isfinite(value) and math.isfinite(norm_value)):
-                raise Diverged(
-                    f"{player}: loss {value}, gradient norm {norm_value} "
-                    f"at update {self.updates} of {self.total_updates}"
-                )
-            for group in optimiser.param_groups:
-                group["lr"] = self.peak_learning_rate(player) * factor
-            optimiser.step()
-        if self.optimisation.ema:
-            self._update_average()
-        self.updates += 1
-
-    # ---- what a checkpoint must hold beside weights and optimisers ------------------------------------
-
-    def training_state(self) -> dict[str, Any]:
-        """Counters and traces, in plain containers."""
-        return {"updates": self.updates, "grad_norms": self.grad_norms, "losses": self.losses}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `training_state`."""
-        self.updates = state["updates"]
-        self.grad_norms = state["grad_norms"]
-        self.losses = state["losses"]

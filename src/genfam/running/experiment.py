@@ -16,7 +16,8 @@ import yaml
 from torch import Tensor
 
 from genfam import progress
-from genfam.families.base import Diverged, Family
+from genfam.families.base import Family
+from genfam.families.players import Diverged
 from genfam.files import refuse_links, sha256, write_atomically
 from genfam.metrics.base import one_generator_state
 from genfam.metrics.failures import failures, symptoms

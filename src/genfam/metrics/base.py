@@ -119,6 +119,16 @@ class Evaluation:
         return self.extractor.depths(self.reference)
 
     @cached_property
+    def sample_classes(self) -> Tensor:
+        """(N,) int64 as the extractor's classifier sees them."""
+        return self.extractor.classify(self.samples).cpu()
+
+    @cached_property
+    def reference_classes(self) -> Tensor:
+        """(M,) likewise."""
+        return self.extractor.classify(self.reference).cpu()
+
+    @cached_property
     def _log_probs(self) -> dict[tuple[int, bool], Tensor]:
         return {}
 

@@ -49,7 +49,7 @@ class Conditional(Metric):
             return Measurement.not_applicable(name, reason, kind=Kind.FIDELITY)
         if broken := refusal(evaluation):
             return Measurement.not_applicable(name, broken, kind=Kind.FIDELITY)
-        hits = extractor.classify(evaluation.samples).cpu() == seen.of_samples
+        hits = evaluation.sample_classes == seen.of_samples
         return Measurement(name, "1", True, share(hits), evaluation.protocol(classes=seen.classes), Kind.FIDELITY)
 
     def _within(self, evaluation: Evaluation) -> Measurement:
@@ -148,7 +148,7 @@ def classes_of(evaluation: Evaluation) -> tuple[Tensor, Tensor, int] | None:
     if assign is not None and masses is not None:
         return assign(evaluation.samples), assign(evaluation.reference), len(masses)
     if extractor.n_classes:
-        return extractor.classify(evaluation.samples), extractor.classify(evaluation.reference), extractor.n_classes
+        return evaluation.sample_classes, evaluation.reference_classes, extractor.n_classes
     return None
 
 

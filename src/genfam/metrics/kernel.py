@@ -65,12 +65,13 @@ def squared_mmd(x: Tensor, y: Tensor, kernel: KernelFunction = cubic_kernel) -> 
 def _within(x: Tensor, kernel: KernelFunction) -> tuple[Tensor, float]:
     """(N,) each row's mean kernel with the others, and the mean square of the doubly centred kernel over pairs."""
     n = len(x)
-    sums, squares = torch.empty(n, dtype=torch.float64), 0.0
+    sums, squares = torch.zeros(n, dtype=torch.float64), 0.0
     for rows in blocks(n, max(1, ENTRIES // n)):
-        k = kernel(x[rows], x)
-        k[torch.arange(len(k)), torch.arange(rows.start, rows.stop)] = 0.0
-        sums[rows] = k.sum(dim=1)
-        squares += float(k.flatten() @ k.flatten())
+        k = kernel(x[rows], x[rows.start :])  # the kernel is symmetric: pairs with earlier rows have been counted
+        own = k[:, : len(k)].fill_diagonal_(0.0)
+        sums[rows] += k.sum(dim=1)
+        sums[rows.start + len(k) :] += k[:, len(k) :].sum(dim=0)
+        squares += 2 * float(k.flatten() @ k.flatten()) - float(own.square().sum())
     means = sums / (n - 1)
     return means, _centred_square(squares / (n * (n - 1)), means, means)
 

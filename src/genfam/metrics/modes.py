@@ -84,7 +84,7 @@ class Modes(Metric):
                 reason = f"{bad} of {len(evaluation.samples)} samples are not finite"
                 return self._refuse(reason)
             masses = self._class_masses(evaluation)
-            assigned = extractor.classify(evaluation.samples).cpu()
+            assigned = evaluation.sample_classes
             protocol = evaluation.protocol(modes=f"classes:{len(masses)}")
             reason = "the modes are classes, and a classifier gives every sample one: none is off every mode"
             quality = Measurement.not_applicable("high_quality_share", reason, kind=Kind.FIDELITY)
@@ -109,7 +109,7 @@ class Modes(Metric):
         stated = getattr(evaluation.data, "mode_masses", None)
         n_classes = evaluation.extractor.n_classes
         if stated is None:
-            counts = mode_counts(evaluation.extractor.classify(evaluation.reference).cpu(), n_classes)
+            counts = mode_counts(evaluation.reference_classes, n_classes)
             return counts.double() / counts.sum()
         masses: Tensor = stated.double().cpu()
         if len(masses) != n_classes:

@@ -39,7 +39,7 @@ class WithinClassDistance(Metric):
         if reason:
             return [Measurement.not_applicable(name, reason, kind=Kind.DISTANCE)]
         x, y = evaluation.sample_features, evaluation.reference_features
-        of_x, of_y = extractor.classify(evaluation.samples), extractor.classify(evaluation.reference)
+        of_x, of_y = evaluation.sample_classes, evaluation.reference_classes
         value = centred_distance(x, y, of_x, of_y)
         if value is None:
             reason = f"no class has {FEWEST} held-out events and a sample"

@@ -54,9 +54,9 @@ def save_samples(path: Path, evaluation: Evaluation, family: Family | None = Non
     if isinstance(source, KnownModes):
         modes = source.assign(evaluation.samples)
     elif extractor.n_classes:
-        modes = extractor.classify(evaluation.samples)
+        modes = evaluation.sample_classes
         if masses is None:
-            counts = extractor.classify(evaluation.reference).bincount(minlength=extractor.n_classes).double()
+            counts = evaluation.reference_classes.bincount(minlength=extractor.n_classes).double()
             masses = counts / counts.sum()
     if modes is not None and masses is not None:
         arrays["mode_total"] = np.array(len(modes))

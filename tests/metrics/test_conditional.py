@@ -103,6 +103,13 @@ def test_what_does_not_apply_says_why(evaluate, by_name):
         assert all(m.estimate is None and m.reason for m in found)
 
 
+def test_held_out_events_that_do_not_vary_within_a_class_have_no_ratio(evaluate):
+    """As on the die, whose classes are single values."""
+    die = evaluation(evaluate, points(VALUES, 1.0, 0), VALUES, points(THEIRS, 0.0, 1), THEIRS)
+    (found,) = WithinClassVariance().measure(die)
+    assert found.status is Status.NOT_APPLICABLE and "held-out events that vary" in found.reason
+
+
 def test_the_likelihood_given_the_condition_is_of_each_events_own_value(evaluate, by_name):
     def log_prob(x, condition=None):
         assert condition is not None

@@ -123,7 +123,8 @@ class WithinClassVariance(Metric):
         x, y = evaluation.sample_features, evaluation.reference_features
 
         def ratio(keep_x: Tensor, keep_y: Tensor) -> float:
-            return variance_within(x[keep_x], mine[keep_x], count) / variance_within(y[keep_y], theirs[keep_y], count)
+            held_out = variance_within(y[keep_y], theirs[keep_y], count)
+            return variance_within(x[keep_x], mine[keep_x], count) / held_out if held_out > 0.0 else math.nan
 
         def without(group: int) -> float:
             kept = [torch.ones(len(z), dtype=torch.bool) for z in (x, y)]
@@ -133,7 +134,8 @@ class WithinClassVariance(Metric):
 
         value = ratio(torch.ones(len(x), dtype=torch.bool), torch.ones(len(y), dtype=torch.bool))
         if not math.isfinite(value):
-            return [Measurement.not_applicable(name, "no class has two samples", kind=Kind.FIDELITY)]
+            reason = "no class has two samples and held-out events that vary"
+            return [Measurement.not_applicable(name, reason, kind=Kind.FIDELITY)]
         stderr = jackknife(without, self.groups) if min(len(x), len(y)) >= 2 * self.groups else None
         estimate = Estimate(value, stderr, len(x))
         return [Measurement(name, "1", None, estimate, evaluation.protocol(values=count), Kind.FIDELITY)]

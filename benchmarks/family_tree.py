@@ -42,7 +42,7 @@ TREE = (
 NUMBER = ("tiny_images", "total_variation", "2 × 2 images:\ntotal variation ↓")
 YARDSTICKS = {"gaussian": "a fitted Gaussian", "oracle": "as many real samples"}
 STRIPS = ("ring", "tiny_images")  # the first that a family models
-POINTS, IMAGES = 300, 6
+POINTS, IMAGES = 300, 1
 SIZE = 0.62  # inches of a frame
 
 
@@ -75,7 +75,7 @@ def run_of(records: Sequence[Record], stores: Sequence[Path], family: str) -> Pa
 def frames(folder: Path) -> tuple[NDArray[np.float64], int | None, NDArray[np.float64]]:
     """(T, n, *event) states of the run's trajectory, the levels of its events, and real ones."""
     run = load_run(folder)
-    n = IMAGES if run.family.event.is_image else POINTS
+    n = IMAGES if len(run.family.event.shape) == 3 else POINTS
     states = run.family.snapshots(n, TRAJECTORY_TIMES, derived_generator(0, "tree", run.run.id))
     return states.double().numpy(), run.family.event.levels, run.source.test[:2000].double().numpy()
 
@@ -124,7 +124,7 @@ def picture(stores: Sequence[Path]) -> Figure:
                     (left / wide, 1 - top / tall, 0.94 * SIZE / wide, 0.94 * SIZE / tall), rasterized=True
                 )
                 if state.ndim == 4:
-                    draw_images(axis, state, levels, 2)
+                    draw_images(axis, state, levels, 1)
                 else:
                     draw_points(axis, state, colours[name].colour, plane_limits(real))
                 for spine in axis.spines.values():

@@ -1,4 +1,4 @@
-"""Draw README's picture: every family at its place in the tree, with a measured number and its sampling step by step.
+"""Draw README's picture: every family at its place in the tree, with measured numbers and its sampling step by step.
 
     .venv/bin/python benchmarks/family_tree.py outputs/family_tree [more stores]
 
@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pages import ROOT
 
-from genfam.comparing.published_numbers import three_digits
 from genfam.files import write_atomically
 from genfam.records.store import load_published
 from genfam.report.findings import findings
 from genfam.report.paths import draw_images, draw_points
 from genfam.report.pictures import plane_limits
 from genfam.report.style import looks
+from genfam.report.tables import cell
 from genfam.running.kept_samples import TRAJECTORY_TIMES
 from genfam.running.saved import load_run
 from genfam.seeds import derived_generator
@@ -39,19 +39,30 @@ TREE = (
     ("model only\nthe sampling", ("gan",)),
     ("learn a slope\nor a velocity", ("score", "flow_matching", "mean_flow")),
 )
-NUMBER = ("tiny_images", "total_variation", "2 × 2 images:\ntotal variation ↓")
+NUMBERS = (
+    ("tiny_images", "total_variation", "2 × 2 images:\ntotal variation ↓"),
+    ("ring", "cell_total_variation", "ring: total\nvariation ↓"),
+)
 YARDSTICKS = {"gaussian": "a fitted Gaussian", "oracle": "as many real samples"}
 STRIPS = ("ring", "tiny_images")  # the first that a family models
 POINTS, IMAGES = 300, 1
 SIZE = 0.62  # inches of a frame
+COLUMNS, STRIP = (5.0, 6.1), 6.7  # inches from the left
+GREY = "#666666"
+NOTE = (
+    "Untuned, a quarter of the reference budgets, three seeds; ± half of a 95 % interval. "
+    "Frames are empty where nothing is drawn yet; ticks have one coordinate so far; blue is masked."
+)
 
 
-def numbers(results: Path = SUITE) -> dict[str, str]:
-    """Family -> mean ± half-width of its 95 % interval."""
-    source, metric, _ = NUMBER
+def numbers(results: Path = SUITE) -> dict[str, list[str]]:
+    """Family -> for each of `NUMBERS` the mean ± half-width of its 95 % interval, or – where it was not measured."""
     card = findings(load_published(results)).card
-    rows = card[(card["source"] == source) & (card["metric"] == metric)].to_dict("records")
-    return {r["family"]: f"{three_digits(r['mean'])} ± {(r['ci_high'] - r['ci_low']) / 2:.1g}" for r in rows}
+    told = {family: ["–"] * len(NUMBERS) for family in card["family"].unique()}
+    for place, (source, metric, _) in enumerate(NUMBERS):
+        for row in card[(card["source"] == source) & (card["metric"] == metric)].to_dict("records"):
+            told[row["family"]][place] = cell(row).text
+    return told
 
 
 def run_of(records: Sequence[Record], stores: Sequence[Path], family: str) -> Path:
@@ -72,12 +83,13 @@ def run_of(records: Sequence[Record], stores: Sequence[Path], family: str) -> Pa
     raise SystemExit(f"{family}: expected a run on {' or '.join(STRIPS)} in {SUITE}")
 
 
-def frames(folder: Path) -> tuple[NDArray[np.float64], int | None, NDArray[np.float64]]:
-    """(T, n, *event) states of the run's trajectory, the levels of its events, and real ones."""
+def frames(folder: Path) -> tuple[NDArray[np.float64], str, int | None, NDArray[np.float64]]:
+    """(T, n, *event) states of the run's trajectory, what they are, the levels of its events, and real ones."""
     run = load_run(folder)
     n = IMAGES if len(run.family.event.shape) == 3 else POINTS
     states = run.family.snapshots(n, TRAJECTORY_TIMES, derived_generator(0, "tree", run.run.id))
-    return states.double().numpy(), run.family.event.levels, run.source.test[:2000].double().numpy()
+    real = run.source.test[:2000].double().numpy()
+    return states.double().numpy(), run.family.trajectory, run.family.event.levels, real
 
 
 def picture(stores: Sequence[Path]) -> Figure:
@@ -85,7 +97,7 @@ def picture(stores: Sequence[Path]) -> Figure:
     records, told = load_published(SUITE), numbers()
     families = [name for _, own in TREE for name in own]
     colours = looks({name: "contestant" for name in families})
-    wide, tall = 5.4 + SIZE * len(TRAJECTORY_TIMES), (SIZE + 0.08) * len(families) + 1.2
+    wide, tall = STRIP + 0.1 + SIZE * len(TRAJECTORY_TIMES), (SIZE + 0.08) * len(families) + 1.6
     figure = Figure(figsize=(wide, tall))
     page = figure.add_axes((0, 0, 1, 1))
     page.set_xlim(0, wide)
@@ -95,31 +107,38 @@ def picture(stores: Sequence[Path]) -> Figure:
     def height(name: str) -> float:
         return 0.65 + (SIZE + 0.08) * (families.index(name) + 0.5)
 
+    def numbers_at(name: str, y: float, size: int, colour: str) -> None:
+        for x, text in zip(COLUMNS, told[name], strict=True):
+            page.text(x, y, text, ha="center", va="center", fontsize=size, color=colour)
+
     middle = (height(families[0]) + height(families[-1])) / 2
     page.text(0.05, middle, "$p(x) = e^{-E(x)} / Z$\nhow to get round $Z$?", va="center", fontsize=9)
-    page.text(4.62, 0.3, NUMBER[2], ha="center", va="center", fontsize=7)
+    for x, (*_, title) in zip(COLUMNS, NUMBERS, strict=True):
+        page.text(x, 0.3, title, ha="center", va="center", fontsize=7)
     page.text(
-        5.2 + SIZE * len(TRAJECTORY_TIMES) / 2,
+        STRIP,
         0.3,
-        "sampling step by step, t = 0 … 1",
-        ha="center",
+        "one run on the ring, or on 2 × 2 images:\nfrom the first state to the samples",
         va="center",
         fontsize=7,
     )
     for place, name in enumerate(YARDSTICKS):
-        page.text(2.93, tall - 0.42 + 0.2 * place, YARDSTICKS[name], va="center", fontsize=7, color="#666666")
-        page.text(4.62, tall - 0.42 + 0.2 * place, told[name], ha="center", va="center", fontsize=7, color="#666666")
+        y = tall - 0.78 + 0.2 * place
+        page.text(2.93, y, YARDSTICKS[name], va="center", fontsize=7, color=GREY)
+        numbers_at(name, y, 7, GREY)
+    page.text(0.05, tall - 0.2, NOTE, va="center", fontsize=7, color=GREY)
     for branch, own in TREE:
         at = sum(map(height, own)) / len(own)
         page.plot([1.45, 1.6, 1.6, 1.7], [middle, middle, at, at], color="#888888", linewidth=0.8)
         page.text(1.75, at, branch, va="center", fontsize=8)
         for name in own:
+            states, shown, levels, real = frames(run_of(records, stores, name))
             page.plot([2.72, 2.8, 2.8, 2.88], [at, at, height(name), height(name)], color="#888888", linewidth=0.8)
-            page.text(2.93, height(name), name, va="center", fontsize=8, weight="bold")
-            page.text(4.62, height(name), told[name], ha="center", va="center", fontsize=8)
-            states, levels, real = frames(run_of(records, stores, name))
+            page.text(2.93, height(name) - 0.06, name, va="center", fontsize=8, weight="bold")
+            page.text(2.93, height(name) + 0.1, shown, va="center", fontsize=6, color=GREY)
+            numbers_at(name, height(name), 8, "black")
             for place, state in enumerate(states):
-                left, top = 5.2 + SIZE * place, height(name) + SIZE / 2
+                left, top = STRIP + SIZE * place, height(name) + SIZE / 2
                 axis = figure.add_axes(
                     (left / wide, 1 - top / tall, 0.94 * SIZE / wide, 0.94 * SIZE / tall), rasterized=True
                 )

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from pages import ROOT, keep_block
 
-from genfam.comparing.published_numbers import three_digits
 from genfam.records.store import load_published
 from genfam.report.findings import findings
+from genfam.report.tables import number
 
 SUITE = ROOT / "results" / "quick"
 COLUMNS = (
@@ -36,7 +36,7 @@ def cell(row: pd.Series | None) -> str:
     if row is None or math.isnan(row["mean"]):
         return "–"
     half = (row["ci_high"] - row["ci_low"]) / 2
-    text = three_digits(row["mean"]) + ("" if math.isnan(half) or half == 0 else f" ± {half:.1g}")
+    text = number(float(row["mean"]), half or None)
     return f"**{text}**" if row["leads"] else text
 
 

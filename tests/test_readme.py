@@ -81,5 +81,5 @@ def test_the_table_marks_who_leads_and_intervals(tmp_path):
         '"code_versions": ["v"]}'
     )
     rows = readme_results.table(tmp_path).splitlines()
-    assert rows[2].startswith("| gan | 0.506 ± 0.01 | – |") and rows[3].startswith("| vae | **0.104 ± 0.009** |")
-    assert rows[4].startswith("| oracle | 0.0542 ± 0.01 |")
+    assert rows[2].startswith("| gan | 0.5060 ± 0.0100 | – |") and rows[3].startswith("| vae | **0.1044 ± 0.0087** |")
+    assert rows[4].startswith("| oracle | 0.054 ± 0.010 |")

@@ -1,7 +1,7 @@
 """Parts of a model that are optimised in turn: the one optimisation loop for all families.
 
-The loop over players (manual optimisation), the learning-rate schedule, the average of the sampling player's weights,
-gradient norms, divergence detection, the counters, and what a checkpoint holds.
+The loop over players (manual optimisation), the average of the sampling player's weights, gradient norms, divergence
+detection, the counters, and what a checkpoint holds. The learning-rate schedule is `base.Optimisation`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Players(LightningModule, ABC):
     `declare`.
 
     Attributes:
-        optimisation: of every player; like the next, the subclass sets it.
+        optimisation: of every player; set by the subclass, as is `batch_size`.
         batch_size: events per update.
         players: the optimised parts, in the order of their updates; the last one samples and is averaged.
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).

@@ -156,13 +156,15 @@ class Evaluation:
         return self._log_probs[n, conditional]
 
     def with_samples(self, samples: Tensor, values: Tensor | None = None) -> Evaluation:
-        """The same evaluation of other samples, drawn for other values; the reference's features are kept."""
+        """The same evaluation of other samples, drawn for other values; what is known of the reference is kept."""
         condition = self.condition
         if condition is not None and values is not None:
             condition = replace(condition, of_samples=values)
         other = replace(self, samples=samples, condition=condition)
         other.__dict__["reference_features"] = self.reference_features
         other.__dict__["reference_depths"] = self.reference_depths
+        if self.extractor.n_classes:
+            other.__dict__["reference_classes"] = self.reference_classes
         return other
 
     def generator(self, purpose: int = 0) -> Generator:

@@ -23,6 +23,7 @@ from genfam.ranges import Count, Several
 from genfam.types import Estimate, Kind, Likelihood, Measurement
 
 FEWEST = 20  # events of a value, of samples and of the reference, from which a distance within it is taken
+ROUNDING = 1e-12  # of the sum of squares: what is left of a variance of 0
 LEAST_MASS = 0.9  # of the reference, that such values must hold
 
 
@@ -162,6 +163,7 @@ def variance_within(features: Tensor, values: Tensor, count: int) -> float:
     sums = torch.zeros(count, features.shape[1], dtype=torch.float64).index_add_(0, values, features)
     squares = torch.zeros(count, dtype=torch.float64).index_add_(0, values, features.square().sum(dim=1))
     scatter = squares - sums.square().sum(dim=1) / sizes.clamp_min(1)
+    scatter[scatter <= ROUNDING * squares] = 0.0  # equal events
     freedom = int((sizes - 1).clamp_min(0).sum())
     return float(scatter[sizes > 1].sum()) / freedom if freedom else math.nan
 

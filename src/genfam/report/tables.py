@@ -35,7 +35,8 @@ LEGEND = (
     "after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
-    "Diverged runs are counted, and have no say in the means. Oracle: fresh real data, the best that a metric can say.",
+    "Diverged runs are counted, and have no say in the means. Oracle: as many fresh real events, with a sample's "
+    "noise; numbers that are exact can be below it.",
 )
 GUESTS = (  # one line, for where there are any
     "Guests: samples from elsewhere, measured in the same way; ± over their files. They spent another budget, or one "

@@ -133,6 +133,8 @@ def test_what_seeds_cannot_place_within_the_range_is_said_so():
          "range_high": 5e12, "agreement": 0.6}
     )  # fmt: skip
     assert text == "vae overtakes at 3e+11 [below 1e+10, above 5e+12]"
+    doubted = crossing_text({"crossing": 3e11, "leads": "vae", "ci_low": math.nan, "ci_high": math.nan}, misfit=0.18)
+    assert doubted == "vae overtakes at 3e+11, if a fit that misses the means by 18% is right"
     rng = np.random.default_rng(3)
     twins = crossing(*(fit(BUDGETS, runs(rng, KNOWN["floor"], 0.2)) for _ in range(2)))
     assert twins.agreement < 0.9

@@ -21,6 +21,7 @@ from genfam.report.tables import bracketed
 
 TITLES = {"train_flops": "training FLOPs", "train_seconds": "training seconds"}
 NONE = "none within the range measured"
+TRUSTED = 0.1  # misfit up to which a fit says where curves cross
 TEXT = (
     "The same runs at several budgets. Points: means over seeds with their 95 % interval; lines: the fit value = floor "
     "+ reducible · (compute / largest)^−exponent, within the budgets that were run and no further. Lower is better. "
@@ -63,10 +64,10 @@ def fits_table(found: Scaling, source: str) -> SectionTable | None:
             cells.append(bracketed(at.iloc[0].rename({"mean": "value"}).to_dict()) if len(at) else "–")
         for name in ("exponent", "floor"):
             cells.append(bracketed({"value": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]}))
-        rows.append((str(row["family"]), cells))
+        rows.append((str(row["family"]), [*cells, f"{row['misfit']:.0%}"]))
     largest = f"{points['budget'].max():.3g}"
     caption = f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs"
-    return SectionTable(caption, "family", [*shares, "exponent", "floor"], rows)
+    return SectionTable(caption, "family", [*shares, "exponent", "floor", "misfit"], rows)
 
 
 def crossings_table(found: Scaling, source: str) -> SectionTable | None:
@@ -77,7 +78,9 @@ def crossings_table(found: Scaling, source: str) -> SectionTable | None:
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in own.to_dict("records"):
         pair = tuple(sorted((str(row["leads"]), str(row["behind"]))))
-        cells.setdefault(pair, {})[str(row["against"])] = crossing_text(row)
+        fits = found.fits[(found.fits["source"] == source) & (found.fits["against"] == row["against"])]
+        misfit = float(fits.loc[fits["family"].isin(pair), "misfit"].max())
+        cells.setdefault(pair, {})[str(row["against"])] = crossing_text(row, misfit)
     rows = [
         (f"{a}, {b}", [said.get(against, "not comparable") for against in AGAINST]) for (a, b), said in cells.items()
     ]
@@ -85,8 +88,8 @@ def crossings_table(found: Scaling, source: str) -> SectionTable | None:
     return SectionTable(caption, "pair", [f"in {TITLES[against]}" for against in AGAINST], rows)
 
 
-def crossing_text(row: Mapping[Any, Any]) -> str:
-    """One crossing, or that there is none."""
+def crossing_text(row: Mapping[Any, Any], misfit: float = 0.0) -> str:
+    """One crossing, or that there is none; `misfit`: of the worse of the two fits."""
     if math.isnan(row["crossing"]):
         return f"{NONE}; {row['leads']} leads throughout{_sure(row)}"
     low, high = float(row["ci_low"]), float(row["ci_high"])
@@ -95,7 +98,8 @@ def crossing_text(row: Mapping[Any, Any]) -> str:
         first = f"below {row['range_low']:.2g}" if low == 0.0 else f"{low:.2g}"
         last = f"above {row['range_high']:.2g}" if math.isinf(high) else f"{high:.2g}"
         bounds = f" [{first}, {last}]"
-    return f"{row['leads']} overtakes at {row['crossing']:.2g}{bounds}"
+    doubt = f", if a fit that misses the means by {misfit:.0%} is right" if misfit > TRUSTED else ""
+    return f"{row['leads']} overtakes at {row['crossing']:.2g}{bounds}{doubt}"
 
 
 def _sure(row: Mapping[Any, Any]) -> str:

@@ -1,6 +1,6 @@
-"""What docs/scaling.md says of results/scaling: written when the site is built, never typed in.
+"""What docs/scaling.md says of results/scaling and results/dimension: written when the site is built, never typed in.
 
-A page holds `<!-- scaling: tables -->`. Tables and sentences are those of the report (`genfam.report.scaling`).
+A page holds `<!-- scaling: tables -->`. Tables and sentences are those of the report (`genfam.report`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
+from genfam.comparing.dimension import dimension_table
 from genfam.comparing.scaling import scaling
 from genfam.records.store import load_published
+from genfam.report.dimension import section as dimension_section
 from genfam.report.markdown import escape
 from genfam.report.scaling import crossings_table, fits_table
 from genfam.report.sections import SectionTable
-from genfam.report.style import slug
+from genfam.report.style import looks, slug
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_PUBLISHED = "Not published yet: `make benchmark SUITE=scaling` runs it, and its page shows the same tables."
+NOT_PUBLISHED = "Not published yet: `make benchmark SUITE={}` runs it, and its page shows the same tables."
 _MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
 
 
@@ -28,14 +30,10 @@ def tables(results: Path = ROOT / "results") -> str:
     """Per source: the picture, values and exponents, who overtakes whom."""
     folder = results / "scaling"
     if not (folder / "records.jsonl").exists():
-        return NOT_PUBLISHED
+        return NOT_PUBLISHED.format("scaling")
     records = load_published(folder)
     found = scaling(records)
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    parts = [
-        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, code "
-        f"`{', '.join(origin['code_versions'])}`."
-    ]
+    parts = [origin_of(folder, len(records))]
     for source in found.points["source"].unique():
         parts.append(f"### {escape(source)}")
         picture = folder / "figures" / f"scaling_{slug(source)}.png"
@@ -48,6 +46,27 @@ def tables(results: Path = ROOT / "results") -> str:
     return "\n\n".join(parts)
 
 
+def dimensions(results: Path = ROOT / "results") -> str:
+    """Skill over dimensions, a table for each number of modes."""
+    folder = results / "dimension"
+    if not (folder / "records.jsonl").exists():
+        return NOT_PUBLISHED.format("dimension")
+    records = load_published(folder)
+    found = dimension_table(records)
+    made = dimension_section(found, looks(dict.fromkeys(sorted(set(found["family"])), "contestant")))
+    assert made is not None, "a published suite of mixtures has sizes"
+    return "\n\n".join([origin_of(folder, len(records)), *(markdown(t) for part in made.parts for t in part.tables)])
+
+
+def origin_of(folder: Path, runs: int) -> str:
+    """Where the numbers come from."""
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    return (
+        f"{runs} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, seeds {min(origin['seeds'])} to "
+        f"{max(origin['seeds'])}, code `{', '.join(origin['code_versions'])}`."
+    )
+
+
 def markdown(table: SectionTable) -> str:
     """A table of the report, its caption above."""
     lines = [f"| {escape(table.first)} | {' | '.join(map(escape, table.columns))} |"]
@@ -56,7 +75,7 @@ def markdown(table: SectionTable) -> str:
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 
 
-BLOCKS = {"tables": tables}
+BLOCKS = {"tables": tables, "dimensions": dimensions}
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

@@ -252,7 +252,8 @@ def test_the_command_says_what_the_published_scorecard_says(capsys):
     results = f"results_dir={RESULTS}"
     assert command.main(["source=grid", results]) == 0
     said = capsys.readouterr().out
-    found = findings([record for record in load_published(RESULTS / "quick") if record.task == "grid"])
+    (suite,) = re.findall(r"rests on \S*results/(\w+)", said)
+    found = findings([record for record in load_published(RESULTS / suite) if record.task == "grid"])
     best = [verdict.family for verdict in found.verdicts if verdict.standing == "clearly best"]
     assert said.startswith(f"grid: take {best[0]}: clearly better")
     judged = found.card[found.card["judges"] & found.card["rank"].notna()]

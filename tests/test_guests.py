@@ -159,7 +159,7 @@ def test_points_are_judged_by_cells(tmp_path: Path) -> None:
     ({"samples": [throws(500, 0), throws(500, 0)]}, "expected other samples in every file, got the same in two"),
     ({"samples": []}, "samples: expected at least one file or array, got none"),
     ({"samples": throws(500, 0) + 1}, "expected levels 0 to 5, got 1 to 6"),
-    ({"suite": "dimension"}, r"suite=dimension: expected its runs in .*dimension or in .*results, found none"),
+    ({"suite": "likelihood"}, r"suite=likelihood: expected its runs in .*likelihood or in .*results, found none"),
     ({"suite": "gan_failures"}, "suite=gan_failures: expected runs on die, got some on ring"),
     ({"suite": "quick"}, r"suite=quick: expected to measure .* got others: samples: 2500, here 500"),
     ({"compute": -1.0}, "compute: expected a positive number of FLOPs, got -1.0"),
@@ -259,7 +259,7 @@ def others(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_guest_changes_nothing_that_is_said_of_others() -> None:
     before, after = findings(published("die", "digits")), findings(planted("guest"))
-    for name in "card", "comparisons", "metric_trial", "stability", "aggregate", "variance", "dimension", "corruption":
+    for name in "card", "comparisons", "metric_trial", "stability", "aggregate", "variance", "likelihood", "corruption":
         assert_frame_equal(others(getattr(after, name)), getattr(before, name), obj=name)
     assert repr(after.verdicts) == repr(before.verdicts) and after.scaling.points.equals(before.scaling.points)
     own = after.card[after.card["family"] == "cheat"]

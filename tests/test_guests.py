@@ -259,7 +259,7 @@ def others(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_guest_changes_nothing_that_is_said_of_others() -> None:
     before, after = findings(published("die", "digits")), findings(planted("guest"))
-    for name in "card", "comparisons", "metric_trial", "stability", "aggregate", "variance", "likelihood", "corruption":
+    for name in "card", "comparisons", "metric_trial", "stability", "aggregate", "variance", "dimension", "corruption":
         assert_frame_equal(others(getattr(after, name)), getattr(before, name), obj=name)
     assert repr(after.verdicts) == repr(before.verdicts) and after.scaling.points.equals(before.scaling.points)
     own = after.card[after.card["family"] == "cheat"]

@@ -226,7 +226,15 @@ def test_the_page_and_the_docs_have_curves_and_tables(tmp_path, monkeypatch):
     assert 'href="#scaling"' in text and "gan overtakes at" in text and "scaling.csv has the others" in text
     docs = hook("scaling")
     assert docs.tables(tmp_path / "results").startswith("Not published yet")
+    assert docs.dimensions(tmp_path / "results").startswith("Not published yet")
     assert "| gan, vae | gan overtakes at" in docs.markdown(part.tables[1])
+
+
+def test_a_crossing_says_how_far_the_worse_of_its_fits_is_off():
+    found = scaling(ladder())
+    found.fits.loc[found.fits["family"] == "vae", "misfit"] = 0.3
+    table = crossings_table(found, "digits")
+    assert table is not None and table.rows[0][1][0].endswith("if a fit that misses the means by 30% is right")
 
 
 def test_a_judge_of_which_higher_is_better_has_points_and_no_fit():

@@ -20,20 +20,16 @@ from genfam.report.markdown import escape
 from genfam.report.scaling import crossings_table, fits_table
 from genfam.report.sections import SectionTable
 from genfam.report.style import looks, slug
+from genfam.types import Record
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_PUBLISHED = "Not published yet: `make benchmark SUITE={}` runs it, and its page shows the same tables."
 _MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
 
 
 def tables(results: Path = ROOT / "results") -> str:
     """Per source: the picture, values and exponents, who overtakes whom."""
-    folder = results / "scaling"
-    if not (folder / "records.jsonl").exists():
-        return NOT_PUBLISHED.format("scaling")
-    records = load_published(folder)
-    found = scaling(records)
-    parts = [origin_of(folder, len(records))]
+    folder, records, said = published(results, "scaling")
+    parts, found = [said], scaling(records)
     for source in found.points["source"].unique():
         parts.append(f"### {escape(source)}")
         picture = folder / "figures" / f"scaling_{slug(source)}.png"
@@ -48,23 +44,28 @@ def tables(results: Path = ROOT / "results") -> str:
 
 def dimensions(results: Path = ROOT / "results") -> str:
     """Skill over dimensions, a table for each number of modes."""
-    folder = results / "dimension"
-    if not (folder / "records.jsonl").exists():
-        return NOT_PUBLISHED.format("dimension")
-    records = load_published(folder)
+    _, records, said = published(results, "dimension")
     found = dimension_table(records)
     made = dimension_section(found, looks(dict.fromkeys(sorted(set(found["family"])), "contestant")))
-    assert made is not None, "a published suite of mixtures has sizes"
-    return "\n\n".join([origin_of(folder, len(records)), *(markdown(t) for part in made.parts for t in part.tables)])
+    return "\n\n".join([said, *(markdown(table) for part in made.parts for table in part.tables)] if made else [said])
 
 
-def origin_of(folder: Path, runs: int) -> str:
-    """Where the numbers come from."""
+def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
+    """The suite's folder, its records, and a sentence on where they come from, or that there are none yet."""
+    folder = results / suite
+    if not (folder / "records.jsonl").exists():
+        return (
+            folder,
+            [],
+            f"Not published yet: `make benchmark SUITE={suite}` runs it, and its page shows the same tables.",
+        )
+    records = load_published(folder)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    return (
-        f"{runs} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, seeds {min(origin['seeds'])} to "
+    said = (
+        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, seeds {min(origin['seeds'])} to "
         f"{max(origin['seeds'])}, code `{', '.join(origin['code_versions'])}`."
     )
+    return folder, records, said
 
 
 def markdown(table: SectionTable) -> str:

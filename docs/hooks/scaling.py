@@ -62,8 +62,8 @@ def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
     records = load_published(folder)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     said = (
-        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, seeds {min(origin['seeds'])} to "
-        f"{max(origin['seeds'])}, code `{', '.join(origin['code_versions'])}`."
+        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, "
+        f"seeds {min(origin['seeds'])} to {max(origin['seeds'])}, code `{', '.join(origin['code_versions'])}`."
     )
     return folder, records, said
 

@@ -103,6 +103,13 @@ def test_what_does_not_apply_says_why(evaluate, by_name):
         assert all(m.estimate is None and m.reason for m in found)
 
 
+def test_other_samples_have_classes_of_their_own_and_the_reference_keeps_its(evaluate):
+    first = evaluation(evaluate, points(VALUES, 0.1, 0), VALUES, points(THEIRS, 0.1, 1), THEIRS)
+    assert torch.equal(first.sample_classes, VALUES)
+    second = first.with_samples(CENTRES[[2, 2, 0]])
+    assert second.sample_classes.tolist() == [2, 2, 0] and torch.equal(second.reference_classes, THEIRS)
+
+
 def test_held_out_events_that_do_not_vary_within_a_class_have_no_ratio(evaluate):
     """As on the die, whose classes are single values."""
     die = evaluation(evaluate, points(VALUES, 1.0, 0), VALUES, points(THEIRS, 0.0, 1) + 0.1, THEIRS)

@@ -54,11 +54,7 @@ def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
     """The suite's folder, its records, and a sentence on where they come from, or that there are none yet."""
     folder = results / suite
     if not (folder / "records.jsonl").exists():
-        return (
-            folder,
-            [],
-            f"Not published yet: `make benchmark SUITE={suite}` runs it, and its page shows the same tables.",
-        )
+        return folder, [], f"Not published yet: `make benchmark SUITE={suite}` runs it, and its page has the tables."
     records = load_published(folder)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     said = (

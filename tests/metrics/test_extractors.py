@@ -130,6 +130,23 @@ def test_stacked_images_are_looked_at_one_by_one(trained):
     torch.testing.assert_close(stacked.features(x), single.features(images[:, None]).reshape(10, 192))
 
 
+def test_a_view_is_one_pass_and_has_what_the_network_says(trained):
+    classifier, _ = trained
+    network, images = classifier.network, digits().classifier_images()[2][:70]
+    mean, spread = classifier.moments[2]
+    passes = []
+    handle = network.trunk[0].register_forward_hook(lambda *_: passes.append(1))
+    view = classifier.view(images)
+    found = view.features, view.classes, view.depths["late"], view.features
+    handle.remove()
+    assert len(passes) == 1
+    x = images.float() / 16
+    torch.testing.assert_close(found[0], network.trunk(x).double())
+    assert torch.equal(found[1], network(x).argmax(dim=1))
+    torch.testing.assert_close(found[2], (network.trunk(x).double() - mean) / spread)
+    assert found[3] is found[0]
+
+
 def test_planted_collapse_shows_in_classifier_features(trained, evaluate):
     classifier, _ = trained
     x, y, test, _ = digits().classifier_images()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -54,6 +54,36 @@ class Extractor(ABC):
         """(N, *event) -> (N,) int64 class. Raises NotImplementedError unless `n_classes` > 0."""
         raise NotImplementedError(f"extractor {self.name} has no classes")
 
+    def view(self, x: Tensor) -> View:
+        """(N, *event) -> features, depths and classes; an extractor that has them of one pass overrides it."""
+        return View(self, x)
+
+
+@dataclass
+class View:
+    """What an extractor sees of events. Each part is worked out when it is first asked for, and kept."""
+
+    extractor: Any
+    x: Tensor
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(N, d) float64."""
+        found: Tensor = self.extractor.features(self.x)
+        return found
+
+    @cached_property
+    def depths(self) -> dict[str, Tensor]:
+        """By depth, each (N, d) float64; see `Extractor.depths`."""
+        found: dict[str, Tensor] = self.extractor.depths(self.x)
+        return found
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """(N,) int64."""
+        found: Tensor = self.extractor.classify(self.x)
+        return found
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -99,34 +129,44 @@ class Evaluation:
     in_training: bool = False
 
     @cached_property
+    def sample_view(self) -> View:
+        """What the extractor sees of the samples."""
+        return self.extractor.view(self.samples)
+
+    @cached_property
+    def reference_view(self) -> View:
+        """What it sees of the reference."""
+        return self.extractor.view(self.reference)
+
+    @property
     def sample_features(self) -> Tensor:
         """(N, d) float64."""
-        return self.extractor.features(self.samples)
+        return self.sample_view.features
 
-    @cached_property
+    @property
     def reference_features(self) -> Tensor:
         """(M, d) float64."""
-        return self.extractor.features(self.reference)
+        return self.reference_view.features
 
-    @cached_property
+    @property
     def sample_depths(self) -> dict[str, Tensor]:
         """Features by depth, each (N, d) float64; see `Extractor.depths`."""
-        return self.extractor.depths(self.samples)
+        return self.sample_view.depths
 
-    @cached_property
+    @property
     def reference_depths(self) -> dict[str, Tensor]:
         """Likewise, each (M, d)."""
-        return self.extractor.depths(self.reference)
+        return self.reference_view.depths
 
-    @cached_property
+    @property
     def sample_classes(self) -> Tensor:
         """(N,) int64 as the extractor's classifier sees them."""
-        return self.extractor.classify(self.samples).cpu()
+        return self.sample_view.classes.cpu()
 
-    @cached_property
+    @property
     def reference_classes(self) -> Tensor:
         """(M,) likewise."""
-        return self.extractor.classify(self.reference).cpu()
+        return self.reference_view.classes.cpu()
 
     @cached_property
     def _log_probs(self) -> dict[tuple[int, bool], Tensor]:
@@ -161,10 +201,7 @@ class Evaluation:
         if condition is not None and values is not None:
             condition = replace(condition, of_samples=values)
         other = replace(self, samples=samples, condition=condition)
-        other.__dict__["reference_features"] = self.reference_features
-        other.__dict__["reference_depths"] = self.reference_depths
-        if self.extractor.n_classes:
-            other.__dict__["reference_classes"] = self.reference_classes
+        other.__dict__["reference_view"] = self.reference_view
         return other
 
     def generator(self, purpose: int = 0) -> Generator:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from genfam import files
 from genfam.files import checked_name
-from genfam.metrics.base import DEPTHS, Extractor, blocks
+from genfam.metrics.base import DEPTHS, Extractor, View, blocks
 from genfam.metrics.classifier_networks import BODIES, ClassifierNetwork, ResidualNetwork, depths, train_classifier
 from genfam.ranges import Count, CountOrNone, Positive
 from genfam.types import Event
@@ -51,6 +51,36 @@ class Identity(Extractor):
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) -> (N, D) float64."""
         return x.flatten(1).double().cpu()
+
+
+class ClassifierView(View):
+    """What a classifier sees of events, all from one pass through its network."""
+
+    extractor: Classifier
+
+    @cached_property
+    def _activations(self) -> tuple[Tensor, ...]:
+        return self.extractor.activations(self.x)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(N, images per event × features) float64."""
+        return self._activations[len(DEPTHS) - 1].double().reshape(len(self.x), -1)
+
+    @cached_property
+    def depths(self) -> dict[str, Tensor]:
+        """Standardised."""
+        found = zip(DEPTHS, self._activations[:-1], self.extractor.moments, strict=True)
+        return {
+            name: ((part.double() - mean) / spread).reshape(len(self.x), -1) for name, part, (mean, spread) in found
+        }
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """One number for all images of an event."""
+        images = self.extractor.images_per_event
+        place = self.extractor.classes ** torch.arange(images - 1, -1, -1)
+        return (self._activations[-1].argmax(dim=1).reshape(-1, images) * place).sum(dim=1)
 
 
 @runtime_checkable
@@ -169,7 +199,7 @@ class Classifier(Extractor):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, *event) levels -> (N, images per event × features) float64."""
-        return self._apply(self.network.trunk, x).double().flatten(1)
+        return self.view(x).features
 
     def depths(self, x: Tensor) -> dict[str, Tensor]:
         """(N, *event) levels -> early, middle and late features (N, images per event × features), see `Extractor`.
@@ -177,43 +207,35 @@ class Classifier(Extractor):
         What the first `STANDARD` training images have as mean and standard deviation is taken off and divided by: it
         follows from the weights and the training images, which the fingerprint names.
         """
-        images = x.reshape(-1, *self._image_shape)
-        found = zip(DEPTHS, self._depths(images), self._moments, strict=True)
-        return {name: ((part - mean) / spread).reshape(len(x), -1) for name, part, (mean, spread) in found}
-
-    @cached_property
-    def _moments(self) -> list[tuple[Tensor, Tensor]]:
-        """(d,) mean and standard deviation at every depth."""
-        moments = []
-        for part in self._depths(self._standard):
-            spread = part.std(dim=0)
-            least = LEAST_SPREAD * float(spread.square().mean().sqrt())
-            moments.append((part.mean(dim=0), spread.clamp_min(least) if least else torch.ones_like(spread)))
-        return moments
-
-    @torch.no_grad()
-    def _depths(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(N, C, H, W) levels of single images -> (N, d) float64 at every depth."""
-        parts = [
-            depths(self.network, images[rows].to(self._device).float() * self._scale)
-            for rows in blocks(len(images), 1000)
-        ]
-        return tuple(torch.cat([part.cpu().double() for part in level]) for level in zip(*parts, strict=True))
+        return self.view(x).depths
 
     def classify(self, x: Tensor) -> Tensor:
         """(N, *event) levels -> (N,) int64 in 0..n_classes − 1: Σ c_i · n^(k−1−i) over the k images of an event."""
-        digits = self._apply(self.network, x).argmax(dim=2)
-        place = self.classes ** torch.arange(self.images_per_event - 1, -1, -1)
-        return (digits * place).sum(dim=1)
+        return self.view(x).classes
+
+    def view(self, x: Tensor) -> View:
+        """(N, *event) levels -> all three of one pass through the network."""
+        return ClassifierView(self, x)
+
+    @cached_property
+    def moments(self) -> list[tuple[Tensor, Tensor]]:
+        """(d,) mean and standard deviation at every depth."""
+        moments = []
+        for part in self.activations(self._standard)[: len(DEPTHS)]:
+            spread = part.double().std(dim=0)
+            least = LEAST_SPREAD * float(spread.square().mean().sqrt())
+            moments.append((part.double().mean(dim=0), spread.clamp_min(least) if least else torch.ones_like(spread)))
+        return moments
 
     @torch.no_grad()
-    def _apply(self, module: nn.Module, x: Tensor) -> Tensor:
-        """(N, *event) -> (N, images per event, outputs) float32."""
+    def activations(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(N, *event) levels -> (images, d) float32 at every depth, and the classes' logits (images, classes)."""
         images = x.reshape(-1, *self._image_shape)
-        parts = [
-            module(images[rows].to(self._device).float() * self._scale).cpu() for rows in blocks(len(images), 1000)
-        ]
-        return torch.cat(parts).reshape(len(x), self.images_per_event, -1)
+        parts = []
+        for rows in blocks(len(images), 1000):
+            found = depths(self.network, images[rows].to(self._device).float() * self._scale)
+            parts.append([part.cpu() for part in (*found, self.network.head(found[-1]))])
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _load_or_train(self, images: tuple[Tensor, Tensor, Tensor, Tensor]) -> float:
         """Fill the network; returns its test accuracy. One process trains while the others wait for it.

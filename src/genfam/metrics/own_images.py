@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genfam.metrics.base import Extractor
+from genfam.metrics.base import Extractor, View
 from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.inception import Inception
 from genfam.ranges import Count
@@ -68,6 +68,10 @@ class OwnImages(Extractor):
     def depths(self, x: Tensor) -> dict[str, Tensor]:
         """Of the one that was chosen."""
         return self.chosen.depths(x)
+
+    def view(self, x: Tensor) -> View:
+        """Of the one that was chosen."""
+        return self.chosen.view(x)
 
     @property
     def fingerprint(self) -> str:

@@ -22,6 +22,7 @@ References:
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -62,6 +63,16 @@ def rotations(count: int, dimensions: int, generator: Generator) -> Tensor:
     return found
 
 
+@lru_cache(maxsize=16)  # a suite's runs ask for the same few: 64 modes take a tenth of a second
+def shape_of(modes: int, dimensions: int, least: float, anisotropy: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres (K, D), axes (K, D, D) and spreads (K, D) of the one mixture of its kind, float64."""
+    generator = derived_generator(0, "mixture", dimensions, modes)
+    centres = separated_centres(modes, dimensions, least, generator)
+    axes = rotations(modes, dimensions, generator)
+    shares = torch.rand(modes, dimensions, generator=generator, dtype=torch.float64)
+    return centres, axes, anisotropy ** -shares.sort(dim=1).values
+
+
 class Mixture(KnownSource):
     """A mixture of equally likely Gaussians, each with a covariance of its own.
 
@@ -93,11 +104,7 @@ class Mixture(KnownSource):
         self.name = name
         self.event = Event((dimensions,))
         self.mode_masses = checked_weights(None, modes, "mode")
-        generator = derived_generator(0, "mixture", dimensions, modes)
-        self.centres = separated_centres(modes, dimensions, separation, generator)
-        self.axes = rotations(modes, dimensions, generator)
-        shares = torch.rand(modes, dimensions, generator=generator, dtype=torch.float64)
-        self.spreads = anisotropy ** -shares.sort(dim=1).values
+        self.centres, self.axes, self.spreads = shape_of(modes, dimensions, separation, anisotropy)
         self._radius = float(stats.chi2.ppf(QUALITY, dimensions))
 
     def sample(self, n: int, *, generator: Generator) -> Tensor:

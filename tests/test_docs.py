@@ -47,7 +47,7 @@ def test_every_name_of_the_theory_is_in_the_code(page):
 
 def test_every_family_has_a_page_of_theory():
     yardsticks = {"gaussian", "oracle"}
-    pages = {"index", "ways_round_z", "losses", "conventions", "transport"}
+    pages = {"index", "ways_round_z", "losses", "conventions", "transport", "reflow"}
     assert {*plain_families()} - yardsticks | pages == {page.stem for page in THEORY}
 
 

@@ -140,6 +140,7 @@ FAMILIES = {
     "energy": "An energy per event, learnt by Markov chains: many network evaluations per sample, an unknown constant.",
     "gaussian": "A Gaussian with the data's mean and covariance: what is no better has learnt nothing more.",
     "flow_matching_ot": "Flow matching whose starts and ends are paired at the least distance within each batch.",
+    "reflow": "Flow matching, then again on the pairs that its own flow makes: one network evaluation per sample.",
     "transport_gan": "A generator that is given an event of another source, and pays for how far it moves it.",
     "affine_map": "The optimal map between Gaussians fitted to two sources: what is no better has learnt nothing more.",
     "oracle": "Fresh real data.",

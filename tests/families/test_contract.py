@@ -23,7 +23,7 @@ from helpers import composed, plain_families
 
 pytestmark = pytest.mark.usefixtures("coarse_integrals")
 
-FAMILIES = plain_families()
+FAMILIES = [*plain_families(), "reflow"]
 SOURCES = ["die", "tiny_images", "grid", "digits", "stacked_digits", "grammar"]
 # Cells that a family does not model; suites leave them out.
 REFUSED = {("masked_diffusion", "grid"), ("energy", "grammar"), ("normalizing_flow", "grammar")}

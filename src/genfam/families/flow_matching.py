@@ -74,12 +74,17 @@ class FlowMatching(FieldFamily):
 
     def loss(self, batch: Batch, player: str) -> Tensor:
         """Mean squared error of what the network predicts (Lipman et al. 2023, equation 9, for the velocity)."""
-        x1 = self.codec.encode(batch.event)
-        x0 = self.coupling(normal_like(x1) if self.init is None else self.start(len(x1)), x1)
+        x0, x1, condition = self.pairs(batch)
         t = self.times.draw(len(x1), x1.device)
-        output = self.model(straight(x0, x1, t), t, batch.condition)
+        output = self.model(straight(x0, x1, t), t, condition)
         error: Tensor = (output - target(self.prediction, x0, x1)).square().mean()
         return error
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A batch of B events -> (B, *shape) starts and ends of paths, and their (B,) values of the condition."""
+        x1 = self.codec.encode(batch.event)
+        x0 = self.coupling(normal_like(x1) if self.init is None else self.start(len(x1)), x1)
+        return x0, x1, batch.condition
 
     # ---- p_init --------------------------------------------------------------------------------------
 
@@ -129,7 +134,12 @@ class FlowMatching(FieldFamily):
         its velocity is 0/0: a corrector that asks for it leaves half of the noise of that step in the sample (EDM,
         algorithm 1, corrects no last step either).
         """
-        solver = Solver(self.sampling["solver"], self.sampling["steps"])
+        yield from self.walk_with(Solver(self.sampling["solver"], self.sampling["steps"]), noise, predict, through)
+
+    def walk_with(
+        self, solver: Solver, noise: Tensor, predict: Predict, through: Sequence[float] = ()
+    ) -> Iterator[tuple[float, Tensor]]:
+        """`walk` by a solver of any kind."""
         last = 1.0 - max(SMALLEST, 1.0 / solver.steps) if self.prediction == "data" else 1.0
         x, at, whole = noise, 0.0, solver.steps - (last < 1.0)
         for time in sorted({0.0, *through, 1.0}):

@@ -40,6 +40,7 @@ class Players(LightningModule, ABC):
         batch_size: events per update.
         players: the optimised parts, in the order of their updates; the last one samples and is averaged.
         flop_period: number of updates after which the cost of an update repeats (lazy penalties).
+        flop_phases: shares of training at which another cost of an update begins, the first at 0.
         condition: what events are conditioned on. It is set by whoever builds the family, before `prepare`.
         updates, total_updates: how far training is.
         learning_rate_factor: on every player's learning rate, to see how much hangs on it.
@@ -48,6 +49,7 @@ class Players(LightningModule, ABC):
 
     players: ClassVar[tuple[str, ...]] = ("model",)
     flop_period: int = 1
+    flop_phases: tuple[float, ...] = (0.0,)
     optimisation: Optimisation
     batch_size: int
 
@@ -155,7 +157,7 @@ class Players(LightningModule, ABC):
 
     @property
     def train_flops(self) -> float:
-        """Training FLOPs spent so far."""
+        """Training FLOPs spent so far, each update as the mean of all."""
         return self.updates * self.flops_per_update
 
     @property

@@ -21,6 +21,7 @@ from genfam.records.run import Run
 from genfam.running.flops import count_flops
 from genfam.running.parts import in_bfloat16, make_condition, make_source
 from genfam.running.rehearsal import rehearsal
+from genfam.running.training import per_update
 from genfam.types import Batch, Likelihood
 
 UTILISATION = 0.35
@@ -163,18 +164,13 @@ def _blank(family: Family, n: int) -> Tensor:
 
 
 def _update_flops(family: Family) -> float:
-    """FLOPs of an update, the mean over a period; one update more is made, when the optimisers' states are there."""
+    """FLOPs of an update; one update more is made, when the optimisers' states are there."""
     x = _blank(family, family.batch_size)
     batch = Batch(x, torch.zeros(len(x), dtype=torch.int64) if family.condition.classes else None)
     family.total_updates = 10**9
     family.train()
     optimisers = family.configure_optimizers()
-
-    def period() -> None:
-        for _ in range(family.flop_period):
-            family.update(batch, optimisers, torch.autograd.backward)
-
-    flops = count_flops(period) / family.flop_period
+    flops = per_update(family, batch, optimisers, count_flops)
     family.update(batch, optimisers, torch.autograd.backward)
     return flops
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from genfam.records.run import Run
 from genfam.running.parts import make_family
-from genfam.running.training import plan
+from genfam.running.training import per_update, plan
 from genfam.sources.base import Source
 from genfam.types import Batch
 
-LEAST_SECONDS, MOST_UPDATES = 0.3, 50
+LEAST_SECONDS, MOST_PERIODS = 0.3, 50
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,18 @@ def pace(run: Run, source: Source) -> Pace:
         rows, given = slice(family.batch_size), family.condition.of_training
         batch = Batch(source.train[rows], None if given is None else given[rows]).to(family.device)
 
-        def period() -> None:
-            for _ in range(family.flop_period):
-                family.update(batch, optimisers, torch.autograd.backward)
-
-        period()
-        period()
-        start, done = time.perf_counter(), 0
-        while done == 0 or (time.perf_counter() - start < LEAST_SECONDS and done < MOST_UPDATES):
-            period()
-            done += family.flop_period
-        seconds = (time.perf_counter() - start) / done
+        seconds = per_update(family, batch, optimisers, _seconds)
     finally:
         torch.set_num_threads(before)
     return Pace(family.total_updates, family.batch_size, seconds)
+
+
+def _seconds(period: Callable[[], None]) -> float:
+    """Of a call, the mean over several after two that warm up."""
+    period()
+    period()
+    start, done = time.perf_counter(), 0
+    while done == 0 or (time.perf_counter() - start < LEAST_SECONDS and done < MOST_PERIODS):
+        period()
+        done += 1
+    return (time.perf_counter() - start) / done

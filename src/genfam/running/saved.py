@@ -232,7 +232,7 @@ def save_model(directory: Path, run: Run, family: Family, source: Source) -> Non
     Raises:
         ValueError: it does not: the family keeps something that it has not declared.
     """
-    kept = {key: value for key, value in family.state_dict().items() if key not in family.of_training_only}
+    kept = {key: value for key, value in family.state_dict().items() if _part(key) not in family.of_training_only}
     weights = {key: value.cpu().contiguous().clone() for key, value in kept.items()}
     again = make_family(run, source, weights)
     load_weights(again, weights)
@@ -255,7 +255,12 @@ def sampling_weights(family: Family) -> dict[str, Tensor]:
     averaged = family.optimisation.ema > 0
     dropped = [f"{player}." for player in (family.players if averaged else family.players[:-1])]
     kept = {name: value for name, value in state.items() if not name.startswith(tuple(dropped))}
-    return {k: v.contiguous().clone() for k, v in kept.items() if k not in family.of_training_only}
+    return {k: v.contiguous().clone() for k, v in kept.items() if _part(k) not in family.of_training_only}
+
+
+def _part(key: str) -> str:
+    """The family's own attribute that a key of the state dict lies in."""
+    return key.split(".")[0]
 
 
 def load_weights(family: Family, weights: dict[str, Tensor]) -> None:
@@ -269,7 +274,7 @@ def load_weights(family: Family, weights: dict[str, Tensor]) -> None:
     filled = {f"{player}.{name[len(prefix) :]}": value for name, value in weights.items() if name.startswith(prefix)}
     found = family.load_state_dict(filled | weights, strict=False)
     left_out = (*family.players[:-1], *family.of_training_only)
-    missing = [name for name in found.missing_keys if name.split(".")[0] not in left_out]
+    missing = [name for name in found.missing_keys if _part(name) not in left_out]
     if missing or found.unexpected_keys:
         raise ValueError(
             f"weights: expected those of {type(family).__name__}, got {len(missing)} missing "

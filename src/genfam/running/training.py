@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ class Progress:
 def plan(family: Family, source: Source, train_flops: float) -> None:
     """Count the FLOPs of an update on a copy of the family, and fix the number of updates that the budget buys.
 
-    Backward passes, penalties and every player are included; the mean is taken over `flop_period` updates.
+    Backward passes, penalties and every player are included: see `per_update`.
 
     Raises:
         ConfigurationError: the budget does not pay a single period, or a batch has more events than there are.
@@ -61,17 +63,11 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
         )
     trial = copy.deepcopy(family).train()
     trial.total_updates = 10**9
-    optimisers = trial.configure_optimizers()
     of_training = family.condition.of_training
     rows = slice(family.batch_size)
     batch = Batch(source.train[rows], None if of_training is None else of_training[rows]).to(family.device)
     state = random_state()
-
-    def period() -> None:
-        for _ in range(trial.flop_period):
-            trial.update(batch, optimisers, torch.autograd.backward)
-
-    family.flops_per_update = count_flops(period) / family.flop_period
+    family.flops_per_update = per_update(trial, batch, trial.configure_optimizers(), count_flops)
     set_random_state(state)
     if family.flops_per_update <= 0:
         raise ValueError(
@@ -84,6 +80,29 @@ def plan(family: Family, source: Source, train_flops: float) -> None:
             f"budget.train_flops: expected at least {family.flops_per_update * family.flop_period:.3g} "
             f"(one update of this family), got {train_flops:.3g}"
         )
+
+
+def per_update(
+    family: Family, batch: Batch, optimisers: Sequence[Any], measure: Callable[[Callable[[], None]], float]
+) -> float:
+    """What an update costs: the mean over `flop_period` updates in each of `flop_phases`, by the phases' lengths.
+
+    Args:
+        family: trained on the way.
+        batch: of every update.
+        optimisers: of its players.
+        measure: the cost of a call.
+    """
+
+    def period() -> None:
+        for _ in range(family.flop_period):
+            family.update(batch, optimisers, torch.autograd.backward)
+
+    mean = 0.0
+    for begin, end in pairwise((*family.flop_phases, 1.0)):
+        family.updates = math.ceil(begin * family.total_updates)
+        mean += (end - begin) * measure(period) / family.flop_period
+    return mean
 
 
 class Conductor(Callback):

@@ -95,6 +95,7 @@ def test_every_kind_of_event_can_be_shown(event: Event, axes: int) -> None:
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "first_comparison.ipynb"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("in_a_fork")
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch) -> None:

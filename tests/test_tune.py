@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from genfam.build import ConfigurationError, configuration_folder
 from genfam.commands import scripts, tune
@@ -122,7 +123,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[list[st
     def run_batch(common: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[Any]:
         batches.append((list(common), [list(job) for job in jobs]))
         own = [override for override in common if not override.startswith("hydra.")]
-        return [SimpleNamespace(return_value=parabola(composed(*own, *job))) for job in jobs]
+        shared = OmegaConf.create(composed(*own))
+
+        def settings(job: Sequence[str]) -> dict[str, Any]:  # as composed with these, which takes a second for each
+            whole = shared.copy()
+            for key, _, value in (override.lstrip("+").partition("=") for override in job):
+                OmegaConf.update(whole, key, yaml.safe_load(value))
+            found: Any = OmegaConf.to_container(whole)
+            return found
+
+        return [SimpleNamespace(return_value=parabola(settings(job))) for job in jobs]
 
     monkeypatch.setattr(tune, "run_batch", run_batch)
     return batches

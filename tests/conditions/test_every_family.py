@@ -91,9 +91,9 @@ def test_shapes_determinism_and_the_mixture(
     slow = family_name in ("flow_matching", "diffusion", "score") and source_name == "mnist"
     if family.likelihood_kind is Likelihood.NONE or slow:
         return
-    x = source.test[:3]
+    x = source.test[: 1 if family_name == "diffusion" else 3]  # a bound over a hundred steps for every value
     whole = family.log_prob(x)
-    assert whole.shape == (3,) and bool(torch.isfinite(whole).all())
+    assert whole.shape == (len(x),) and bool(torch.isfinite(whole).all())
     if classes:
         shares = family.condition.shares.log()
         terms = torch.stack([family.log_prob(x, value) + shares[value] for value in range(classes)])

@@ -232,6 +232,9 @@ def test_a_line_per_run_says_what_came_out_and_what_it_is_ill_of(capsys: pytest.
     assert said[0] == "3 runs"
     assert said[1].endswith("ok        family=gan seed=0 (0 s): fd_identity 0.0123, mode_collapse")
     assert "2 mode_collapse" in said[2] and "2/3 runs" in said[2]
+    jobs[0].value.judge = "coverage"  # a run's judge comes before the headline metric
+    jobs[0].value.metrics.append(Measurement("coverage", "1", True, Estimate(0.8, 0.1, 100), {}, Kind.COVERAGE))
+    assert _progress.result(jobs[0]) == "coverage 0.8, mode_collapse"
 
 
 def test_a_long_silence_is_broken_by_a_line_about_what_runs(

@@ -103,11 +103,12 @@ def diagnosed(job: Job) -> list[str]:
 
 
 def result(job: Job) -> str:
-    """The headline metric of the job's record and what it is diagnosed with; empty where it has neither."""
-    metrics = getattr(job.value, "metrics", [])
+    """The judge of the job's record, else its headline metric, and what it is diagnosed with; empty without either."""
+    metrics, judge = getattr(job.value, "metrics", []), getattr(job.value, "judge", None)
     parts = [
-        f"{m.name} {m.estimate.value:.3g}" for m in metrics if m.estimate is not None and m.kind.value == "headline"
-    ]
+        f"{m.name} {m.estimate.value:.3g}" for m in metrics
+        if m.estimate is not None and (m.name == judge if judge else m.kind.value == "headline")
+    ]  # fmt: skip
     return ", ".join([*parts, *diagnosed(job)])
 
 

@@ -15,6 +15,7 @@ from genfam.families.solvers import METHODS, Solver
 from genfam.networks.perceptron import Perceptron
 from genfam.seeds import derived_generator, normal_like, uniform
 from genfam.types import Batch, Event
+from stand_ins import look_at
 
 POINT = Event((2,))
 
@@ -148,3 +149,21 @@ def test_learns_a_shifted_gaussian(prediction):
 def test_unknown_predictions_name_the_known_ones():
     with pytest.raises(ValueError, match=r"prediction: expected one of \['velocity', 'data', 'noise'\], got 'score'"):
         make(prediction="score")
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_looking_on_changes_no_step(prediction: str, solver: str, steps: int) -> None:
+    """Times within a step are shown by a shorter one; the samples stay what they are unseen, up to rounding."""
+    family = make(prediction=prediction, solver=Solver(solver, steps)).eval()
+    look_at(family, torch.randn(100, 2))
+    for parameter in family.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    times = [0.0, 0.1, 0.25, 0.5, 0.9, 1.0]
+    states = family.snapshots(6, times, derived_generator(0, "draw"))
+    drawn = family.sample(6, generator=derived_generator(0, "draw"))
+    torch.testing.assert_close(states[-1], drawn.to(states.dtype), rtol=1e-4, atol=1e-4)
+    if steps == 1 and (solver == "euler" or prediction == "data"):  # one straight line from the noise to the sample
+        for time, state in zip(times, states, strict=True):
+            torch.testing.assert_close(state, torch.lerp(states[0], states[-1], time), rtol=1e-4, atol=1e-4)

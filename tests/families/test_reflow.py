@@ -123,6 +123,36 @@ def test_a_pair_keeps_the_value_that_it_was_made_for() -> None:
     torch.testing.assert_close(x1, family.taught(x0, given), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "data", "noise"])
+def test_pairs_are_made_in_float32_and_without_dropout(prediction: str) -> None:
+    torch.manual_seed(0)
+    family = planned(Reflow(POINT, 5000, Perceptron(depth=2, dropout=0.5), Optimisation(), 128, prediction, first=0.0))
+    family.in_bfloat16 = True
+    family.train()
+    family.update(Batch(torch.randn(128, 2)), family.configure_optimizers(), torch.autograd.backward)
+    made = int(family.made)
+    assert made == 16 and family.ends.dtype == torch.float32
+    torch.testing.assert_close(family.ends[:made], family.taught(family.starts[:made], None), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_energy_is_that_of_the_steps_taken(prediction: str, steps: int) -> None:
+    """Of one step it is the squared displacement; of more it is at least that, by Jensen's inequality."""
+    family = planned(make(prediction=prediction))
+    with torch.no_grad():
+        for parameter in family.sampler.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    family.choose_sampling(steps=steps)
+    x = torch.randn(50, 2)
+    moved = (family.carry(x, torch.Generator()) - x).square().sum(dim=1)
+    energy = family.path_energy(x, torch.Generator())
+    if steps == 1:
+        torch.testing.assert_close(energy, moved)
+    else:
+        assert bool((energy >= moved * (1 - 1e-5)).all()) and not torch.allclose(energy, moved)
+
+
 def test_the_plan_counts_both_flows() -> None:
     """Of the second flow's updates each makes 128 / 8 pairs, with 2 evaluations in each of the teacher's 10 steps."""
     family = planned(make(first=0.25))

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +33,7 @@ from genfam.seeds import normal, normal_like
 from genfam.types import Batch, Data, Event, Likelihood
 
 ENERGY_STEPS = 100  # of the integral of the squared velocity
+ROUNDING = 1e-9  # of times
 
 
 class FlowMatching(FieldFamily):
@@ -128,7 +129,9 @@ class FlowMatching(FieldFamily):
     def walk(
         self, noise: Tensor, predict: Predict, generator: Generator, through: Sequence[float] = ()
     ) -> Iterator[tuple[float, Tensor]]:
-        """See `FieldFamily.walk`; of the solver's steps those to the times asked for are shown.
+        """See `FieldFamily.walk`: equal steps, which times within one do not change.
+
+        Such a time is reached by a shorter step from where the solver's own begins.
 
         A prediction of the data is the end of the path as seen from here, and the last step goes there. At t = 1 itself
         its velocity is 0/0: a corrector that asks for it leaves half of the noise of that step in the sample (EDM,
@@ -141,16 +144,23 @@ class FlowMatching(FieldFamily):
     ) -> Iterator[tuple[float, Tensor]]:
         """`walk` by a solver of any kind."""
         last = 1.0 - max(SMALLEST, 1.0 / solver.steps) if self.prediction == "data" else 1.0
-        x, at, whole = noise, 0.0, solver.steps - (last < 1.0)
-        for time in sorted({0.0, *through, 1.0}):
-            begun, end = at, min(time, last)
+        x, done, whole = noise, 0, solver.steps - (last < 1.0)  # one step alone is the prediction
+        grid = [last * step / whole for step in range(whole)] + [last]
 
-            def field(t: Tensor, state: Tensor, begun: float = begun) -> Tensor:
+        def moved(begun: float, end: float, steps: int) -> Tensor:
+            def field(t: Tensor, state: Tensor) -> Tensor:
                 return self.velocity(t + begun, state, predict)
 
-            steps = math.ceil(whole * (end - begun) / last) if last else 0  # one step alone is the prediction
-            x, at = solver.integrate(field, x, end - begun, steps), end
-            yield time, x if time <= last else predict(x, torch.full((len(x),), last, device=x.device))
+            return solver.integrate(field, x, end - begun, steps)
+
+        for time in sorted({0.0, *through, 1.0}):
+            step = bisect_right(grid, time + ROUNDING) - 1
+            x, done = moved(grid[done], grid[step], step - done), step
+            if time > last + ROUNDING:
+                end = predict(x, torch.full((len(x),), last, device=x.device))
+                yield time, end if time == 1.0 else torch.lerp(x, end, (time - last) / (1.0 - last))
+            else:
+                yield time, moved(grid[step], time, int(time > grid[step] + ROUNDING))
 
     def transport(self, x_init: Tensor, condition: Tensor | None = None, guidance: float = 1.0) -> Tensor:
         """(n, *shape) draws of p_init, (n,) condition -> where the flow carries them by t = 1."""

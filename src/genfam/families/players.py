@@ -157,7 +157,7 @@ class Players(LightningModule, ABC):
 
     @property
     def train_flops(self) -> float:
-        """Training FLOPs spent so far, each update as the mean of all."""
+        """Training FLOPs spent so far, as if every update cost the mean: with several phases exact at the end alone."""
         return self.updates * self.flops_per_update
 
     @property

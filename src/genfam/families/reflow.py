@@ -1,10 +1,11 @@
 """Reflow: flow matching, then again on the pairs that its own flow makes, so that a few steps suffice.
 
 Independent pairs of noise and data have lines between them that cross, and the velocity at a crossing is the mean of
-theirs: the learnt paths bend, and one long step misses the data. A flow's own paths cannot cross. So noise x_0 and the
-place Φ(x_0) to which the flow carries it are better pairs, and a second flow that learns from them is straighter.
+theirs: the learnt paths bend, and one long step ends at the mean of the data. A flow's own paths cannot cross. So
+between noise x_0 and the place Φ(x_0) to which the flow carries it fewer lines cross, and a second flow that learns
+from such pairs is straighter.
 
-Both flows share one budget. The first `first` of the updates is flow matching; what it has learnt then is the teacher,
+Both flows share one budget. A share `first` of the updates is flow matching; what it has learnt then is the teacher,
 which stays as it is and makes the pairs of the rest. Each pair costs the teacher's steps and is used several times.
 
 References:
@@ -15,10 +16,11 @@ References:
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from genfam.families.base import Optimisation
 from genfam.families.coupling import Coupling, Independent
@@ -49,7 +51,8 @@ class Reflow(FlowMatching):
         times: at which it learns.
         coupling: of noise and data within a batch of the first flow.
         first: share of the updates that train the first flow.
-        uses: of a pair, on average; a batch of B needs B / uses new ones.
+        uses: of a pair, on average; a batch of B needs B / uses new ones. Those of the first are used more often, since
+            there are no others yet.
         teacher: solver of the pairs.
         solver: of samples; its method and steps may be chosen after training.
         classes: values of the condition that the network knows; 0 = none.
@@ -83,8 +86,8 @@ class Reflow(FlowMatching):
         self.flop_phases = (0.0, first) if first else (0.0,)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
         for name in ("starts", "ends"):
-            self.declare(name, torch.zeros(KEPT, *event.shape), sampling=False)
-        self.declare("values", torch.zeros(KEPT, dtype=torch.int64), sampling=False)
+            self.declare(name, torch.zeros(0, *event.shape), sampling=False)
+        self.declare("values", torch.zeros(0, dtype=torch.int64), sampling=False)
         self.declare("made", torch.zeros((), dtype=torch.int64), sampling=False)
 
     @property
@@ -103,7 +106,10 @@ class Reflow(FlowMatching):
         return self.starts[rows], self.ends[rows], None if batch.condition is None else self.values[rows]
 
     def _make(self, n: int, condition: Tensor | None) -> None:
-        """Put n new pairs in the place of the oldest, for the batch's own values of the condition."""
+        """Replace the n oldest pairs by new ones, made for the batch's first n values of the condition."""
+        if not len(self.starts):
+            self.starts, self.ends = (torch.zeros(KEPT, *self.event.shape, device=self.device) for _ in range(2))
+            self.values = torch.zeros(KEPT, dtype=torch.int64, device=self.device)
         condition = None if condition is None else condition[:n]
         places = (self.made + torch.arange(n, device=self.device)) % KEPT
         self.starts[places] = self.start(n)
@@ -120,5 +126,16 @@ class Reflow(FlowMatching):
             out: Tensor = self.teacher(x, t, condition)
             return out
 
-        *_, (_, end) = self.walk_with(self.teaching, x_init, predict)
+        self.teacher.eval()
+        with torch.autocast(self.device.type, enabled=False):  # sampling is in float32
+            *_, (_, end) = self.walk_with(self.teaching, x_init, predict)
         return end
+
+    def path_energy(self, x: Tensor, generator: Generator) -> Tensor:
+        """(n, *event) -> (n,): of the steps that `carry` takes, each of them straight."""
+        steps = self.sampling["steps"]
+        times = [step / steps for step in range(1, steps)]
+        walked = self.walk(self.codec.encode(x, generator), self.predictor(None), generator, times)
+        moved = [(after - before).flatten(1).square().sum(dim=1) for before, after in pairwise(x for _, x in walked)]
+        total: Tensor = torch.stack(moved).sum(dim=0) * steps * self.codec.unit**2
+        return total

@@ -55,7 +55,7 @@ class Extractor(ABC):
         raise NotImplementedError(f"extractor {self.name} has no classes")
 
     def view(self, x: Tensor) -> View:
-        """(N, *event) -> features, depths and classes; an extractor that has them of one pass overrides it."""
+        """(N, *event) -> features, depths and classes; an extractor that has them from one pass overrides it."""
         return View(self, x)
 
 

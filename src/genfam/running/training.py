@@ -95,12 +95,13 @@ def per_update(
     """
 
     def period() -> None:
+        family.updates = begun
         for _ in range(family.flop_period):
             family.update(batch, optimisers, torch.autograd.backward)
 
-    mean = 0.0
+    mean, begun = 0.0, 0
     for begin, end in pairwise((*family.flop_phases, 1.0)):
-        family.updates = math.ceil(begin * family.total_updates)
+        begun = math.ceil(begin * family.total_updates)
         mean += (end - begin) * measure(period) / family.flop_period
     return mean
 

@@ -65,7 +65,7 @@ def rotations(count: int, dimensions: int, generator: Generator) -> Tensor:
 
 @lru_cache(maxsize=16)  # a suite's runs ask for the same few: 64 modes take a tenth of a second
 def shape_of(modes: int, dimensions: int, least: float, anisotropy: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres (K, D), axes (K, D, D) and spreads (K, D) of the one mixture of its kind, float64."""
+    """Centres (K, D), axes (K, D, D) and spreads (K, D) of the one mixture of its kind, float64: never written to."""
     generator = derived_generator(0, "mixture", dimensions, modes)
     centres = separated_centres(modes, dimensions, least, generator)
     axes = rotations(modes, dimensions, generator)

@@ -127,6 +127,9 @@ def test_a_pair_keeps_the_value_that_it_was_made_for() -> None:
 def test_pairs_are_made_in_float32_and_without_dropout(prediction: str) -> None:
     torch.manual_seed(0)
     family = planned(Reflow(POINT, 5000, Perceptron(depth=2, dropout=0.5), Optimisation(), 128, prediction, first=0.0))
+    with torch.no_grad():  # branches begin as zeros, where dropout would not show
+        for parameter in family.model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     family.in_bfloat16 = True
     family.train()
     family.update(Batch(torch.randn(128, 2)), family.configure_optimizers(), torch.autograd.backward)

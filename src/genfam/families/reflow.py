@@ -33,6 +33,7 @@ from genfam.seeds import uniform
 from genfam.types import Batch, Event, Likelihood
 
 KEPT = 8192  # pairs
+USES = 8  # of a pair, on average; those of the first pairs are more, since there are no others yet
 
 
 class Reflow(FlowMatching):
@@ -51,8 +52,6 @@ class Reflow(FlowMatching):
         times: at which it learns.
         coupling: of noise and data within a batch of the first flow.
         first: share of the updates that train the first flow.
-        uses: of a pair, on average; a batch of B needs B / uses new ones. Those of the first are used more often, since
-            there are no others yet.
         teacher: solver of the pairs.
         solver: of samples; its method and steps may be chosen after training.
         classes: values of the condition that the network knows; 0 = none.
@@ -75,14 +74,13 @@ class Reflow(FlowMatching):
         times: Times = Uniform(),
         coupling: Coupling = Independent(),
         first: ShareBelowOne = 0.5,
-        uses: Count = 8,
         teacher: Solver = Solver("heun", 10),
         solver: Solver = Solver("euler", 1),
         classes: int = 0,
     ) -> None:
         super().__init__(event, parameters, network, optimisation, batch_size, prediction, times, coupling, solver,
                          classes)  # fmt: skip
-        self.first, self.uses, self.teaching = first, uses, teacher
+        self.first, self.teaching = first, teacher
         self.flop_phases = (0.0, first) if first else (0.0,)
         self.teacher = copy.deepcopy(self.model).requires_grad_(False)
         for name in ("starts", "ends"):
@@ -101,7 +99,7 @@ class Reflow(FlowMatching):
             return super().pairs(batch)
         if not self.made:
             self.teacher.load_state_dict(self.sampler.state_dict())
-        self._make(max(1, len(batch) // self.uses), batch.condition)
+        self._make(max(1, len(batch) // USES), batch.condition)
         rows = (uniform((len(batch),), self.device) * self.made.clamp(max=KEPT)).long()
         return self.starts[rows], self.ends[rows], None if batch.condition is None else self.values[rows]
 

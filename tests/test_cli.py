@@ -81,7 +81,7 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     assert set(values[task]) <= {path.stem for path in (CONF / task).glob("*.yaml")}
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
-    only |= {"sequences": of_tokens, "family_tree": set(FAMILIES)}
+    only |= {"sequences": of_tokens, "family_tree": {*FAMILIES, "reflow"}}
     only |= {"transport": {"flow_matching", "flow_matching_ot", "transport_gan", "affine_map", "oracle"}}
     assert set(values["family"]) == only.get(suite, COMPARED)
     if "gan" not in suite:

@@ -25,7 +25,8 @@ def test_the_numbers_in_the_picture_are_the_published_ones() -> None:
     told = family_tree.numbers()
     places = {name: (name, 2) for _, own in family_tree.TREE for name in own}  # what the strip shows stands between
     places |= {name: (text, 1) for name, text in family_tree.YARDSTICKS.items()}
-    assert told.keys() == places.keys()
+    assert told.keys() - places.keys() == {"reflow"}  # a variant of flow matching, no leaf of its own
+    assert places.keys() <= told.keys()
     for name, (text, after) in places.items():
         at = texts.index(text) + after
         assert texts[at : at + 2] == told[name], name

@@ -1,4 +1,4 @@
-"""What docs/scaling.md says of results/scaling and results/dimension: written when the site is built, never typed in.
+"""What pages say of suites that vary a number: written when the site is built, never typed in.
 
 A page holds `<!-- scaling: tables -->`. Tables and sentences are those of the report (`genfam.report`).
 """
@@ -10,10 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mkdocs.exceptions import PluginError
 
 from genfam.comparing.dimension import dimension_table
 from genfam.comparing.scaling import scaling
+from genfam.records.sampling_costs import of_suite
 from genfam.records.store import load_published
 from genfam.report.dimension import section as dimension_section
 from genfam.report.markdown import escape
@@ -23,6 +25,9 @@ from genfam.report.style import looks, slug
 from genfam.types import Record
 
 ROOT = Path(__file__).resolve().parents[2]
+IN_STEPS = ("mean_flow", "reflow")
+IN_ONE = ("gan", "normalizing_flow", "vae")  # by nature
+YARDSTICKS = ("floor", "oracle")
 _MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
 
 
@@ -50,6 +55,31 @@ def dimensions(results: Path = ROOT / "results") -> str:
     return "\n\n".join([said, *(markdown(table) for part in made.parts for table in part.tables)] if made else [said])
 
 
+def steps(results: Path = ROOT / "results") -> str:
+    """Judges of `family_tree` at few network evaluations per sample."""
+    folder, records, _ = published(results, "family_tree")
+    judges = {record.task: record.judge for record in records}
+    costs = of_suite(folder, records)
+    costs = costs[(costs["metric"] == costs["source"].map(judges)) & costs["family"].isin(IN_STEPS)]
+    told = [(row["family"], row["network_evaluations"], row["source"], row["value"]) for _, row in costs.iterrows()]
+    told += [
+        (record.family, 0.0 if record.role in YARDSTICKS else 1.0, record.task, m.estimate.value)
+        for record in records if record.family in IN_ONE or record.role in YARDSTICKS
+        for m in record.metrics if m.name == record.judge and m.estimate
+    ]  # fmt: skip
+    found = pd.DataFrame(told, columns=["family", "calls", "source", "value"])
+    lines = [f"| family | evaluations | {' | '.join(f'{name}: `{judge}`' for name, judge in judges.items())} |"]
+    lines.append("|---|--:|" + "--:|" * len(judges))
+    for (family, calls), own in found.groupby(["family", "calls"]):
+        seen = own.groupby("source")["value"].agg(["mean", "min", "max"])
+        cells = [
+            "{mean:.3f} ({min:.3f} to {max:.3f})".format(**seen.loc[name]) if name in seen.index else "–"
+            for name in judges
+        ]
+        lines.append(f"| {family} | {f'{calls:.0f}' if calls else '–'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
     """The suite's folder, its records, and a sentence on where they come from, or that there are none yet."""
     folder = results / suite
@@ -72,7 +102,7 @@ def markdown(table: SectionTable) -> str:
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 
 
-BLOCKS = {"tables": tables, "dimensions": dimensions}
+BLOCKS = {"tables": tables, "dimensions": dimensions, "steps": steps}
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

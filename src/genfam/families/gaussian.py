@@ -1,4 +1,4 @@
-"""A fitted full-covariance Gaussian: the floor. A family that loses to it is broken."""
+"""A fitted full-covariance Gaussian: the floor. What is no better has learnt nothing more than mean and covariance."""
 
 from __future__ import annotations
 

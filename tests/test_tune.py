@@ -84,6 +84,16 @@ def test_a_key_that_the_family_lacks_on_a_source_is_named_before_any_run() -> No
         tune.own_values(tune.Study("gan", "ring"), {"loss": {"factors": [1, 2]}})
 
 
+def test_no_configuration_is_spent_on_a_batch_that_the_source_cannot_fill() -> None:
+    space = {"batch_size": {"factors": [0.25, 1, 2, 4]}, "steps": {"choices": [1, 2]}}
+    digits = tune.Study("diffusion", "digits")  # 1167 events to train on
+    left = tune.without_oversized_batches(digits, space, {"batch_size": 512})
+    assert left == space | {"batch_size": {"factors": [0.25, 1, 2]}}
+    assert tune.without_oversized_batches(digits, {"steps": space["steps"]}, {}) == {"steps": space["steps"]}
+    with pytest.raises(ConfigurationError, match=r"up to the 1167 training events of digits, got factors \[0.25, 1"):
+        tune.without_oversized_batches(digits, space, {"batch_size": 2048})
+
+
 def test_a_latin_hypercube_takes_every_choice_and_every_part_of_a_range_equally_often() -> None:
     space = {
         "rate": {"low": 1e-4, "high": 1e-1, "log": True},

@@ -27,16 +27,16 @@ from typing import Any
 
 import numpy as np
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
 from scipy.stats import qmc
 
 from genfam.build import ConfigurationError, configuration_folder
 from genfam.commands.cli import RunFailed
+from genfam.commands.composing import composed
 from genfam.files import write_atomically
 from genfam.progress import duration
 from genfam.records.paths import strip_paths
 from genfam.records.tuning import Trial, better_of, load_trials, nested, study_file
+from genfam.running.parts import make_source
 from genfam.types import Kind, Measurement, Outcome, Record
 from hydra_plugins.genfam_launcher._batch import run_batch
 
@@ -183,25 +183,45 @@ def own_values(study: Study, space: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigurationError: a key of the space that the family does not have on this source.
     """
-    with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
-        family = compose("config", study.chosen).family
+    family = composed(study.chosen).family
     found = {}
     for key in space:
         node: Any = family
         *parents, last = key.split(".")
         for parent in parents:
-            node = node.get(parent) if isinstance(node, DictConfig) else None
-        if not isinstance(node, DictConfig) or last not in node:
+            node = node.get(parent) if isinstance(node, Mapping) else None
+        if not isinstance(node, Mapping) or last not in node:
             raise ConfigurationError(
                 f"conf/tune/{study.family}.yaml: {key}: expected a key that family={study.family} has on "
                 f"source={study.source}"
             )
-        found[key] = OmegaConf.to_container(node[last], resolve=True) if OmegaConf.is_config(node[last]) else node[last]
+        found[key] = node[last]
         if "factors" in space[key] and not isinstance(found[key], int | float):
             raise ConfigurationError(
                 f"conf/tune/{study.family}.yaml: {key}: expected a number to take factors of, got {found[key]}"
             )
     return found
+
+
+def without_oversized_batches(study: Study, space: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The space without batches of more events than the training split has.
+
+    Such runs are refused, and would cost the family a part of its sixteen configurations.
+
+    Raises:
+        ConfigurationError: not even two sizes of a batch are left.
+    """
+    factors = space.get("batch_size", {}).get("factors")
+    if factors is None:
+        return space
+    events = len(make_source(composed(study.chosen)).train)
+    fitting = [factor for factor in factors if own["batch_size"] * factor <= events]
+    if len(fitting) < 2:
+        raise ConfigurationError(
+            f"conf/tune/{study.family}.yaml: batch_size: expected two sizes or more up to the {events} training events "
+            f"of {study.source}, got factors {factors} of {own['batch_size']}"
+        )
+    return space | {"batch_size": {"factors": fitting}}
 
 
 def tune(study: Study, folder: Path | None = None) -> list[Trial]:
@@ -220,6 +240,7 @@ def tune(study: Study, folder: Path | None = None) -> list[Trial]:
     """
     space = load_space(study.family, folder)
     own = own_values(study, space)
+    space = without_oversized_batches(study, space, own)
     going: list[tuple[int, dict[str, Any]]] = list(
         enumerate([own, *configurations(space, own, RUNGS[0][0] - 1, study.seed)])
     )

@@ -22,8 +22,8 @@ COLUMNS = (
     "cell_total_variation", "mode_width_ratio", "fid", "fd_*",
     "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
     "c2st_features", "column_ks", "pair_total_variation",
-    "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats", "evaluations_per_sample",
-    "train_seconds",
+    "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats",
+    "squared_displacement", "normalised_path_energy", "class_kept", "evaluations_per_sample", "train_seconds",
 )  # fmt: skip
 # How the kind of a likelihood shows in its cell: a bound on log p bounds the negative log-likelihood from above.
 KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}

@@ -76,13 +76,14 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "dimension": {"source.dimensions", "source.modes"},
         "data": {"corruption"},
     }
-    task = "transport" if suite == "transport" else "source"
+    carriers = {"flow_matching", "flow_matching_ot", "transport_gan", "affine_map", "oracle"}
+    task = "transport" if suite.startswith("transport") else "source"
     assert {"family", task, "seed"} <= set(values) <= {"family", task, "seed"} | probes.get(suite, set())
     assert set(values[task]) <= {path.stem for path in (CONF / task).glob("*.yaml")}
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
     only |= {"sequences": of_tokens, "family_tree": {*FAMILIES, "reflow"}}
-    only |= {"transport": {"flow_matching", "flow_matching_ot", "transport_gan", "affine_map", "oracle"}}
+    only |= {"transport": carriers, "transport_images": carriers}
     assert set(values["family"]) == only.get(suite, COMPARED)
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"

@@ -31,7 +31,9 @@ CONF = configuration_folder()
 FAMILIES = plain_families()
 SOURCES = sorted(path.stem for path in (CONF / "source").glob("*.yaml"))
 TUNED = sorted((path.parent.name, path.stem) for path in (CONF / "tuned").glob("*/*.yaml"))
-COMPARED = set(yaml.safe_load((CONF / "compared" / "families.yaml").read_text())["family"].split(","))
+COMPARED = {
+    path.stem: set(yaml.safe_load(path.read_text())["family"].split(",")) for path in (CONF / "compared").glob("*.yaml")
+}
 # `tune` is what trials have in common; genfam-tune chooses the runs (tests/test_tune.py)
 SUITES = sorted({path.stem for path in (CONF / "suite").glob("*.yaml")} - {"tune"})
 CELLS = sorted({(SOURCES[0], family) for family in FAMILIES} | {(source, FAMILIES[0]) for source in SOURCES} | {*TUNED})
@@ -83,8 +85,8 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
     only |= {"sequences": of_tokens, "family_tree": {*FAMILIES, "reflow"}}
-    only |= {"transport": carriers, "transport_images": carriers}
-    assert set(values["family"]) == only.get(suite, COMPARED)
+    only |= {"quick": COMPARED["all"], "transport": carriers, "transport_images": carriers}
+    assert set(values["family"]) == only.get(suite, COMPARED["families"])
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
     assert len(values["seed"]) == {"smoke": 1, "conditions_mnist": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)

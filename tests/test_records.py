@@ -333,3 +333,16 @@ def test_a_record_whose_number_was_changed_is_refused(indent):
     without = json.loads(altered)
     del without["checksum"]  # as records had none before, and a table may be made by hand
     assert record_from_json(json.dumps(without)).train_seconds == 12.5
+
+
+def test_against_the_exact_distribution_all_error_is_the_draws() -> None:
+    estimate = Estimate(0.1, 0.01, 500)
+    measurements = [
+        Measurement("total_variation", "1", False, estimate, PROTOCOL | {"table_samples": "20000"}, Kind.DIVERGENCE),
+        Measurement("cell_kl", "nats", False, estimate, PROTOCOL | {"drawn": "20000", "cells": "512"}, Kind.DIVERGENCE),
+        Measurement("fd_x", "1", False, estimate, PROTOCOL),  # the reference has its own error, which all runs share
+        Measurement("kd_x", "1", False, replace(estimate, draw_stderr=0.005), PROTOCOL),
+    ]
+    frame = to_frame([make(metrics=measurements)]).set_index("metric")["draw_stderr"]
+    assert frame[["total_variation", "cell_kl", "kd_x"]].tolist() == [0.01, 0.01, 0.005]
+    assert math.isnan(frame["fd_x"])

@@ -21,7 +21,8 @@ from genfam.comparing.statistics import Runs, ratio, runs_of, seed_spread, t_int
 from genfam.types import fingerprint
 
 PROTOCOL = {"source": "digits", "samples": "500"}
-KINDS = {"fd_x": "headline", "kd_x": "distance", "kl": "divergence", "nll_nats": "likelihood"}
+KINDS = {"fd_x": "headline", "kd_x": "distance", "nll_nats": "likelihood"}
+KINDS |= dict.fromkeys(("kl", "total_variation"), "divergence")
 KINDS |= dict.fromkeys(("coverage", "modes_covered"), "coverage")
 KINDS |= dict.fromkeys(("parameters", "train_seconds", "peak_memory"), "cost")
 
@@ -74,6 +75,23 @@ def test_the_evaluations_error_is_a_floor_of_contestants():
     assert tuple(found.loc["truth", ["ci_low", "ci_high"]]) == pytest.approx(t_interval(alike))
 
 
+def test_an_exact_total_variation_is_compared_with_the_noise_that_counted_ones_carry():
+    def cell(of_b: float, error: float) -> pd.DataFrame:
+        groups = (
+            rows("a", [0.0020, 0.0022, 0.0018], "total_variation", draw_stderr=error),
+            rows("b", [of_b - 2e-4, of_b, of_b + 2e-4], "total_variation", draw_stderr=2e-4),
+            rows("truth", [0.0061, 0.0060, 0.0062], "total_variation", role="oracle", draw_stderr=1e-4),
+        )
+        return pd.DataFrame([row for group in groups for row in group])
+
+    assert comparisons(cell(0.0065, 0.0))["better"].item() == "", "0.0020 and 0.0061 make 0.0064 in quadrature"
+    assert comparisons(cell(0.0065, 1e-4))["better"].item() == "a", "both counted: as they are"
+    assert comparisons(cell(0.05, 0.0))["better"].item() == "a"
+    found = by_family(scorecard(cell(0.0065, 0.0)), "total_variation")
+    assert found.loc["a", "mean"] == pytest.approx(0.0020), "the table keeps the exact number"
+    assert found["rank"].to_dict() == pytest.approx({"a": 1, "b": 1, "truth": math.nan}, nan_ok=True)
+
+
 def test_a_contestant_is_so_many_times_the_oracle():
     values = {"a": [4.0, 5.0, 6.0], "b": [9.0, 10.0, 11.5]}
     real = [1.8, 2.0, 2.2]
@@ -83,6 +101,8 @@ def test_a_contestant_is_so_many_times_the_oracle():
     assert times.loc["a", "times_oracle"] == 2.5 and times.loc["truth"].isna().all()
     below = by_family(card(rows("a", values["a"]), rows("truth", [-0.1, 0.05, -0.1], role="oracle")))
     assert below.loc["a", ["times_oracle", "times_low", "times_high"]].isna().all()
+    rounding = by_family(card(rows("a", values["a"]), rows("truth", [7e-9, 8e-9, 7e-9], role="oracle")))
+    assert rounding.loc["a", ["times_oracle", "times_low", "times_high"]].isna().all(), "a zero up to rounding"
 
 
 def test_nobody_leads_where_one_contestant_was_run():

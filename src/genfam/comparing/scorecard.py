@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -341,7 +341,27 @@ def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) ->
         }
         direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == protocol)
         if direction is not None and rivals:
-            yield rivals, bool(direction)
+            yield _equally_noisy(rivals, runs, first), bool(direction)
+
+
+def _equally_noisy(
+    rivals: Mapping[str, Runs], runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Runs]:
+    """The rivals; where some total variations are exact and others counted, the exact ones with the counted ones' noise.
+
+    A count of N samples is off by some amount even for a perfect model; the oracle shows how much. Independent errors
+    add in quadrature. Without this an exact number would beat an equally good model that can only be counted.
+    """
+    oracles = [runs[family].mean for family, row in first.items() if row["role"] == "oracle"]
+    exact = {family for family in rivals if first[family]["draw_stderr"] == 0.0}
+    counts = all(first[family]["metric"] == "total_variation" for family in rivals)
+    if not oracles or len(exact) in (0, len(rivals)) or not counts:
+        return dict(rivals)
+    noise = float(np.mean(oracles))
+    return {
+        family: replace(own, values=np.hypot(own.values, noise)) if family in exact else own
+        for family, own in rivals.items()
+    }
 
 
 def _role_order(role: str) -> int:

@@ -42,6 +42,7 @@ from scipy import special
 CONFIDENCE = 0.95
 EQUAL_VARIANCES = 0.10  # level of Levene's test
 POWER = 0.8
+ROUNDING = 1e-5  # of a number: below this part of it another is the rounding of a zero
 MOST_SEEDS = 10_000  # that `seeds_needed` looks for
 
 
@@ -335,10 +336,11 @@ def ratio(a: Runs, b: Runs) -> tuple[float, float, float]:
 
     Returns:
         (ratio, low, high). high is ∞ where b cannot be told from 0: the ratio is at least `low`, or, where a cannot
-        either (low = −∞), anything at all. NaN where b's mean is not positive; bounds are NaN for single runs.
+        either (low = −∞), anything at all. NaN where b's mean is not positive, or is but rounding beside a's; bounds
+        are NaN for single runs.
     """
     x, y = a.mean, b.mean
-    if not (math.isfinite(x) and 0.0 < y < math.inf):
+    if not (math.isfinite(x) and 0.0 < y < math.inf) or y < ROUNDING * abs(x):
         return math.nan, math.nan, math.nan
     h, g = x - a.interval()[0], y - b.interval()[0]
     if math.isnan(h + g):

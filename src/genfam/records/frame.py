@@ -29,6 +29,8 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
     ("seconds_per_sample", "s", False, True),
 )
 
+AGAINST_THE_TRUTH = {"table_samples", "drawn"}  # in a protocol: samples meet the exact distribution, not a reference
+
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per measurement (columns: `COLUMNS`; `family` is the contestant's name).
@@ -64,7 +66,9 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
                 add(*about, math.nan, n=0, status=m.status, reason=m.reason)
             else:
                 e = m.estimate
-                add(*about, e.value, e.stderr, e.draw_stderr, e.n, m.status, m.reason)
+                # Against the exact distribution, the draw of samples is all the error that there is.
+                of_drawing = e.stderr if m.protocol.keys() & AGAINST_THE_TRUTH else e.draw_stderr
+                add(*about, e.value, e.stderr, of_drawing, e.n, m.status, m.reason)
         machine = record.device.removesuffix(environment.IN_BFLOAT16)  # precision is a family's setting
         for name, unit, direction, of_machine in COSTS:
             if record.is_guest and not (name == "train_flops" and record.train_flops):

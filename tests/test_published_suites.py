@@ -1,4 +1,4 @@
-"""What is published is what today's configuration asks for, made by one state of the code."""
+"""What is published is what today's configuration asks for, the runs of a cell by one state of the code."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ def test_knobs_that_cannot_be_are_named() -> None:
 def test_the_bound_of_an_exact_denoiser_is_below_the_truth_and_closes_in_as_times_grow() -> None:
     """10,000 events of two modes; each gap within four of its standard errors (a false alarm in 1e-4).
 
-    It does not close. Where betas fall with the number of times, α² / σ² falls by k / (k − 1) at the k-th of the first
-    steps, whatever their number, and each costs ½ (1 / (k − 1) − log(k / (k − 1))) nats: in all γ / 2, with Euler's γ.
+    It does not close. On data of unit variance a step costs ½ (r − 1 − log r) nats, where r is the ratio of its two σ².
+    As times grow, r at the k-th of the first steps goes to k / (k − 1), and the sum to γ / 2, with Euler's γ.
     """
     x = TWO.sample(10_000, derived_generator(0, "events"))
     truth, gaps = TWO.log_prob(x), []

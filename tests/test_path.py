@@ -14,7 +14,7 @@ from genfam.records.store import Store
 from genfam.report import write_report
 from genfam.running.experiment import execute
 from genfam.running.parts import make_family, make_source
-from genfam.running.paths import snapshots
+from genfam.running.paths import pairs_at_random, snapshots
 from genfam.seeds import derived_generator, normal
 from genfam.sources.known import GaussianMixture
 from helpers import composed
@@ -73,6 +73,27 @@ def test_an_exact_model_is_as_near_p_t_as_exact_draws_and_a_wrong_one_is_not():
         # √(K / 2πN) for 128 cells and 10,000 draws is 0.045; between two such draws it scatters by 0.003
         assert abs(one.divergence - one.floor) < 0.02
         assert (other.divergence > one.divergence + 0.05) == (other.time == 0.5)
+
+
+def test_p_t_is_known_only_where_noise_and_data_are_paired_at_random():
+    source = GaussianMixture(torch.zeros(1, 2), 0.5, "one")
+    for name, known in (("flow_matching", True), ("score", True), ("flow_matching_ot", False), ("reflow", False)):
+        family = make_family(Run.of(composed(f"family={name}", *TINY)), source)
+        assert pairs_at_random(family) == known, name
+    assert snapshots(family, source, [0.5], 3, 0)[0].exact is None, "of reflow the middle of the path is not known"
+
+
+@pytest.mark.parametrize(("family", "source"), [("masked_diffusion", "markov"), ("flow_matching", "die")])
+def test_sequences_are_printed_and_single_numbers_drawn(tmp_path, capsys, family, source):
+    own = (f"family={family}", *(f"source={source}" if x.startswith("source=") else x for x in TINY))
+    run = Run.of(composed(f"output_dir={tmp_path}/o", f"results_dir={tmp_path}/r", *own, "metric=[likelihood]"))
+    assert execute(run).outcome.finished
+    capsys.readouterr()
+    out = tmp_path / "strip.png"
+    assert stored.path([f"run={run.directory}", "t=0,1", f"out={out}"]) == 0
+    said = capsys.readouterr().out
+    assert out.exists() == (source == "die")
+    assert (said.count("t = 0 "), said.count("t = 1 ")) == ((3, 3) if source == "markov" else (0, 0)), said
 
 
 def test_the_command_draws_a_strip_and_says_who_has_none(tmp_path, capsys):

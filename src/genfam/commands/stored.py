@@ -156,7 +156,8 @@ def path(argv: Sequence[str] | None = None) -> int:
         "genfam-path",
         "Draw a run's sampling step by step, from t = 0 to t = 1, as a strip of pictures: a path from noise to data, "
         "a Markov chain, scalars one after the other; for a family that draws at once a latent interpolation. "
-        "Beside a path on points of a known source stands the exact p_t, with the total variation between the two.",
+        "Beside a path from noise to points of a known source stands the exact p_t, with the total variation between "
+        "the two. Sequences are printed as texts.",
         "genfam-path run=outputs/quick/<run_id>",
         "genfam-path run=outputs/quick/<run_id> t=0,0.5,0.9,1 n=2000 out=path.png",
     )
@@ -180,12 +181,21 @@ def path(argv: Sequence[str] | None = None) -> int:
 
     def action() -> int:
         from genfam.report.paths import path_figure
+        from genfam.report.strings import on_one_line
+        from genfam.running.kept_samples import in_levels
         from genfam.running.paths import snapshots
         from genfam.running.saved import load_run
 
         run = load_run(run_folder(arguments.run), plugins=arguments.plugins)
-        n = min(arguments.n, 36) if run.family.event.is_discrete else arguments.n
-        found = snapshots(run.family, run.source, times, n, arguments.seed)
+        n = min(arguments.n, 36) if run.family.event.is_image else arguments.n
+        spell = getattr(run.source, "text", None)
+        found = snapshots(run.family, run.source, times, min(n, 3) if spell else n, arguments.seed)
+        if spell:
+            print(f"{run.run.id}: {run.family.trajectory}")
+            for snapshot in found:
+                for text in spell(in_levels(snapshot.states, run.family.event)):
+                    print(f"t = {snapshot.time:<5g} {on_one_line(text)}")
+            return 0
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         path_figure(found, run.family.event.levels, f"{run.run.id}: {run.family.trajectory}", arguments.out)
         for snapshot in found:

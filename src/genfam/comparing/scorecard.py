@@ -347,7 +347,7 @@ def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) ->
 def _equally_noisy(
     rivals: Mapping[str, Runs], runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Runs]:
-    """The rivals; where some total variations are exact and others counted, the exact ones with the counted ones' noise.
+    """The rivals; exact total variations beside counted ones get the noise that a count has.
 
     A count of N samples is off by some amount even for a perfect model; the oracle shows how much. Independent errors
     add in quadrature. Without this an exact number would beat an equally good model that can only be counted.

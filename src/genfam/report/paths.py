@@ -22,7 +22,7 @@ SHOWN = {True: 6, False: 400}  # images, points
 
 
 def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path) -> None:
-    """One column per snapshot: points as scatters beside draws of p_t, images as rows.
+    """One column per snapshot: points as scatters beside draws of p_t, images as rows, single numbers as histograms.
 
     Args:
         shown: `genfam.running.paths.Snapshot`s.
@@ -31,19 +31,24 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
         path: where it goes.
 
     Raises:
-        ValueError: events that are neither images nor points in the plane.
+        ValueError: events that are none of these.
     """
     states = [np.asarray(snapshot.states) for snapshot in shown]
-    if states[0].ndim != 4 and states[0].shape[1:] != (2,):
-        raise ValueError(f"expected images or points in the plane to draw, got events of shape {states[0].shape[1:]}")
+    if states[0].ndim != 4 and states[0].shape[1:] not in ((1,), (2,)):
+        raise ValueError(
+            f"expected images, points in the plane or single numbers to draw, got events of shape {states[0].shape[1:]}"
+        )
     seen = [*states, *(np.asarray(snapshot.exact) for snapshot in shown if snapshot.exact is not None)]
-    finite = [x[np.isfinite(x).all(axis=1)] for x in seen if x.ndim == 2]
+    finite = [x[np.isfinite(x).all(axis=1)] for x in seen if x.shape[1:] == (2,)]
     limits = plane_limits(np.concatenate([np.zeros((1, 2)), *finite]))
     figure = Figure(figsize=(2.2 * len(shown), 2.6), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for axis, snapshot, own in zip(axes, shown, states, strict=True):
         if own.ndim == 4:
             draw_images(axis, own, levels, round(len(own) ** 0.5))
+        elif own.shape[1] == 1:
+            axis.hist(own[np.isfinite(own)], bins=60, range=_span(states), color="C0")
+            axis.set_yticks([])
         else:
             if snapshot.exact is not None:
                 exact = np.asarray(snapshot.exact)
@@ -53,6 +58,11 @@ def path_figure(shown: Sequence[Any], levels: int | None, title: str, path: Path
         axis.set_title(f"t = {snapshot.time:g}{said}", fontsize=8)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
+
+
+def _span(states: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    seen = np.concatenate([x[np.isfinite(x)] for x in states])
+    return float(seen.min()) - 0.5, float(seen.max()) + 0.5
 
 
 def trajectories_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:

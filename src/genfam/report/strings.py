@@ -28,7 +28,7 @@ def texts_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
     """Real data first, then each family that has some; none where events are no sequences."""
     rows = [(TRUTH_NAME, entry.reference_texts) for entry in drawn.values()][:1]
     rows += [(family, entry.texts) for family, entry in drawn.items()]
-    return [Texts(name, [_line(str(text)) for text in texts]) for name, texts in rows if texts is not None]
+    return [Texts(name, [on_one_line(str(text)) for text in texts]) for name, texts in rows if texts is not None]
 
 
 def trajectories_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
@@ -37,12 +37,12 @@ def trajectories_of(drawn: Mapping[str, Drawn]) -> list[Texts]:
     for family, entry in drawn.items():
         if entry.trajectory_texts is not None and entry.trajectory_times is not None:
             rows = zip(entry.trajectory_times, entry.trajectory_texts, strict=True)
-            lines = [f"t = {time:<5g} {_line(str(text))}" for time, texts in rows for text in texts[:1]]
+            lines = [f"t = {time:<5g} {on_one_line(str(text))}" for time, texts in rows for text in texts[:1]]
             found.append(Texts(f"{family}: {entry.trajectory_kind}", lines))
     return found
 
 
-def _line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """On one line, spaces as they are: its own line breaks are shown, other control characters become spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text.replace("\n", "↵"))
 

@@ -17,7 +17,7 @@ from genfam.families.base import Family
 from genfam.files import write_atomically
 from genfam.metrics.base import Evaluation
 from genfam.seeds import derived_generator
-from genfam.types import Enumerable, KnownModes
+from genfam.types import Enumerable, Event, KnownModes
 
 KEPT_SAMPLES = 2000
 NEAREST_SHOWN = 16  # samples that are kept with their nearest training image
@@ -97,12 +97,16 @@ def _trajectory(source: Any, family: Family, spell: Callable[..., list[str]] | N
         found = {"trajectory": kept, "trajectory_times": np.array(TRAJECTORY_TIMES)}
         found["trajectory_kind"] = np.array(family.trajectory)
         if spell:
-            levels = shown.round().clamp(0, event.levels - 1)
-            found["trajectory_texts"] = np.array([spell(states) for states in levels], dtype=np.str_)
+            found["trajectory_texts"] = np.array([spell(in_levels(states, event)) for states in shown], dtype=np.str_)
         return found
     except Exception as error:  # a plug-in's may be of any kind
         warnings.warn(f"{family.trajectory}: no picture of sampling, {type(error).__name__}: {error}", stacklevel=2)
         return {}
+
+
+def in_levels(states: Tensor, event: Event) -> Tensor:
+    """The nearest levels of states on the way to them; a scalar still to come stays not a number."""
+    return states.round().clamp(0, (event.levels or 1) - 1)
 
 
 def nearest_events(x: Tensor, among: Tensor, block_size: int = 5000) -> Tensor:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from genfam.families.base import Family
+from genfam.families.coupling import Independent
 from genfam.families.field import FieldFamily
+from genfam.families.reflow import Reflow
 from genfam.metrics.cells import Cells
 from genfam.metrics.divergence import total_variation
 from genfam.seeds import derived_generator, normal
@@ -28,7 +30,7 @@ class Snapshot:
     Attributes:
         time: t, 0 at first and 1 at the end.
         states: (n, *event) float32, in the data's units; not a number where a scalar is still to come.
-        exact: (n, *event) draws of the exact p_t; None where it is not known.
+        exact: (n, *event) draws of the exact p_t; None where it is not known (`pairs_at_random`).
         divergence: total variation between the model's states and p_t over cells of equal mass, and `floor`, that of as
             many exact draws; None where p_t is not known.
     """
@@ -48,8 +50,7 @@ def snapshots(family: Family, source: Source, times: Sequence[float], n: int, se
         ValueError: a time outside [0, 1].
     """
     shown = family.snapshots(n, times, derived_generator(seed, source.name, "path")).cpu()
-    begins_at_noise = isinstance(family, FieldFamily) and family.init is None
-    if not isinstance(source, KnownSource) or not begins_at_noise or family.event.is_discrete:
+    if not isinstance(source, KnownSource) or not pairs_at_random(family) or family.event.is_discrete:
         return [Snapshot(time, states) for time, states in zip(times, shown, strict=True)]
     codec: Any = family.codec
     many = family.snapshots(STATES, times, derived_generator(seed, source.name, "path states")).cpu()
@@ -60,6 +61,16 @@ def snapshots(family: Family, source: Source, times: Sequence[float], n: int, se
         own_variation, floor = (_variation(cells, x) for x in (own, fresh))
         found.append(Snapshot(time, states, fresh[:n], own_variation, floor))
     return found
+
+
+def pairs_at_random(family: Family) -> bool:
+    """Whether the family's path joins noise and data that are drawn independently, so that p_t follows from p_data.
+
+    A coupling by optimal transport pairs them otherwise, and so do reflow's own pairs: the ends of the path are the
+    same, what lies between is not.
+    """
+    independent = isinstance(getattr(family, "coupling", Independent()), Independent) and not isinstance(family, Reflow)
+    return isinstance(family, FieldFamily) and family.init is None and independent
 
 
 def _exact(codec: Any, source: KnownSource, time: float, n: int, purpose: str) -> Tensor:

@@ -78,12 +78,12 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "dimension": {"source.dimensions", "source.modes"},
         "data": {"corruption"},
     }
-    carriers = {"flow_matching", "flow_matching_ot", "transport_gan", "affine_map", "oracle"}
+    carriers = {"flow_matching", "flow_matching_ot", "reflow", "transport_gan", "affine_map", "oracle"}
     task = "transport" if suite.startswith("transport") else "source"
     assert {"family", task, "seed"} <= set(values) <= {"family", task, "seed"} | probes.get(suite, set())
     assert set(values[task]) <= {path.stem for path in (CONF / task).glob("*.yaml")}
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
-    of_tokens = {"autoregressive", "masked_diffusion", "vae", "gan", "flow_matching", "gaussian", "oracle"}
+    of_tokens = {*COMPARED["families"], "masked_diffusion", "energy"}
     only |= {"sequences": of_tokens, "family_tree": {*FAMILIES, "reflow"}}
     only |= {"quick": COMPARED["all"], "transport": carriers, "transport_images": carriers}
     assert set(values["family"]) == only.get(suite, COMPARED["families"])

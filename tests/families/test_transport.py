@@ -1,10 +1,15 @@
 """From one source into another: closed forms, exact plans, and who refuses."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ot
 import pytest
 import torch
+import yaml
+from PIL import Image
 from scipy.linalg import sqrtm
 from torch import nn
 
@@ -27,7 +32,7 @@ from genfam.sources.images import Digits
 from genfam.sources.known import Grid, Ring
 from genfam.sources.mixture import Mixture
 from genfam.sources.one_class import OneClass
-from helpers import composed
+from helpers import CONF, composed
 
 PLANE = Ring().event
 
@@ -145,6 +150,60 @@ def test_a_run_names_where_it_begins_and_who_cannot_says_so():
     ):
         with pytest.raises(ConfigurationError, match=said):
             preflight.check([plain, Run.of(composed(*overrides))])  # a run beside it that can hides nothing
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "init").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_init_of_a_source_s_name_is_that_source(path: Path) -> None:
+    source = CONF / "source" / path.name
+    if source.exists():
+        own = path.read_text().replace("${init.", "${source.").replace("label: 3", "label: 8")  # three to eight
+        assert yaml.safe_load(own) == yaml.safe_load(source.read_text())["source"]
+    else:
+        assert path.stem == "eight_gaussians"
+
+
+def test_two_folders_of_images_are_carried_into_each_other(tmp_path: Path) -> None:
+    for name, colour in (("cats", 40), ("dogs", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(200):
+            Image.new("RGB", (8, 8), (colour, i, colour)).save(tmp_path / name / f"{i}.png")
+    folders = (f"source.folder={tmp_path}/dogs", f"init.folder={tmp_path}/cats", "source.size=8", "init.size=8")
+    run = Run.of(composed("family=flow_matching", "source=image_folder", "+init=image_folder", *folders,
+                          "family.batch_size=4"))  # fmt: skip
+    source = make_source(run)
+    family = make_family(run, source)
+    assert isinstance(family, FlowMatching) and family.init is not None and family.init.name == "image_folder"
+    assert family.start(200).min() < family.start(200).max() and preflight.check([run]) == {}
+
+
+class Lookup(Identity):
+    """Knows the class of every training event."""
+
+    n_classes = 10
+
+    def __init__(self, digits: Digits) -> None:
+        super().__init__(digits, "lookup", "cpu")
+        self.digits = digits
+
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
+        nearest = torch.cdist(x.flatten(1).float(), self.digits.train.flatten(1).float()).argmin(dim=1)
+        return self.digits.train_labels[nearest]
+
+
+@pytest.mark.parametrize("turned", [0, 30, 100])
+def test_the_share_that_keeps_its_class_is_that_of_the_labels(turned: int) -> None:
+    digits = Digits()
+
+    def ends_of(events: torch.Tensor) -> torch.Tensor:  # `turned` of a hundred go where the one before them was
+        moved = (torch.arange(len(events)) % 100 < turned).view(-1, *[1] * (events.dim() - 1))
+        return torch.where(moved, events.roll(1, 0), events)
+
+    model: Any = SimpleNamespace(init=digits, device="cpu", carry=lambda starts, generator: ends_of(starts))
+    evaluation = Evaluation(digits, digits.test[:2], digits.test[:2], Lookup(digits), model)
+    found = {m.name: m.estimate for m in TransportCost(500).measure(evaluation)}
+    labels = digits.train_labels[torch.randint(len(digits.train), (500,), generator=evaluation.generator(6))]
+    assert found["class_kept"].value == pytest.approx(float((ends_of(labels) == labels).double().mean()))
+    assert (found["class_kept"].value == 1.0) == (found["squared_displacement"].value == 0.0) == (turned == 0)
 
 
 def test_one_class_is_that_class_alone():

@@ -48,7 +48,7 @@ def write_blobs(root: Path) -> None:
 
 def numbers(family_name: str, source_name: str, data_dir: Path) -> dict[str, np.ndarray]:
     """Losses (20, players), samples (16, *event), log-probabilities (4,) as float64."""
-    overrides = [f"family={family_name}", f"source={source_name}", f"data_dir={data_dir}"]
+    overrides = [f"family={family_name}", f"source={source_name}", f"data_dir={data_dir}", "split=test"]
     overrides += ["+source.check=false"] if source_name == "mnist" else []
     if family_name not in ("gaussian", "oracle"):  # with the settings of then
         overrides.append(f"+preset=best/{source_name}/{family_name}")

@@ -137,6 +137,7 @@ def settings_of(source: str, suite: str | None, overrides: Sequence[str], more: 
         raise ConfigurationError(str(error)) from None
     known = suite is not None and (configuration_folder() / "suite" / f"{suite}.yaml").exists()
     chosen = [f"+suite={suite}"] if known else []
+    chosen += ["split=test"] if suite is None else []  # finished samples, which nothing is chosen by
     chosen += ["family=oracle", f"source={source}", *overrides]
     run = composed(chosen)
     return run.model_copy(update={"metrics": {**run.metrics, **more}, "suite": suite or ALONE})

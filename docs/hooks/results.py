@@ -250,16 +250,19 @@ def separated() -> str:
 
 
 def losses() -> str:
-    """How many runs of which family were lost."""
-    lost: dict[str, list[float]] = {}
+    """How many runs of which family were lost, and where."""
+    seen: dict[str, float] = {}
+    lost: dict[str, list[str]] = {}
     for source, suite in speakers().items():
         stability = suite.found.stability
         own = stability[(stability["source"] == source) & (stability["entry"] == "lost")]
         for row in own.to_dict("records"):
-            entry = lost.setdefault(str(row["family"]), [0.0, 0.0])
-            entry[0], entry[1] = entry[0] + row["value"] * row["n"], entry[1] + row["n"]
-    shares = ", ".join(f"{family} {a:.0f} of {n:.0f}" for family, (a, n) in sorted(lost.items()))
-    return f"Runs that diverged or ended worse than the fitted Gaussian: {shares}."
+            family = str(row["family"])
+            seen[family] = seen.get(family, 0) + row["n"]
+            where = [f"{source} {row['value'] * row['n']:.0f} of {row['n']:.0f}"] if row["value"] > 0 else []
+            lost[family] = lost.get(family, []) + where
+    rows = [f"| {family} | {seen[family]:.0f} | {', '.join(lost[family]) or 'none'} |" for family in sorted(lost)]
+    return "\n".join(["| family | runs | diverged, or ended worse than the fitted Gaussian |", "|---|--:|---|", *rows])
 
 
 def calls() -> str:

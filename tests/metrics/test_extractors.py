@@ -18,12 +18,15 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from genfam.build import build, configuration_folder
+from genfam.comparing.scorecard import agreement, scorecard
 from genfam.metrics import extractors, inception, pretrained
 from genfam.metrics.base import Extractor
 from genfam.metrics.classifier_networks import flipped, shifted
 from genfam.metrics.extractors import Classifier, Identity
 from genfam.metrics.frechet import Frechet
 from genfam.metrics.modes import Modes
+from genfam.records.frame import to_frame
+from genfam.records.store import Store
 from genfam.running.parts import make_extractor, make_source
 from genfam.sources.images import Digits
 from genfam.types import Event
@@ -325,6 +328,19 @@ def test_another_instruction_set_has_the_same_ruler(tmp_path):
         for more in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"})
     ]
     assert said[0].startswith("digits_cnn, recipe=") and len(set(said)) == 1
+
+
+@pytest.mark.slow
+def test_no_cell_of_another_instruction_set_is_skipped(tmp_path):
+    """The Gaussian on quick's digits, measured with each processor's own instructions and with older ones."""
+    cards = []
+    for name, more in (("own", {}), ("avx2", {"ATEN_CPU_CAPABILITY": "avx2"})):
+        run = ["+suite=quick", "family=gaussian", "source=digits", "seed=100", "logger=none"]
+        places = [f"output_dir={tmp_path / name}", f"results_dir={tmp_path}/none", "hydra.mode=RUN"]
+        subprocess.run([sys.executable, "-m", "genfam", *run, *places], env=os.environ | more, check=True)
+        cards.append(scorecard(to_frame(Store(tmp_path / name / "quick").current())))
+    found = agreement(*cards)
+    assert found.skipped == 0 and found.agree > 15 and found.disagree.empty
 
 
 def test_published_weights_are_small():

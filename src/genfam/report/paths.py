@@ -66,7 +66,11 @@ def _span(states: Sequence[NDArray[Any]]) -> tuple[float, float]:
 
 
 def trajectories_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look], path: Path, source: str) -> bool:
-    """A row per family, a column per time; False where no family has a trajectory, or events are no pictures."""
+    """A row per family, a column per time; False where no family has a trajectory, or events are no pictures.
+
+    Where p_t is known, exact draws of it stand behind the states in grey, and below them the total variation between
+    the two with that of as many exact draws.
+    """
     shown = {name: entry for name, entry in drawn.items() if entry.trajectory is not None}
     first = next(iter(shown.values()), None)
     if first is None or not (first.is_image or first.is_plane):
@@ -84,11 +88,17 @@ def trajectories_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look]
     limits = plane_limits(first.reference.astype(np.float64)) if first.is_plane else None
     for row, (name, entry) in zip(axes, shown.items(), strict=True):
         assert entry.trajectory is not None
-        for axis, states in zip(row, entry.trajectory[:, : SHOWN[first.is_image]].astype(np.float64), strict=True):
+        shown_states = entry.trajectory[:, : SHOWN[first.is_image]].astype(np.float64)
+        for at, (axis, states) in enumerate(zip(row, shown_states, strict=True)):
             if limits is None:
                 draw_images(axis, states, entry.levels, 2)
-            else:
-                draw_points(axis, states, families[name].colour, limits)
+                continue
+            if entry.trajectory_exact is not None and entry.trajectory_divergence is not None:
+                exact = entry.trajectory_exact[at, : SHOWN[False]]
+                axis.scatter(exact[:, 0], exact[:, 1], s=1, color=TRUTH, alpha=0.5)
+                own, floor = entry.trajectory_divergence[at]
+                axis.set_xlabel(f"{own:.2f} (exact {floor:.2f})", fontsize=6)
+            draw_points(axis, states, families[name].colour, limits)
         lines = [name, *wrap(str(entry.trajectory_kind), 22)[:5]]
         said = "\n".join(label(line, 22) for line in lines)
         row[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=7)

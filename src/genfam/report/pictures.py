@@ -49,6 +49,8 @@ class Drawn:
         trajectory: (T, n, *event) states of sampling, not a number where a scalar is still to come, at
             `trajectory_times` (T,) from 0 to 1; `trajectory_kind` () says what they are, and `trajectory_texts` (T, n)
             how sequences read. All None where samples are drawn at once.
+        trajectory_exact: (T, m, *event) draws of the exact p_t, and `trajectory_divergence` (T, 2), the total variation
+            of the states from it and that of as many exact draws; None where p_t is not known.
     """
 
     seed: int
@@ -73,6 +75,8 @@ class Drawn:
     trajectory_times: NDArray[np.float64] | None = None
     trajectory_kind: NDArray[np.str_] | None = None
     trajectory_texts: NDArray[np.str_] | None = None
+    trajectory_exact: NDArray[np.floating[Any]] | None = None
+    trajectory_divergence: NDArray[np.float64] | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -129,7 +133,7 @@ def load_drawn(path: Path, seed: int) -> Drawn | None:
             *(content.get(name) for name in (
                 "mode_centres", "states", "state_counts", "state_masses", "nearest", "conditions",
                 "reference_conditions", "condition_names", "mode_names", "texts", "reference_texts", "trajectory",
-                "trajectory_times", "trajectory_kind", "trajectory_texts",
+                "trajectory_times", "trajectory_kind", "trajectory_texts", "trajectory_exact", "trajectory_divergence",
             )),
         )  # fmt: skip
         if drawn.conditions is not None and len(drawn.conditions) != len(drawn.samples):
@@ -161,9 +165,17 @@ def _check_trajectory(drawn: Drawn) -> None:
         drawn.trajectory, drawn.trajectory_times, drawn.trajectory_kind, drawn.trajectory_texts,
     )  # fmt: skip
     if states is None:
-        if texts is not None:
-            raise ValueError("expected states beside the texts of a trajectory")
+        if texts is not None or drawn.trajectory_exact is not None or drawn.trajectory_divergence is not None:
+            raise ValueError("expected states beside the texts or the exact draws of a trajectory")
         return
+    exact, divergence = drawn.trajectory_exact, drawn.trajectory_divergence
+    if (exact is None) != (divergence is None) or (
+        exact is not None
+        and divergence is not None
+        and (exact.dtype.kind, exact.ndim, len(exact), exact.shape[2:], divergence.shape, divergence.dtype.kind)
+        != ("f", states.ndim, len(states), states.shape[2:], (len(states), 2), "f")
+    ):
+        raise ValueError("expected exact draws and two divergences at each time of a trajectory, or neither")
     fits = states.dtype.kind == "f" and states.ndim == drawn.samples.ndim + 1 and states.size > 0
     if not fits or states.shape[2:] != drawn.samples.shape[1:] or len(states) > MOST_TIMES:
         raise ValueError(f"expected at most {MOST_TIMES} states of events, got shape {states.shape}")

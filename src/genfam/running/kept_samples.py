@@ -16,7 +16,7 @@ from torch import Tensor
 from genfam.families.base import Family
 from genfam.files import write_atomically
 from genfam.metrics.base import Evaluation
-from genfam.seeds import derived_generator
+from genfam.running.paths import snapshots
 from genfam.types import Enumerable, Event, KnownModes
 
 KEPT_SAMPLES = 2000
@@ -92,10 +92,14 @@ def _trajectory(source: Any, family: Family, spell: Callable[..., list[str]] | N
     if not n:
         return {}
     try:
-        shown = family.snapshots(n, TRAJECTORY_TIMES, derived_generator(0, source.name, "trajectory")).cpu()
+        walked = snapshots(family, source, TRAJECTORY_TIMES, n, 0)
+        shown = torch.stack([snapshot.states for snapshot in walked])
         kept = shown.numpy().astype(np.float16) if event.is_discrete else shown.numpy()
         found = {"trajectory": kept, "trajectory_times": np.array(TRAJECTORY_TIMES)}
         found["trajectory_kind"] = np.array(family.trajectory)
+        if walked[0].exact is not None:
+            found["trajectory_exact"] = np.stack([snapshot.exact for snapshot in walked if snapshot.exact is not None])
+            found["trajectory_divergence"] = np.array([(snapshot.divergence, snapshot.floor) for snapshot in walked])
         if spell:
             found["trajectory_texts"] = np.array([spell(in_levels(states, event)) for states in shown], dtype=np.str_)
         return found

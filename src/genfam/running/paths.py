@@ -16,7 +16,8 @@ from genfam.families.reflow import Reflow
 from genfam.metrics.cells import Cells
 from genfam.metrics.divergence import total_variation
 from genfam.seeds import derived_generator, normal
-from genfam.sources.base import KnownSource, Source
+from genfam.sources.base import Source
+from genfam.types import KnownDensity
 
 DEPTH = 7  # of the tree: 128 cells of equal mass
 DRAWN = 2**16  # exact draws of p_t that the cells are cut from
@@ -50,7 +51,7 @@ def snapshots(family: Family, source: Source, times: Sequence[float], n: int, se
         ValueError: a time outside [0, 1].
     """
     shown = family.snapshots(n, times, derived_generator(seed, source.name, "path")).cpu()
-    if not isinstance(source, KnownSource) or not pairs_at_random(family) or family.event.is_discrete:
+    if not isinstance(source, KnownDensity) or not pairs_at_random(family) or family.event.is_discrete:
         return [Snapshot(time, states) for time, states in zip(times, shown, strict=True)]
     codec: Any = family.codec
     many = family.snapshots(STATES, times, derived_generator(seed, source.name, "path states")).cpu()
@@ -73,7 +74,7 @@ def pairs_at_random(family: Family) -> bool:
     return isinstance(family, FieldFamily) and family.init is None and independent
 
 
-def _exact(codec: Any, source: KnownSource, time: float, n: int, purpose: str) -> Tensor:
+def _exact(codec: Any, source: Source, time: float, n: int, purpose: str) -> Tensor:
     """(n, *event) draws of x_t = (1 − t) x_0 + t x_1, in the data's units."""
     generator = derived_generator(0, source.name, f"path {purpose} {time:g}")
     x1 = codec.encode(source.sample(n, generator=generator))

@@ -95,7 +95,7 @@ def trajectories_figure(drawn: Mapping[str, Drawn], families: Mapping[str, Look]
                 continue
             if entry.trajectory_exact is not None and entry.trajectory_divergence is not None:
                 exact = entry.trajectory_exact[at, : SHOWN[False]]
-                axis.scatter(exact[:, 0], exact[:, 1], s=1, color=TRUTH, alpha=0.5)
+                axis.scatter(exact[:, 0], exact[:, 1], s=3, color=TRUTH, alpha=0.3, linewidths=0)
                 own, floor = entry.trajectory_divergence[at]
                 axis.set_xlabel(f"{own:.2f} (exact {floor:.2f})", fontsize=6)
             draw_points(axis, states, families[name].colour, limits)

@@ -182,16 +182,16 @@ def score(difference: float, spread: float) -> float:
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """As Markdown: bold where the metric moved."""
-    names = list(next(iter(found.values())))
-    lines = ["| failure | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names)]
-    for failure, row in found.items():
-        lines.append(f"| {failure} | " + " | ".join(cell(row[name]) for name in names) + " |")
+    lines = ["| metric | " + " | ".join(found) + " |", "|---|" + "--:|" * len(found)]
+    for name in next(iter(found.values())):
+        lines.append(f"| {name} | " + " | ".join(cell(row[name]) for row in found.values()) + " |")
     return "\n".join(lines)
 
 
 def cell(z: float) -> str:
     """One number."""
-    text = "–" if math.isnan(z) else {math.inf: "+∞", -math.inf: "−∞"}.get(z, f"{z:+.0f}".replace("-", "−"))
+    whole = f"{z:+.0f}" if not abs(z) > 999 else f"{'+' if z > 0 else '-'}>999"
+    text = "–" if math.isnan(z) else {math.inf: "+∞", -math.inf: "−∞"}.get(z, whole.replace("-", "−"))
     return f"**{text}**" if abs(z) >= MOVED else text
 
 

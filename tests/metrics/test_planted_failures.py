@@ -18,11 +18,13 @@ from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
 EXPECTED = {
     "drops 1 mode in 5": {
         "modes_covered": -1, "mode_reverse_kl": 1, "recall": -1, "coverage": -1, "fd_identity": 1,
-        "fd_infinity": 1, "sliced_wasserstein": 1,
+        "fd_infinity": 1, "sliced_wasserstein": 1, "cell_total_variation": 1,
     },
-    "collapses within modes": {"recall": -1, "coverage": -1},
-    "over-concentrates": {"recall": -1, "coverage": -1, "density": 1, "data_copying": -1},
-    "adds noise": {"precision": -1, "density": -1, "high_quality_share": -1, "data_copying": 1},
+    "collapses within modes": {"recall": -1, "coverage": -1, "cell_total_variation": 1},
+    "over-concentrates": {"recall": -1, "coverage": -1, "density": 1, "data_copying": -1, "mode_width_ratio": -1},
+    "adds noise": {
+        "precision": -1, "density": -1, "high_quality_share": -1, "data_copying": 1, "mode_width_ratio": 1,
+    },
     "copies the training set": {"data_copying": -1, "authenticity": -1},
     "mirrors": {},
     "5 % junk": {"precision": -1, "high_quality_share": -1},
@@ -36,6 +38,7 @@ UNMOVED = {
     "mirrors": (
         "fd_identity", "fd_infinity", "precision", "recall", "density", "coverage", "modes_covered",
         "high_quality_share", "mode_reverse_kl", "sliced_wasserstein", "data_copying", "authenticity",
+        "cell_total_variation", "mode_width_ratio",
     ),
     "5 % junk": ("fd_identity", "modes_covered", "mode_reverse_kl"),
 }  # fmt: skip

@@ -306,7 +306,7 @@ def test_a_guest_stands_in_scorecard_and_page_of_a_published_suite(
     assert "records.jsonl#line=18" in page
     assert scripts.report(["suite=quick", "format=markdown", f"output_dir={store}", f"results_dir={results}"]) == 0
     assert "mine (guest, compute not stated)" in capsys.readouterr().out
-    assert len(beside_published(records, results / "quick")) == 20
+    assert len(beside_published(records, results / "quick")) == 2 + 12 * 3
     with pytest.raises(ValueError, match="expected runs of the suite beside its guests, got guests alone"):
         check_publishable(Store(folder), records)
 

@@ -211,6 +211,18 @@ def test_different_protocols_are_refused_by_name():
     assert card(rows("a", [1.0]), inapplicable)["family"].tolist() == ["a"]
 
 
+def test_a_divergence_by_the_model_s_likelihood_may_be_of_several_kinds():
+    exact = rows("a", [1.0, 1.1], "kl", protocol={"likelihood": "exact"}, likelihood="exact")
+    bounds = [
+        row
+        for family, by in (("b", "32 draws of masks"), ("c", "64 importance samples"))
+        for row in rows(family, [2.0, 2.1], "kl", protocol={"likelihood": "bound", "by": by}, likelihood="bound")
+    ]
+    assert by_family(card(exact, bounds), "kl")["rank"].isna().all(), "each is alone in what it can be compared with"
+    with pytest.raises(ValueError, match="expected one fingerprint"):
+        card(rows("b", [2.0], "kl", protocol={"events": "9"}), rows("c", [2.0], "kl", protocol={"events": "5"}))
+
+
 def test_kinds_of_likelihood_stay_apart():
     def nll(family, values, kind, role="contestant"):
         return rows(family, values, "nll_nats", role, protocol={"likelihood": kind}, likelihood=kind)

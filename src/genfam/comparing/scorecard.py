@@ -170,16 +170,17 @@ def _quoted(cell: Any) -> Any:
 def check_fingerprints(frame: pd.DataFrame) -> None:
     """Refuse numbers of different protocols for one (suite, source, metric): they cannot share a column.
 
-    Units and directions must agree too. Likelihoods may differ between their kinds (exact, bound, estimate), and within
-    one kind in what a bound is by (`by=64 importance samples`), not within a family.
+    Units and directions must agree too. Likelihoods, and divergences by them, may differ between their kinds (exact,
+    bound, estimate), and within one kind in what a bound is by (`by=64 importance samples`), not within a family.
 
     Raises:
         ValueError: names the metric and the parts that differ, with the families that have each.
     """
     counted = _counted(frame)
-    likelihoods = counted["kind"] == Kind.LIKELIHOOD.value
+    likelihoods = pd.Series(["likelihood" in protocol for protocol in counted["protocol"]], counted.index, dtype=bool)
     kinds = counted["likelihood"].where(likelihoods, "").rename("of")
-    shared = [fingerprint({k: v for k, v in protocol.items() if k != "by"}) for protocol in counted["protocol"]]
+    apart = ("by", "likelihood")
+    shared = [fingerprint({k: v for k, v in protocol.items() if k not in apart}) for protocol in counted["protocol"]]
     alike = counted.assign(fingerprint=counted["fingerprint"].where(~likelihoods, pd.Series(shared, counted.index)))
     for (_, source, metric, _), cell in alike.groupby(["suite", "source", "metric", kinds], sort=True):
         _check_one(cell, f"{metric} on {source}", ("fingerprint", "unit", "higher_is_better"))

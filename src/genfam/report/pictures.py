@@ -19,6 +19,7 @@ from genfam.report.series import mass_ratios
 from genfam.report.style import TRUTH, Look, label, save
 
 SHOWN_IMAGES = 32
+MANY = 8  # families from which on each has one line of pictures
 ROW_IMAGES = 10  # of one value of the condition
 MOST_ROWS = 20  # values of the condition that are shown
 SHOWN_POINTS = 2500
@@ -206,12 +207,14 @@ def _image_rows(drawn: Mapping[str, Drawn]) -> Figure:
     first = next(iter(drawn.values()))
     rows = [("data", first.reference, first.levels)] + [(f, d.samples, d.levels) for f, d in drawn.items()]
     channels, tall, wide = first.samples.shape[1:]
-    width = 0.36 * SHOWN_IMAGES / 2  # inches; two lines of pictures per family
-    height = width * 2 * (tall + 1) / (SHOWN_IMAGES / 2 * (wide * _tiles(channels) + 1))
+    lines = 1 if len(rows) > MANY else 2  # of pictures per family
+    width = 0.36 * SHOWN_IMAGES / 2  # inches
+    height = width * lines * (tall + 1) / (SHOWN_IMAGES / 2 * (wide * _tiles(channels) + 1))
     figure = Figure(figsize=(width + 1.3, len(rows) * (max(height, 0.2) + 0.1) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axis, (name, images, levels) in zip(axes, rows, strict=True):
-        axis.imshow(strip(images[:SHOWN_IMAGES], levels), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+        picture = strip(images[: lines * SHOWN_IMAGES // 2], levels, lines=lines)
+        axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
         axis.set_ylabel(label(name, 20), rotation=0, ha="right", va="center", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])

@@ -205,11 +205,17 @@ def _would(least: float, most: float) -> str:
 
 
 def not_separated(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
-    """A sentence per pair of contestants that the headline metric does not separate."""
+    """A sentence per contestant that the headline metric does not separate from the one with the best mean."""
     leading = headline(card, source)
     if pairs is None or leading is None:
         return []
-    found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading) & (pairs["better"] == "")]
+    found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading)]
+    means = card[(card["source"] == source) & (card["metric"] == leading)].set_index("family")
+    means = means[means.index.isin([*found["family_a"], *found["family_b"]])]
+    if means.empty:
+        return []
+    best = means["mean"].idxmax() if means["higher_is_better"].iloc[0] else means["mean"].idxmin()
+    found = found[(found["better"] == "") & ((found["family_a"] == best) | (found["family_b"] == best))]
     return [
         f"{row['family_a']} and {row['family_b']}: with {row['n']} seeds {row['family_a']} has the better {leading} in "
         f"{100 * row['probability_of_improvement']:.0f} % of pairs of runs; "

@@ -19,7 +19,7 @@ from genfam.types import Kind, Likelihood, Measurement, Outcome, Record
 # What a compact table shows, in this order, as far as it was measured on the source: pattern of the metric's name.
 # After them stand metrics that are not genfam's.
 COLUMNS = (
-    "cell_total_variation", "mode_width_ratio", "fid", "fd_*",
+    "cell_total_variation", "mode_width_ratio", "trigram_total_variation", "valid_share", "kl_per_token", "fid", "fd_*",
     "kid", "kd_*", "sliced_wasserstein", "precision", "recall", "coverage", "modes_covered",
     "c2st_features", "column_ks", "pair_total_variation",
     "high_quality_share", "mode_reverse_kl", "total_variation", "kl_divergence", "nll_nats",

@@ -52,8 +52,9 @@ def test_a_table_on_one_screen(
     for expected in (
         "200 rows; 50 for testing", "numeric columns (2): age, height", "categorical columns (1): city (2)",
         "constant in the training split and stay out of events (1): unit",
-        "150 to learn from (in tuning 135, and 15 for validation); 50 for testing",
-        "evaluation.samples=150 repeats none", "updates of 64 events",
+        "split=validation, to choose settings by (the default): 135 to learn from, 15 to measure against",
+        "split=test, for the final comparison: 150 to learn from, 50 to measure against",
+        "evaluation.samples=135 repeats none", "updates of 64 events",
     ):  # fmt: skip
         assert expected in " ".join(said.split()), said
     assert len(said.splitlines()) <= 24 and max(map(len, said.splitlines())) <= 120 and not wrong
@@ -173,7 +174,7 @@ def test_every_family_learns_rows(family: str, source_name: str, configure: Any,
 def test_a_run_on_a_users_table_ends_as_rows_of_that_table(
     people: Path, configure: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = configure("family=vae", "source=table", f"source.path={people}", *TINY)
+    run = configure("family=vae", "source=table", f"source.path={people}", "split=test", *TINY)
     assert preflight.check([run]) == {}
     record = experiment.execute(run)
     assert record.outcome is Outcome.OK, record.reason
@@ -193,7 +194,7 @@ def test_a_run_on_a_users_table_ends_as_rows_of_that_table(
         assert np.array_equal(file["samples"][:, 0], rows["age"])  # the same seed, in the table's units
         assert file["samples"].shape == (20, 3)
     people.write_text(people.read_text().replace("Rome", "Roma"))  # another table is another run
-    assert configure("family=vae", "source=table", f"source.path={people}", *TINY).id != run.id
+    assert configure("family=vae", "source=table", f"source.path={people}", "split=test", *TINY).id != run.id
 
 
 def test_points_of_a_known_source_are_no_table(configure: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,7 @@ def test_a_run_names_where_it_begins_and_who_cannot_says_so():
         (["family=vae", "source=grid", "+init=ring"], "VAE carries no source to another"),
         (["family=transport_gan", "source=grid"], r"expected \+init="),
         (["family=flow_matching", "source=grid", "+init=digit"], "expected events like the source's"),
-        (["family=flow_matching", "source=digit"], "expected at least 512 training events .* got 126"),
+        (["family=flow_matching", "source=digit"], "expected at least 512 training events .* got 113"),
         (["family=flow_matching", "source=fashion_mnist", "+init=mnist", "data_dir=nowhere"], "nowhere"),
     ):
         with pytest.raises(ConfigurationError, match=said):

@@ -95,7 +95,7 @@ def test_a_whole_run_never_looks_at_the_test_split_and_says_so(
     monkeypatch.setitem(sys.modules, "forbidden_source", module)
     monkeypatch.setattr(Forbidden, "__module__", "forbidden_source")
     batch = ["family.batch_size=32"] if family == "vae" else []
-    run = configure("source=ring", f"family={family}", "plugins=[forbidden_source]", *batch, *TINY)
+    run = configure("source=ring", f"family={family}", "split=test", "plugins=[forbidden_source]", *batch, *TINY)
     config = run.config | {"source": {"_target_": "forbidden_source.Forbidden", "name": "forbidden"}}
     looked = execute(Run.of(config))
     assert looked.outcome is Outcome.FAILED and "AssertionError" in looked.reason, "the guard bites"
@@ -107,16 +107,16 @@ def test_a_whole_run_never_looks_at_the_test_split_and_says_so(
 
 def test_validation_and_test_numbers_cannot_share_a_table(configure) -> None:
     settings = ["source=die", "family=oracle", *TINY]
-    records = [execute(configure(*settings)), execute(configure(*settings, "split=validation", "seed=1"))]
+    records = [execute(configure(*settings, "split=test")), execute(configure(*settings, "seed=1"))]
     assert [record.outcome for record in records] == [Outcome.OK, Outcome.OK]
     with pytest.raises(ValueError, match=r"expected one fingerprint.*reference=(test|validation)"):
         check_fingerprints(to_frame(records))
 
 
 def test_runs_keep_the_ids_that_they_had_before_there_was_a_split(configure) -> None:
-    run = configure("source=die", "family=oracle")
+    run = configure("source=die", "family=oracle", "split=test")
     before = Run.of({key: value for key, value in run.config.items() if key != "split"})
     assert run.split == "test" and "split" not in run.identity
     assert before.id == run.id
     assert make_source(before).split == "test"
-    assert configure("source=die", "family=oracle", "split=validation").id != run.id
+    assert configure("source=die", "family=oracle").id != run.id

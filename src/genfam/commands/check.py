@@ -74,7 +74,7 @@ def _check(overrides: list[str], config_dir: str | None) -> None:
     from genfam.running import parts, preflight  # torch, after a mistake would have been said
     from genfam.sources.validation import ValidationSplit
 
-    source = parts.make_source(first)
+    source = parts.make_source(composed([*rest, f"family={families[0]}", "split=test"], config_dir))
     try:
         source.require()
         said = [*source.remarks(), *_survey(source)]
@@ -82,27 +82,29 @@ def _check(overrides: list[str], config_dir: str | None) -> None:
     except (OSError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     runs = [composed([*rest, f"family={family}"], config_dir) for family in families]
-    left_out = {run.family["name"]: why for run in runs if (why := preflight.why_not(run, source))}
+    seen = parts.make_source(first)  # through the split that the runs would have
+    left_out = {run.family["name"]: why for run in runs if (why := preflight.why_not(run, seen))}
     print(f"source={_given(overrides, 'source') or first.source['name']}: {_words(source.event)}")
     for sentence in said:
         _say(sentence)
-    tuning = ValidationSplit(source)
+    validation = ValidationSplit(source)
     _say(
-        f"splits: {train} to learn from (in tuning {len(tuning.train)}, and {len(tuning.test)} for validation); {test} "
-        "for testing"
+        f"split=validation, to choose settings by (the default): {len(validation.train)} to learn from, "
+        f"{len(validation.test)} to measure against"
     )
+    _say(f"split=test, for the final comparison: {train} to learn from, {test} to measure against")
     if source.label_names:
         counts = source.train_labels.bincount(minlength=len(source.label_names)).tolist()
         smallest = min(range(len(counts)), key=counts.__getitem__)
         _say(f"smallest class: {source.label_names[smallest]}, {counts[smallest]} to learn from")
-    if first.evaluation.samples > train:
+    if first.evaluation.samples > len(seen.train):
         _say(
             f"the oracle will repeat events, for evaluation.samples={first.evaluation.samples} are more than there are "
-            f"to learn from; evaluation.samples={train} repeats none"
+            f"to learn from; evaluation.samples={len(seen.train)} repeats none"
         )
     for why in left_out.values():
         _say(f"left out: {why}")
-    _print_times([run for run in runs if run.family["name"] not in left_out and not run.is_yardstick], source)
+    _print_times([run for run in runs if run.family["name"] not in left_out and not run.is_yardstick], seen)
 
 
 def _print_times(runs: Sequence[Run], source: Source) -> None:

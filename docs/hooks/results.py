@@ -310,7 +310,8 @@ def rulers() -> str:
             + f" | {row['orders']} | {row['grade']:.1f} |"
             for ruler, row in said.iterrows()
         ]
-        parts.append("\n".join(lines))
+        picture = f"results/rulers/{name}.png"
+        parts += ["\n".join(lines), f"![{name}: how far each ruler sees each planted failure](../{picture})"]
     leading = leading_ruler(list(tables.values()))
     failures_in_all = sum(table["failure"].nunique() for table in tables.values())
     said_of = [
@@ -412,6 +413,20 @@ _LARGER = {
 }
 
 
+def constants() -> str:
+    """Bounds of log Z by annealed importance sampling, against the sum over all states or a fine grid."""
+    table = pd.read_csv(ROOT / "results" / "statistics" / "log_normaliser.csv")
+    lines = [
+        "| source | temperatures | log Z, summed | lower bound − log Z | upper bound − log Z | intervals that hold |",
+        "|---|--:|---|---|---|--:|",
+    ]
+    for (source, temperatures), rows in table.groupby(["source", "temperatures"], sort=False):
+        ends = [rows["truth"], rows["below"] - rows["truth"], rows["above"] - rows["truth"]]
+        told = [f"{end.min():.3g} to {end.max():.3g}" for end in ends]
+        lines.append(f"| {source} | {temperatures} | {' | '.join(told)} | {rows['holds'].sum()} of {len(rows)} |")
+    return "\n".join(lines)
+
+
 def power(value: float) -> str:
     """2.6e12 -> 2.6 × 10¹²."""
     if not value > 0:
@@ -437,7 +452,7 @@ def choices() -> str:
 BLOCKS = {
     "by_source": by_source, "tally": tally, "pictures": pictures, "separated": separated, "losses": losses,
     "calls": calls, "overall": overall, "rulers": rulers, "coverage": coverage, "tuning": tuning,
-    "small_worlds": small_worlds, "choices": choices,
+    "small_worlds": small_worlds, "choices": choices, "constants": constants,
 }  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from rulers_figure import MOST, RULERS, draw
 
-from genfam.comparing.metric_trial import planted_verdicts
+from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
+from helpers import composed
 
 
 def test_every_cell_is_the_tables() -> None:
@@ -20,3 +21,9 @@ def test_every_cell_is_the_tables() -> None:
             cell = shown[rulers.index(row["ruler"]), 3 * failures.index(row["failure"]) + row["grade"] - 1]
             assert cell == min(max(row["worse"], -MOST), MOST)
         assert path.with_suffix(".png").is_file()
+
+
+def test_the_judge_of_images_is_the_ruler_that_leads_by_the_rule() -> None:
+    leading = leading_ruler([pd.read_csv(path) for path in sorted(RULERS.glob("*.csv"))])
+    assert leading.index[0] == "fd_depths"
+    assert composed("source=mnist")["judge"] == "fd_mnist_resnet_depths"

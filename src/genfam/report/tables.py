@@ -31,8 +31,8 @@ LEGEND = (
     "Mean ± half-width of the 95 % interval over training seeds (t; families lend each other their variance where "
     "Levene's test does not tell them apart, and none is below the evaluation's own error; yardsticks keep their own); "
     "no ± means one run, so no interval.",
-    "Bold: leads, that is no contestant is significantly better, and the seeds tell at least two apart (t tests at 5 % "
-    "after Holm's correction for all pairs of contestants). What loses to the Gaussian never leads.",
+    "Bold: leads, that is no contestant is significantly better, and the seeds tell apart at least two that beat the "
+    "Gaussian (t tests at 5 % after Holm's correction for all pairs of contestants). What loses to it never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: as many fresh real events, with a sample's "

@@ -145,3 +145,11 @@ def test_references_are_listed_one_below_the_other():
         "    - van den Oord, A. et al. 2016. Pixels",
         "      and more. <https://x.org/a>",
     ]
+
+
+def test_each_published_source_is_of_its_kind():
+    results = hook("results")
+    kinds = {source: results.kind(source) for source in results.speakers()}
+    expected = {"ring": "known", "digits": "images", "mnist": "images", "markov": "sequences", "wine": "rows"}
+    assert expected.items() <= kinds.items()
+    assert set(kinds.values()) == set(results.KINDS)

@@ -31,7 +31,8 @@ from genfam.report.tables import KIND_MARKS, cell, headline, together
 from genfam.types import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = {"known": "Worlds whose truth is known", "images": "Images"}
+KINDS = {"known": "Worlds whose truth is known", "images": "Images", "sequences": "Sequences", "rows": "Tables"}
+_EVENTS = {"sequence": "sequences", "rows": "rows"}  # /event: of a source that is neither known nor of images
 COLUMNS = ("coverage", "high_quality_share", "total_variation", "nll_nats", "evaluations_per_sample")
 SMALL_WORLDS = ("die", "tiny_images")
 _DOTS = {"orders": "●", "sees": "○", "": ""}
@@ -98,7 +99,10 @@ def speakers(results: Path = ROOT / "results") -> dict[str, Suite]:
 
 def kind(source: str) -> str:
     """A key of `KINDS`."""
-    return "known" if "genfam.sources.known." in _yaml(source) else "images"
+    if "genfam.sources.known." in _yaml(source):
+        return "known"
+    event = re.search(r"^  - /event: (\w+)$", _yaml(source), re.M)
+    return _EVENTS.get(event[1] if event else "", "images")
 
 
 def description(source: str) -> str:

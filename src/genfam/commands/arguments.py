@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from genfam.build import ConfigurationError
+from genfam.build import ConfigurationError, configuration_folder
 from genfam.files import checked_name, refuse_links
 from genfam.progress import print_anywhere
 
@@ -64,6 +64,12 @@ def numbers(text: str) -> list[float]:
 def names(text: str) -> list[str]:
     """An argument's type: names with commas, in brackets or not."""
     return [name.strip() for name in text.strip("[]").split(",") if name.strip()]
+
+
+def compared_families() -> list[str]:
+    """Those that are compared where nobody chooses: of `conf/compared/families.yaml`."""
+    text = (configuration_folder() / "compared" / "families.yaml").read_text(encoding="utf-8")
+    return names(yaml.safe_load(text)["family"])
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from genfam.build import ConfigurationError, configuration_folder
-from genfam.commands.arguments import command_parser, guarded
+from genfam.build import ConfigurationError
+from genfam.commands.arguments import command_parser, compared_families, guarded, names
 from genfam.progress import duration
 
 if TYPE_CHECKING:
@@ -67,8 +65,7 @@ def _check(overrides: list[str], config_dir: str | None) -> None:
 
     chosen = _given(overrides, "family")
     rest = [override for override in overrides if not override.startswith("family=")]
-    listed: str = chosen or yaml.safe_load((configuration_folder() / "compared/families.yaml").read_text())["family"]
-    families = [name.strip() for name in listed.strip("[]").split(",")]
+    families = names(chosen) if chosen else compared_families()
     first = composed([*rest, f"family={families[0]}"], config_dir)
 
     from genfam.running import parts, preflight  # torch, after a mistake would have been said

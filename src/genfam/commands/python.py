@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from genfam.build import configuration_folder
+from genfam.commands.arguments import compared_families
 from genfam.commands.composing import quoted
 from genfam.files import write_atomically
 from genfam.progress import duration, shown
@@ -130,7 +131,7 @@ class Comparison:
 
 def compare(
     data: Data,
-    families: Iterable[str] = ("autoregressive", "flow_matching", "gan", "vae"),
+    families: Iterable[str] | None = None,
     *,
     budget: str = "quick",
     minutes: float | None = None,
@@ -144,8 +145,8 @@ def compare(
     Args:
         data: a source's name; an array or tensor, (N, d) points or (N, …) images; a data frame; a torch dataset of
             (image or point[, label]); a path to a folder of images, .npy, .npz, .csv or .parquet.
-        families: names, as `genfam family=…` takes them.
-        budget: `smoke`, `quick` or `standard`: 1 %, 35 % or all of the source's reference FLOPs.
+        families: names, as `genfam family=…` takes them; None: those of `conf/compared/families.yaml`.
+        budget: `smoke`, `quick` or `standard`: 1 %, 10 % or all of the source's reference FLOPs.
         minutes: in place of `budget`: about how long all runs may take here. A run of every family at 1 % of the
             reference budget measures the speed of this machine, and the budget that fits is said.
         seeds: which, or how many: n stands for 0 to n − 1.
@@ -158,7 +159,7 @@ def compare(
         Failed: no run ended well.
         KeyboardInterrupt: stopped by Ctrl-C; the same call goes on where it stopped.
     """
-    names = list(dict.fromkeys([*families, *YARDSTICKS]))
+    names = list(dict.fromkeys([*(compared_families() if families is None else families), *YARDSTICKS]))
     if len(names) == len(YARDSTICKS):
         raise ValueError("families: expected at least one that is trained, got none")
     chosen = [str(seed) for seed in (range(seeds) if isinstance(seeds, int) else seeds)]

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from genfam.comparing.stability import final_value, judge_of, scale_of
-from genfam.comparing.statistics import t_interval
+from genfam.comparing.statistics import runs_of
+from genfam.comparing.variance import drawing_variance
 from genfam.records.store import as_tuned
 from genfam.types import Outcome, Record
 
@@ -33,7 +34,8 @@ def dimension_table(records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         Columns `COLUMNS`. `skill` is the mean over seeds of the judge's skill, 0 as the fitted Gaussian and 1 as the
-        oracle on the same source, with its 95 % interval over seeds; NaN without both yardsticks.
+        oracle on the same source, with its 95 % interval over seeds (`genfam.comparing.statistics`); NaN without both
+        yardsticks.
     """
     by_source: dict[tuple[str, str], list[Record]] = {}
     for record in as_tuned(records):
@@ -45,16 +47,21 @@ def dimension_table(records: Iterable[Record]) -> pd.DataFrame:
         scale = scale_of(own, judge, final=True)
         size = size_of(own[0])
         assert size is not None
-        for family in sorted({record.family for record in own if record.role == "contestant"}):
-            runs = [record for record in own if record.family == family]
-            values = [final_value(record, judge) for record in runs if record.outcome is Outcome.OK]
-            values = [value for value in values if math.isfinite(value)]
-            skills = [scale.skill(value) for value in values] if scale is not None else []
-            low, high = t_interval(skills)
+        values, skills, errors = {}, {}, {}
+        families = sorted({record.family for record in own if record.role == "contestant"})
+        for family in families:
+            ended = [record for record in own if record.family == family and record.outcome is Outcome.OK]
+            found = [final_value(record, judge) for record in ended]
+            values[family] = [value for value in found if math.isfinite(value)]
+            skills[family] = [scale.skill(value) for value in values[family]] if scale is not None else []
+            errors[family] = drawing_variance(ended, judge) / (scale.width**2 if scale is not None else 1.0)
+        for family, runs in runs_of(skills, errors).items():
+            low, high = runs.interval()
             rows.append(
                 {"suite": suite, "family": family, "dimensions": size[0], "modes": size[1], "source": source}
-                | {"metric": judge, "n_runs": len(runs), "n_ok": len(values), "value": _mean(values)}
-                | {"skill": _mean(skills), "ci_low": low, "ci_high": high}
+                | {"metric": judge, "n_runs": sum(record.family == family for record in own)}
+                | {"n_ok": len(values[family]), "value": _mean(values[family])}
+                | {"skill": _mean(skills[family]), "ci_low": low, "ci_high": high}
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     if len(set(zip(table["dimensions"], table["modes"], strict=True))) < 2:

@@ -16,7 +16,8 @@ import pandas as pd
 
 from genfam.comparing.scaling_curves import Fit, crossing, fit, percentile_interval
 from genfam.comparing.stability import final_value, judge_of
-from genfam.comparing.statistics import t_interval
+from genfam.comparing.statistics import Runs, runs_of
+from genfam.comparing.variance import drawing_variance
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
 
@@ -102,7 +103,8 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
         known = [record for record in ended if math.isfinite(final_value(record, metric))]
         known.sort(key=lambda record: record.seed)
         values = [final_value(record, metric) for record in known]
-        low, high = t_interval(values)
+        rivals = [r for r in contestants if budget_of(r) == budget and r.outcome is Outcome.OK]
+        low, high = _lent(rivals, metric)[family].interval() if known else (math.nan, math.nan)
         mean, flops, seconds = (
             float(np.mean(numbers)) if numbers else math.nan
             for numbers in (values, [r.train_flops for r in known], [r.train_seconds for r in known])
@@ -113,6 +115,16 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
             | {"train_flops": flops, "train_seconds": seconds, "values": values}
         )
     return rows
+
+
+def _lent(rivals: Sequence[Record], metric: str) -> dict[str, Runs]:
+    """Values of a budget's families, with the variance that they lend each other, as in a scorecard."""
+    found: dict[str, list[Record]] = {}
+    for record in rivals:
+        if math.isfinite(final_value(record, metric)):
+            found.setdefault(record.family, []).append(record)
+    values = {family: [final_value(record, metric) for record in own] for family, own in found.items()}
+    return runs_of(values, {family: drawing_variance(own, metric) for family, own in found.items()})
 
 
 def _falls(records: Sequence[Record], metric: str) -> bool:

@@ -57,6 +57,11 @@ class Scale:
         """See `genfam.metrics.traces.skill`."""
         return skill(value, self.floor, self.ceiling)
 
+    @property
+    def width(self) -> float:
+        """What one unit of skill is of the metric."""
+        return abs(self.ceiling - self.floor)
+
 
 def stability_card(records: Iterable[Record]) -> pd.DataFrame:
     """One row per (suite, source, contestant, entry), with columns `COLUMNS`, and two for the oracle.

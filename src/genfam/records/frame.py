@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from genfam.records import environment
-from genfam.types import Kind, Record, Status, fingerprint
+from genfam.types import Kind, Measurement, Record, Status, fingerprint
 
 COLUMNS = (
     "suite", "source", "family", "seed", "run_id", "outcome", "metric", "kind", "unit", "higher_is_better", "value",
@@ -30,6 +30,17 @@ COSTS: tuple[tuple[str, str, bool | None, bool], ...] = (
 )
 
 AGAINST_THE_TRUTH = {"table_samples", "drawn"}  # in a protocol: samples meet the exact distribution, not a reference
+
+
+def drawing_error(measurement: Measurement) -> float | None:
+    """What another draw of samples would change, as a standard error; None where it is not known.
+
+    Against the exact distribution, the draw of samples is all the error that there is.
+    """
+    found = measurement.estimate
+    if found is None:
+        return None
+    return found.stderr if measurement.protocol.keys() & AGAINST_THE_TRUTH else found.draw_stderr
 
 
 def to_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -66,9 +77,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
                 add(*about, math.nan, n=0, status=m.status, reason=m.reason)
             else:
                 e = m.estimate
-                # Against the exact distribution, the draw of samples is all the error that there is.
-                of_drawing = e.stderr if m.protocol.keys() & AGAINST_THE_TRUTH else e.draw_stderr
-                add(*about, e.value, e.stderr, of_drawing, e.n, m.status, m.reason)
+                add(*about, e.value, e.stderr, drawing_error(m), e.n, m.status, m.reason)
         machine = record.device.removesuffix(environment.IN_BFLOAT16)  # precision is a family's setting
         for name, unit, direction, of_machine in COSTS:
             if record.is_guest and not (name == "train_flops" and record.train_flops):

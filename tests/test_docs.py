@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from genfam.records.store import load_published
 from helpers import plain_families
 
 ROOT = Path(__file__).parent.parent
@@ -153,3 +154,15 @@ def test_each_published_source_is_of_its_kind():
     expected = {"ring": "known", "digits": "images", "mnist": "images", "markov": "sequences", "wine": "rows"}
     assert expected.items() <= kinds.items()
     assert set(kinds.values()) == set(results.KINDS)
+
+
+def test_plain_settings_of_the_knobs_are_the_records_own(tmp_path):
+    docs = hook("scaling")
+    assert docs.knobs(tmp_path).startswith("Not published yet")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in docs.knobs().splitlines() if "mnist" in line][
+        1:
+    ]
+    plain = {(task, family): float(value) for task, family, knob, value, *_ in rows if knob.endswith(" 1")}
+    judged = {(r.task, r.family): m.estimate.value for r in load_published(ROOT / "results" / "conditions_mnist")
+              for m in r.metrics if m.name == r.judge}  # fmt: skip
+    assert len(plain) == 8 and all(abs(value / judged[key] - 1) < 5e-3 for key, value in plain.items())

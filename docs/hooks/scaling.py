@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IN_STEPS = ("mean_flow", "reflow")
 IN_ONE = ("gan", "normalizing_flow", "vae")  # by nature
 YARDSTICKS = ("floor", "oracle")
+DIVERSITY = ("precision", "recall", "coverage", "within_class_variance")
 _MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
 
 
@@ -80,6 +81,27 @@ def steps(results: Path = ROOT / "results") -> str:
     return "\n".join(lines)
 
 
+def knobs(results: Path = ROOT / "results") -> str:
+    """Quality against diversity on `conditions_mnist`: every setting of guidance or temperature that was measured."""
+    folder, records, said = published(results, "conditions_mnist")
+    if not records:
+        return said
+    shown = [*dict.fromkeys(record.judge for record in records), *DIVERSITY]
+    costs = of_suite(folder, records)
+    named = [
+        ", ".join(f"{key} {own[key]:g}" for key in ("guidance", "temperature") if key in own)
+        for own in map(json.loads, costs["knobs"])
+    ]
+    costs = costs.assign(knob=named)
+    wide = costs.pivot_table(index=["source", "family", "knob"], columns="metric", values="value")[shown]
+    lines = [f"| task | family | knob | {' | '.join(map(escape, shown))} |", "|---|---|---|" + "--:|" * len(shown)]
+    lines += [
+        f"| {' | '.join(map(escape, map(str, key)))} | {' | '.join(f'{value:.3g}' for value in row)} |"
+        for key, row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return "\n".join([said, "", *lines])
+
+
 def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
     """The suite's folder, its records, and a sentence on where they come from, or that there are none yet."""
     folder = results / suite
@@ -87,9 +109,11 @@ def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
         return folder, [], f"Not published yet: `make benchmark SUITE={suite}` runs it, and its page has the tables."
     records = load_published(folder)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    first, last = min(origin["seeds"]), max(origin["seeds"])
+    seeds = f"seed {first}" if first == last else f"seeds {first} to {last}"
     said = (
-        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, "
-        f"seeds {min(origin['seeds'])} to {max(origin['seeds'])}, code `{', '.join(origin['code_versions'])}`."
+        f"{len(records)} runs on {'; '.join(origin['devices'])}, {origin['date'][:10]}, {seeds}, "
+        f"code `{', '.join(origin['code_versions'])}`."
     )
     return folder, records, said
 
@@ -102,7 +126,7 @@ def markdown(table: SectionTable) -> str:
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 
 
-BLOCKS = {"tables": tables, "dimensions": dimensions, "steps": steps}
+BLOCKS = {"tables": tables, "dimensions": dimensions, "steps": steps, "knobs": knobs}
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

@@ -8,7 +8,6 @@ Reads results/rulers/*.csv (`benchmarks/graded_failures.py`) and writes a pictur
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from textwrap import fill
 
 import numpy as np
@@ -46,7 +45,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for i in range(1, len(failures)):
         axes.axvline(len(grades) * i - 0.5, color="white", linewidth=3)
     told = f"standard deviations worse than fresh real data\n(linear within ±{SEEN:g}, where nothing is seen)"
-    figure.colorbar(image, ax=axes, ticks=[-1000, -100, -SEEN, 0, SEEN, 100, 1000], label=told)
+    figure.colorbar(image, ax=axes, ticks=[-MOST, -100, -SEEN, 0, SEEN, 100, MOST], label=told)
     axes.set_xlabel(f"{table['source'].iloc[0]}: planted failures, in three grades from left to right", fontsize=9)
     return figure
 
@@ -54,8 +53,9 @@ def draw(table: pd.DataFrame) -> Figure:
 def main() -> int:
     """Draw all."""
     for path in sorted(RULERS.glob("*.csv")):
-        save(draw(pd.read_csv(path)), Path(path.with_suffix(".png")))
-        print(path.with_suffix(".png"))
+        picture = path.with_suffix(".png")
+        save(draw(pd.read_csv(path)), picture)
+        print(picture)
     return 0
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,8 +76,17 @@ def test_the_answers_are_those_of_the_published_scorecards():
     blocks = {name: make() for name, make in results.BLOCKS.items()}
     assert all(blocks.values())
     assert "nan" not in re.findall(r"\w+", blocks["by_source"])
-    used = re.findall(r"<!-- results: (\w+) -->", "".join(path.read_text() for path in DOCS.rglob("*.md")))
-    assert sorted(used) == sorted(blocks)
+
+
+@pytest.mark.parametrize("name", ["results", "scaling", "trials"])
+def test_each_block_stands_on_one_page_and_says_something(name):
+    made = hook(name)
+    used = re.findall(rf"<!-- {name}: (\w+) -->", "".join(path.read_text() for path in DOCS.rglob("*.md")))
+    assert sorted(used) == sorted(made.BLOCKS)
+    assert all(make() for make in made.BLOCKS.values())
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="a.md"))
+    with pytest.raises(Exception, match=f"a.md: expected {name}: one of .*, got nothing"):
+        made.on_page_markdown(f"<!-- {name}: nothing -->", page=page)
 
 
 def test_suites_that_sweep_a_setting_rank_no_families():
@@ -159,9 +169,8 @@ def test_each_published_source_is_of_its_kind():
 def test_plain_settings_of_the_knobs_are_the_records_own(tmp_path):
     docs = hook("scaling")
     assert docs.knobs(tmp_path).startswith("Not published yet")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in docs.knobs().splitlines() if "mnist" in line][
-        1:
-    ]
+    lines = [line for line in docs.knobs().splitlines() if line.startswith("| mnist")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     plain = {(task, family): float(value) for task, family, knob, value, *_ in rows if knob.endswith(" 1")}
     judged = {(r.task, r.family): m.estimate.value for r in load_published(ROOT / "results" / "conditions_mnist")
               for m in r.metrics if m.name == r.judge}  # fmt: skip

@@ -70,7 +70,6 @@ genfam.load_run(found.folder / found.records[-1].run_id).export("card")
 """
 
 
-@pytest.mark.slow
 def test_a_wheel_works_without_the_repository(tmp_path: Path) -> None:
     """Configurations, weights of classifiers, templates: all that is read must be in it."""
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]

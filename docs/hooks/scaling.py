@@ -6,12 +6,11 @@ A page holds `<!-- scaling: tables -->`. Tables and sentences are those of the r
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mkdocs.exceptions import PluginError
+from blocks import filled
 
 from genfam.comparing.dimension import dimension_table
 from genfam.comparing.scaling import scaling
@@ -29,7 +28,6 @@ IN_STEPS = ("mean_flow", "reflow")
 IN_ONE = ("gan", "normalizing_flow", "vae")  # by nature
 YARDSTICKS = ("floor", "oracle")
 DIVERSITY = ("precision", "recall", "coverage", "within_class_variance")
-_MARKER = re.compile(r"^<!-- scaling: ([a-z_]+) -->$", re.M)
 
 
 def tables(results: Path = ROOT / "results") -> str:
@@ -130,15 +128,5 @@ BLOCKS = {"tables": tables, "dimensions": dimensions, "steps": steps, "knobs": k
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Fill in a page's markers.
-
-    Raises:
-        PluginError: a marker that nobody knows.
-    """
-
-    def made(match: re.Match[str]) -> str:
-        if match[1] not in BLOCKS:
-            raise PluginError(f"{page.file.src_uri}: expected scaling: one of {', '.join(BLOCKS)}, got {match[1]}")
-        return BLOCKS[match[1]]()
-
-    return _MARKER.sub(made, markdown)
+    """See `blocks.filled`."""
+    return filled(markdown, page, "scaling", BLOCKS)

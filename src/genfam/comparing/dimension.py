@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genfam.comparing.stability import final_value, judge_of, scale_of
-from genfam.comparing.statistics import runs_of
-from genfam.comparing.variance import drawing_variance
+from genfam.comparing.stability import judge_of, runs_at_end, scale_of
+from genfam.comparing.statistics import Runs
 from genfam.records.store import as_tuned
-from genfam.types import Outcome, Record
+from genfam.types import Record
 
 COLUMNS = (
     "suite", "family", "dimensions", "modes", "source", "metric", "n_runs", "n_ok", "value", "skill", "ci_low",
@@ -47,27 +46,18 @@ def dimension_table(records: Iterable[Record]) -> pd.DataFrame:
         scale = scale_of(own, judge, final=True)
         size = size_of(own[0])
         assert size is not None
-        values, skills, errors = {}, {}, {}
-        families = sorted({record.family for record in own if record.role == "contestant"})
-        for family in families:
-            ended = [record for record in own if record.family == family and record.outcome is Outcome.OK]
-            found = [final_value(record, judge) for record in ended]
-            values[family] = [value for value in found if math.isfinite(value)]
-            skills[family] = [scale.skill(value) for value in values[family]] if scale is not None else []
-            errors[family] = drawing_variance(ended, judge) / (scale.width**2 if scale is not None else 1.0)
-        for family, runs in runs_of(skills, errors).items():
-            low, high = runs.interval()
+        contestants = [record for record in own if record.role == "contestant"]
+        ended = runs_at_end(contestants, judge)
+        for family in sorted({record.family for record in contestants}):
+            runs = ended.get(family, Runs(np.empty(0)))
+            ends = (runs.mean, *runs.interval())
+            mean, *interval = [scale.skill(end) for end in ends] if scale is not None else [math.nan] * 3
             rows.append(
                 {"suite": suite, "family": family, "dimensions": size[0], "modes": size[1], "source": source}
-                | {"metric": judge, "n_runs": sum(record.family == family for record in own)}
-                | {"n_ok": len(values[family]), "value": _mean(values[family])}
-                | {"skill": _mean(skills[family]), "ci_low": low, "ci_high": high}
+                | {"metric": judge, "n_runs": sum(record.family == family for record in own), "n_ok": runs.n}
+                | {"value": runs.mean, "skill": mean, "ci_low": min(interval), "ci_high": max(interval)}
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     if len(set(zip(table["dimensions"], table["modes"], strict=True))) < 2:
         return table.iloc[:0]
     return table.sort_values(["suite", "family", "modes", "dimensions"]).reset_index(drop=True)
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan

@@ -15,9 +15,7 @@ import numpy as np
 import pandas as pd
 
 from genfam.comparing.scaling_curves import Fit, crossing, fit, percentile_interval
-from genfam.comparing.stability import final_value, judge_of
-from genfam.comparing.statistics import Runs, runs_of
-from genfam.comparing.variance import drawing_variance
+from genfam.comparing.stability import final_value, judge_of, runs_at_end
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
 
@@ -97,14 +95,18 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
     largest = max(map(budget_of, contestants))
     rows = []
     cells = sorted({(record.family, budget_of(record)) for record in contestants})
+    ended = {
+        budget: runs_at_end([record for record in contestants if budget_of(record) == budget], metric)
+        for budget in {budget for _, budget in cells}
+    }
     for family, budget in cells:
         runs = [record for record in contestants if (record.family, budget_of(record)) == (family, budget)]
-        ended = [record for record in runs if record.outcome is Outcome.OK]
-        known = [record for record in ended if math.isfinite(final_value(record, metric))]
+        known = [
+            record for record in runs if record.outcome is Outcome.OK and math.isfinite(final_value(record, metric))
+        ]
         known.sort(key=lambda record: record.seed)
         values = [final_value(record, metric) for record in known]
-        rivals = [r for r in contestants if budget_of(r) == budget and r.outcome is Outcome.OK]
-        low, high = _lent(rivals, metric)[family].interval() if known else (math.nan, math.nan)
+        low, high = ended[budget][family].interval() if known else (math.nan, math.nan)
         mean, flops, seconds = (
             float(np.mean(numbers)) if numbers else math.nan
             for numbers in (values, [r.train_flops for r in known], [r.train_seconds for r in known])
@@ -115,16 +117,6 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
             | {"train_flops": flops, "train_seconds": seconds, "values": values}
         )
     return rows
-
-
-def _lent(rivals: Sequence[Record], metric: str) -> dict[str, Runs]:
-    """Values of a budget's families, with the variance that they lend each other, as in a scorecard."""
-    found: dict[str, list[Record]] = {}
-    for record in rivals:
-        if math.isfinite(final_value(record, metric)):
-            found.setdefault(record.family, []).append(record)
-    values = {family: [final_value(record, metric) for record in own] for family, own in found.items()}
-    return runs_of(values, {family: drawing_variance(own, metric) for family, own in found.items()})
 
 
 def _falls(records: Sequence[Record], metric: str) -> bool:

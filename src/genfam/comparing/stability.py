@@ -19,9 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from genfam.comparing.statistics import CONFIDENCE, seed_spread, t_interval
+from genfam.comparing.statistics import CONFIDENCE, Runs, runs_of, seed_spread, t_interval
+from genfam.comparing.variance import evaluation_variance
 from genfam.metrics.failures import FAILURES, failures, symptoms
 from genfam.metrics.traces import first_reached, oscillation, skill
+from genfam.records.frame import drawing_error
 from genfam.records.store import as_tuned, at_largest_budget
 from genfam.types import Kind, Outcome, Record
 
@@ -56,11 +58,6 @@ class Scale:
     def skill(self, value: float) -> float:
         """See `genfam.metrics.traces.skill`."""
         return skill(value, self.floor, self.ceiling)
-
-    @property
-    def width(self) -> float:
-        """What one unit of skill is of the metric."""
-        return abs(self.ceiling - self.floor)
 
 
 def stability_card(records: Iterable[Record]) -> pd.DataFrame:
@@ -309,6 +306,24 @@ def final_value(record: Record, judge: str) -> float:
     """A metric at the end of a run; NaN where it was not measured."""
     found = [m.estimate.value for m in record.metrics if m.name == judge and m.estimate is not None]
     return found[0] if found else math.nan
+
+
+def runs_at_end(records: Iterable[Record], metric: str) -> dict[str, Runs]:
+    """Family -> its values of a metric at the end of runs that ended well, with the variance that rivals lend it.
+
+    Args:
+        records: of contestants on one source at one budget. Families without a finite value are left out.
+        metric: its name.
+    """
+    values: dict[str, list[float]] = {}
+    errors: dict[str, list[float]] = {}
+    for record in records:
+        for m in record.metrics if record.outcome is Outcome.OK else ():
+            if m.name == metric and m.estimate is not None and math.isfinite(m.estimate.value):
+                values.setdefault(record.family, []).append(m.estimate.value)
+                error = drawing_error(m)
+                errors.setdefault(record.family, []).append(math.nan if error is None else error)
+    return runs_of(values, {family: evaluation_variance(own) for family, own in errors.items()})
 
 
 def _values(record: Record, judge: str) -> list[float]:

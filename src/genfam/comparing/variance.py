@@ -6,15 +6,13 @@ More seeds help against the first, more samples against the second.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from genfam.comparing.statistics import CONFIDENCE
-from genfam.records.frame import drawing_error
-from genfam.types import Record
 
 COLUMNS = (
     "suite", "source", "family", "metric", "n", "total_std", "evaluation_std", "training_std", "training_share",
@@ -30,12 +28,6 @@ def evaluation_variance(errors: Sequence[float]) -> float:
     """
     known = [error**2 for error in errors if math.isfinite(error)]
     return sum(known) / len(known) if known else 0.0
-
-
-def drawing_variance(records: Iterable[Record], metric: str) -> float:
-    """As `evaluation_variance`, of a metric at the end of runs."""
-    found = [drawing_error(m) for record in records for m in record.metrics if m.name == metric]
-    return evaluation_variance([error for error in found if error is not None])
 
 
 def variance_components(frame: pd.DataFrame) -> pd.DataFrame:

@@ -169,9 +169,10 @@ def test_each_published_source_is_of_its_kind():
 def test_plain_settings_of_the_knobs_are_the_records_own(tmp_path):
     docs = hook("scaling")
     assert docs.knobs(tmp_path).startswith("Not published yet")
-    lines = [line for line in docs.knobs().splitlines() if line.startswith("| mnist")]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    plain = {(task, family): float(value) for task, family, knob, value, *_ in rows if knob.endswith(" 1")}
+    plain = {}
+    for table in docs.knobs().split("\n\n")[1:]:
+        (task, *_), _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
+        plain |= {(task, family): float(value) for family, knob, value, *_ in rows if knob.endswith(" 1")}
     judged = {(r.task, r.family): m.estimate.value for r in load_published(ROOT / "results" / "conditions_mnist")
               for m in r.metrics if m.name == r.judge}  # fmt: skip
     assert len(plain) == 8 and all(abs(value / judged[key] - 1) < 5e-3 for key, value in plain.items())

@@ -91,13 +91,17 @@ def knobs(results: Path = ROOT / "results") -> str:
         for own in map(json.loads, costs["knobs"])
     ]
     costs = costs.assign(knob=named)
-    wide = costs.pivot_table(index=["source", "family", "knob"], columns="metric", values="value")[shown]
-    lines = [f"| task | family | knob | {' | '.join(map(escape, shown))} |", "|---|---|---|" + "--:|" * len(shown)]
-    lines += [
-        f"| {' | '.join(map(escape, map(str, key)))} | {' | '.join(f'{value:.3g}' for value in row)} |"
-        for key, row in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    return "\n".join([said, "", *lines])
+    parts = [said]
+    for task, own in costs.groupby("source"):
+        wide = own.pivot_table(index=["family", "knob"], columns="metric", values="value")[shown]
+        lines = [f"| {escape(str(task))} | setting | {' | '.join(map(escape, shown))} |"]
+        lines.append("|---|---|" + "--:|" * len(shown))
+        lines += [
+            f"| {' | '.join(map(escape, map(str, key)))} | {' | '.join(f'{value:.3g}' for value in row)} |"
+            for key, row in zip(wide.index, wide.to_numpy(), strict=True)
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:

@@ -85,7 +85,8 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     only = {"gan_failures": {"gan"}, "gan_rules": {"gan"}, "likelihood": {"vae", "autoregressive", "gaussian"}}
     of_tokens = {*COMPARED["families"], "masked_diffusion", "energy"}
     only |= {"sequences": of_tokens, "family_tree": {*FAMILIES, "reflow"}}
-    only |= {"quick": COMPARED["all"], "standard": COMPARED["all"], "transport": carriers, "transport_images": carriers}
+    only |= dict.fromkeys(("quick", "standard", "metrics"), COMPARED["all"])
+    only |= {"transport": carriers, "transport_images": carriers}
     assert set(values["family"]) == only.get(suite, COMPARED["families"])
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"

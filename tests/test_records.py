@@ -295,6 +295,8 @@ def test_publish_refuses(tmp_path):
     refused("failed", r"bad \(failed\)", make("r0"), make("bad", seed=1, outcome=Outcome.FAILED))
     refused("cut", r"bad \(interrupted\)", make("bad", outcome=Outcome.INTERRUPTED))
     refused("mixed", r"d1g3st \(1 runs\), other \(1 runs\)", make("r0"), make("r1", seed=1, digest="other"))
+    measured = [make("r0", measured_by="m1"), make("r1", seed=1), make("r2", seed=2, measured_by="m2")]
+    refused("measured", r"what measures all on digits: m1 \(1 runs\), m2 \(1 runs\)", *measured)
     refused("suites", "one suite", make("r0"), make("r1", suite="other"))
     refused("escape", r"suite: expected a name", make("r0", suite="../../etc"))
     folder = fill(tmp_path / "hidden", make("r0"))

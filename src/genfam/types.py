@@ -254,6 +254,7 @@ class Record:
         role: of the family in a table: `contestant`, `guest` (samples from elsewhere), `floor` or `oracle`.
         config: the run's settings (`genfam.records.run.Run`).
         digest: of the source files and package versions that can change the run's numbers.
+        measured_by: the digest without the family's part: of what all families on a source share; "" in old records.
         code_version: package version and commit, for people.
         marks: what a reader must know beside the numbers, e.g. that nothing was trained.
         files: name -> SHA-256 of the weights and samples that the numbers are about.
@@ -274,6 +275,7 @@ class Record:
     role: str = "contestant"
     condition: str = "nothing"
     digest: str = ""
+    measured_by: str = ""
     learning_rate_factor: float = 1.0
     judge: str | None = None
     likelihood: Likelihood = Likelihood.NONE

@@ -118,13 +118,15 @@ def check_publishable(store: Store, records: list[Record], *, allow_mixed: bool 
 
 
 def mixed_digests(records: Iterable[Record]) -> str:
-    """Families whose runs on one source have several digests, in words; empty where there are none."""
+    """What several states of the code made, in words: a family's runs on a source, or what measures all on a source."""
     digests: dict[tuple[str, str], Counter[str]] = {}
     for record in records:
         digests.setdefault((record.task, record.family), Counter())[record.digest] += 1
+        if record.measured_by:  # not in records from before this was kept
+            digests.setdefault((record.task, "what measures all"), Counter())[record.measured_by] += 1
     return "; ".join(
-        f"{family} on {source}: " + ", ".join(f"{digest} ({count} runs)" for digest, count in sorted(found.items()))
-        for (source, family), found in sorted(digests.items())
+        f"{what} on {source}: " + ", ".join(f"{digest} ({count} runs)" for digest, count in sorted(found.items()))
+        for (source, what), found in sorted(digests.items())
         if len(found) > 1
     )
 

@@ -176,7 +176,7 @@ def measure_again(
     evaluation = evaluate(record, saved.family, saved.source, extractor, metrics, run.evaluation.samples, report)
     save_samples(directory / "samples.npz", evaluation, saved.family)
     record.files = {name: sha256(directory / name) for name in (WEIGHTS, "samples.npz")}
-    record.code_version = environment.code_version()
+    record.code_version, record.measured_by = environment.code_version(), measuring_digest(run)
     write_record(directory, record)
     tell(make_tracker(run, directory, "evaluate"), record, directory, {})
     return record
@@ -185,6 +185,11 @@ def measure_again(
 def initial_seed(run: Run, source: Source) -> int:
     """Of the networks' initial weights."""
     return derive_seed(run.seed, source.name, "initial weights")
+
+
+def measuring_digest(run: Run) -> str:
+    """Of the code that all families share on the run's source: the source itself, the engine, the metrics."""
+    return numerics_digest([part for key, part in run.identity.items() if key != "family"], run.plugins)
 
 
 def begun(run: Run, outcome: Outcome = Outcome.RUNNING, reason: str = "") -> Record:
@@ -203,6 +208,7 @@ def begun(run: Run, outcome: Outcome = Outcome.RUNNING, reason: str = "") -> Rec
         code_version=environment.code_version(),
         package_versions=environment.package_versions(),
         digest=numerics_digest(run.identity.values(), run.plugins),
+        measured_by=measuring_digest(run),
         device=f"{run.device}: {environment.processor(run.device)}",
         threads=run.threads,
         learning_rate_factor=run.learning_rate_factor,

@@ -75,6 +75,7 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
         "conditions": {"condition"},
         "conditions_mnist": {"condition"},
         "scaling": {"budget.scale"},
+        "scaling_mnist": {"budget.scale"},
         "dimension": {"source.dimensions", "source.modes"},
         "data": {"corruption"},
     }

@@ -1,14 +1,16 @@
 """Draw README's picture: every family at its place in the tree, with measured numbers and its sampling step by step.
 
-    .venv/bin/python benchmarks/family_tree.py outputs/family_tree [more stores]
+    .venv/bin/python benchmarks/family_tree.py [outputs/family_tree [more stores]]
 
 Numbers are those of `results/family_tree`; the runs of its lowest seed draw the strips, so their folders must be there.
+Without any, the numbers in the picture that stands are written anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +52,7 @@ SIZE = 0.62  # inches of a frame
 COLUMNS, STRIP = (5.0, 6.1), 6.7  # inches from the left
 GREY = "#666666"
 NOTE = (
-    "Untuned, a quarter of the reference budgets, three seeds; ± half of a 95 % interval. "
+    "Untuned, a quarter of the reference budgets, five seeds; ± half of a 95 % interval. "
     "Frames are empty where nothing is drawn yet; ticks have one coordinate so far; blue is masked."
 )
 
@@ -151,15 +153,36 @@ def picture(stores: Sequence[Path]) -> Figure:
     return figure
 
 
+TEXT = re.compile(r"(<text[^>]*>)([^<]+)(</text>)")
+
+
+def places() -> dict[str, tuple[str, int]]:
+    """Family -> (a text of the picture, how many texts after it its numbers begin): what the strip shows is between."""
+    leaves = {name: (name, 2) for _, own in TREE for name in own}
+    return leaves | {name: (text, 1) for name, text in YARDSTICKS.items()}
+
+
+def renumbered(svg: str) -> str:
+    """The picture with today's numbers."""
+    words, told = [match[2] for match in TEXT.finditer(svg)], numbers()
+    for name, (text, after) in places().items():
+        at = words.index(text) + after
+        words[at : at + len(NUMBERS)] = told[name]
+    left = iter(words)
+    return TEXT.sub(lambda match: f"{match[1]}{next(left)}{match[3]}", svg)
+
+
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("stores", nargs="+", type=Path, help="folders with the suite's runs")
+    parser.add_argument("stores", nargs="*", type=Path, help="folders with the suite's runs")
+    stores = parser.parse_args().stores
+    if not stores:
+        write_atomically(PICTURE, renumbered(PICTURE.read_text(encoding="utf-8")))
+        return
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "genfam", "font.family": "sans-serif"}):
-        picture(parser.parse_args().stores).savefig(
-            buffer, format="svg", dpi=160, facecolor="white", metadata={"Date": None}
-        )
+        picture(stores).savefig(buffer, format="svg", dpi=160, facecolor="white", metadata={"Date": None})
     write_atomically(PICTURE, buffer.getvalue())
     print(PICTURE)
 

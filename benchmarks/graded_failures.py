@@ -1,23 +1,25 @@
 """Which ruler for images? Real images with planted failures in three grades, ruler by ruler.
 
-    .venv/bin/python benchmarks/graded_failures.py data_dir [mnist|fashion_mnist] [--draws 8]
+    .venv/bin/python benchmarks/graded_failures.py data_dir [mnist|fashion_mnist] [--fresh 8] [--plants 5]
 
-Writes results/rulers/<source>.csv: a row per ruler, failure and grade with its value, and by how many standard
-deviations of fresh real data it is worse than their mean. A ruler sees a failure if it is worse by five at the
-strongest grade; it orders it if, moreover, it never improves by more than one standard deviation
-as the failure gets worse. 1,000 images are judged against 1,000
+Writes results/rulers/<source>.csv: a row per ruler, failure and grade with its value, by how many standard deviations
+of fresh real data it is worse than their mean, and how far that scatters: means and standard deviation over draws of
+images and failures. A ruler sees a failure if it is worse by five at the strongest grade; it orders it if, moreover, it
+never improves by more than one standard deviation as the failure gets worse. 1,000 images are judged against 1,000
 held-out ones; fresh real data are other training images.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from pages import ROOT
@@ -204,21 +206,40 @@ def badness(name: str, value: float, higher: bool | None) -> float:
     return -value if higher else value
 
 
-def table(source: Any, extractor: Extractor, draws: int) -> pd.DataFrame:
-    """A row per ruler, failure and grade."""
+def table(source: Any, extractor: Extractor, fresh: int, plants: int) -> pd.DataFrame:
+    """A row per ruler, failure and grade.
+
+    Args:
+        source: with `train`, `test`, `fresh` and `pool`, as `main` makes it.
+        extractor: of features.
+        fresh: draws of real data without a failure.
+        plants: draws of real data, and of a failure in them, per grade.
+    """
     found_in = bases(source, extractor)
-    fresh = [measured(source.fresh(seed)[0], found_in, seed) for seed in range(draws)]
+    real: dict[str, list[float]] = {}
+    for seed in range(fresh):
+        for ruler, found in measured(source.fresh(seed)[0], found_in, seed).items():
+            real.setdefault(ruler, []).append(badness(ruler, *found))
     rows = []
     for failure, grades in FAILURES.items():
         for grade, plant in enumerate(grades, start=1):
-            x, y = source.fresh(100 + grade)
-            generator = torch.Generator().manual_seed(grade)
-            for ruler, (value, higher) in measured(plant(x, y, source, generator), found_in, grade).items():
-                real = torch.tensor([badness(ruler, *one[ruler]) for one in fresh if ruler in one], dtype=torch.float64)
-                worse = (badness(ruler, value, higher) - float(real.mean())) / max(float(real.std()), 1e-12)
-                rows.append([source.name, ruler, failure, grade, value, round(worse, 2)])
+            drawn: dict[str, list[float]] = {}
+            worse: dict[str, list[float]] = {}
+            for seed in range(100 * grade, 100 * grade + plants):
+                x, y = source.fresh(seed)
+                generator = torch.Generator().manual_seed(seed)
+                for ruler, found in measured(plant(x, y, source, generator), found_in, seed).items():
+                    if ruler not in real:  # no scale to say by how much it is worse
+                        continue
+                    drawn.setdefault(ruler, []).append(found[0])
+                    scale = max(float(np.std(real[ruler], ddof=1)), 1e-12)
+                    worse.setdefault(ruler, []).append((badness(ruler, *found) - float(np.mean(real[ruler]))) / scale)
+            for ruler, values in drawn.items():
+                scatter = float(np.std(worse[ruler], ddof=1)) if len(values) > 1 else math.nan
+                by_how_much = [round(float(np.mean(worse[ruler])), 2), round(scatter, 2)]
+                rows.append([source.name, ruler, failure, grade, float(np.mean(values)), *by_how_much, len(values)])
             print(f"{failure}, grade {grade}", flush=True)
-    return pd.DataFrame(rows, columns=["source", "ruler", "failure", "grade", "value", "worse"])
+    return pd.DataFrame(rows, columns=["source", "ruler", "failure", "grade", "value", "worse", "scatter", "draws"])
 
 
 def main() -> int:
@@ -226,7 +247,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("source", nargs="?", default="mnist", choices=("mnist", "fashion_mnist"))
-    parser.add_argument("--draws", type=int, default=8, help="of fresh real data (default: %(default)s)")
+    parser.add_argument("--fresh", type=int, default=8, help="draws of fresh real data (default: %(default)s)")
+    parser.add_argument("--plants", type=int, default=5, help="draws per failure and grade (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("outputs/.cache"), help="of the classifier (%(default)s)")
     arguments = parser.parse_args()
     from hydra import compose, initialize_config_dir
@@ -252,7 +274,7 @@ def main() -> int:
         fresh=lambda seed: drawn(N, torch.Generator().manual_seed(seed)),
         pool=lambda generator: drawn(6 * N, generator),
     )  # fmt: skip
-    rows = table(source, extractor, arguments.draws)
+    rows = table(source, extractor, arguments.fresh, arguments.plants)
     path = ROOT / "results" / "rulers" / f"{arguments.source}.csv"
     write_atomically(path, plain_csv(rows))
     print(planted_verdicts(rows).to_string())

@@ -1,22 +1,25 @@
-"""How often the intervals over seeds hold the true mean, and how often equal families are called different: simulated.
+"""How often the intervals over seeds hold the truth, and how often equal families are called different: simulated.
 
-    .venv/bin/python benchmarks/interval_coverage.py        (about twelve minutes on one core)
+    .venv/bin/python benchmarks/interval_coverage.py        (about a quarter of an hour on one core)
 
-Cells of four and eight families with equal means and normal or skewed values (gamma of shape 4, skewness 1). Standard
-deviations are equal, or larger in `half` of the families or in `one`, or `drawn` from a log-normal distribution with
-the scatter that published suites have; in `evaluation` they are equal, and known to be the evaluation's error. Rules:
+Cells of four and ten families with equal means and normal or skewed values (gamma of shape 4, skewness 1), and a floor
+that each is compared with. Standard deviations are equal, or larger in `half` of the families or in `one`, or `drawn`
+from a log-normal distribution with the scatter that published suites have; in `evaluation` they are equal, and known to
+be the evaluation's error. Rules:
 
     own       every family has its own variance: Student's t, Welch's test
     outright  the pooled variance with all its degrees of freedom, wherever Levene's test does not reject
     used      `genfam.comparing.statistics`: what the reports do
 
 Writes results/statistics/coverage.csv, a row per kind of cell and rule: the shares of intervals that hold the mean, of
-all families and of those with the largest standard deviation; the share of cells with any false alarm after Holm's
-correction; and the median half-width in units of 1.96 σ / √n.
+all families and of those with the largest standard deviation; the share of cells with any false alarm; and the median
+half-width in units of 1.96 σ / √n. And results/statistics/scaling_coverage.csv, a row per kind of curve over compute:
+the shares of intervals that hold its floor and its exponent, and where two curves cross.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from itertools import combinations, product
@@ -26,11 +29,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from pages import ROOT
 
-from genfam.comparing.statistics import CONFIDENCE, Pool, Runs, holm, p_value, runs_of
+from genfam.comparing.scaling_curves import crossing, fit
+from genfam.comparing.statistics import SEPARATES, Pool, Runs, holm, p_value, runs_of
 from genfam.files import write_atomically
 
 PATH = ROOT / "results" / "statistics" / "coverage.csv"
+SCALING_PATH = PATH.with_name("scaling_coverage.csv")
 CELLS = 2000
+CURVES = 1000
+FLOOR = 0.3  # standard deviation of the fitted Gaussian's values: its evaluation's alone
+BUDGETS = np.array([1 / 64, 1 / 16, 1 / 4, 1.0])
+KNOWN = {  # (floor, reducible, exponent)
+    "floor": (0.05, 0.1, 0.5), "no floor": (0.0, 0.1, 0.4), "steep": (0.1, 0.01, 1.2), "flat": (0.3, 0.0, 0.0),
+}  # fmt: skip
+CROSSING = (0.05, 0.1, 0.5), (0.10, 0.04, 0.9)
 DRAWN = 0.73  # standard deviation of the logarithm of standard deviations, over contestants of the published cells
 DEVIATIONS = (
     ("equal", 1.0), ("half", 2.0), ("one", 2.0), ("half", 4.0), ("one", 4.0), ("half", 10.0), ("one", 10.0),
@@ -62,6 +74,11 @@ RULES: dict[str, Callable[[Mapping[str, NDArray[np.float64]]], dict[str, Runs]]]
 }
 
 
+def standard(rng: np.random.Generator, values: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Of mean 0 and variance 1."""
+    return (rng.gamma(4.0, size=shape) - 4.0) / 2.0 if values == "skewed" else rng.normal(size=shape)
+
+
 def deviations(families: int, who: str, times: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """(families,) standard deviations of a cell."""
     if who == "drawn":
@@ -90,10 +107,9 @@ def simulate(
     held, held_largest, widths, alarms = [], [], [], 0
     for _ in range(cells):
         sigma = deviations(families, who, times, rng)
-        drawn = rng.normal(size=(families, seeds))
-        if values == "skewed":
-            drawn = (rng.gamma(4.0, size=(families, seeds)) - 4.0) / 2.0
-        cell = dict(zip(names, drawn * sigma[:, None], strict=True))
+        drawn = standard(rng, values, (families + 1, seeds))
+        cell = dict(zip(names, drawn[:-1] * sigma[:, None], strict=True))
+        floor = Runs(drawn[-1] * FLOOR)
         runs = runs_of(cell, dict.fromkeys(names, 1.0)) if who == "evaluation" else RULES[rule](cell)
         low, high = np.array([runs[name].interval() for name in names]).T
         hits = (low <= 0.0) & (high >= 0.0)
@@ -101,7 +117,8 @@ def simulate(
         held_largest.append(hits[sigma == sigma.max()].mean())
         widths += ((high - low) / 2.0 / (1.96 * sigma / np.sqrt(seeds))).tolist()
         p_values = [p_value(runs[a], runs[b]) for a, b in combinations(names, 2)]
-        alarms += min(holm(p_values)) < 1.0 - CONFIDENCE
+        p_values += [p_value(runs[name], floor) for name in names]
+        alarms += min(holm(p_values)) < SEPARATES
     return {
         "coverage": float(np.mean(held)),
         "coverage_of_largest": float(np.mean(held_largest)),
@@ -110,10 +127,67 @@ def simulate(
     }
 
 
+def value(compute: NDArray[np.float64], known: tuple[float, float, float]) -> NDArray[np.float64]:
+    """A curve over compute, the largest being 1."""
+    floor, reducible, exponent = known
+    return floor + reducible * compute**-exponent
+
+
+def curve_runs(
+    rng: np.random.Generator, known: tuple[float, float, float], noise: float, values: str, seeds: int
+) -> list[NDArray[np.float64]]:
+    """Per budget a value per seed, with relative errors."""
+    errors = 1.0 + noise * standard(rng, values, (len(BUDGETS), seeds))
+    return [np.abs(at * own) for at, own in zip(value(BUDGETS, known), errors, strict=True)]
+
+
+def simulate_curve(
+    name: str, seeds: int, values: str, noise: float, curves: int = CURVES, start: int = 0
+) -> dict[str, float]:
+    """Shares of the intervals of floor and exponent that hold those of `KNOWN[name]`."""
+    rng, known = np.random.default_rng([seeds, len(values), round(1000 * noise), start]), KNOWN[name]
+    hits = np.zeros(2)
+    for _ in range(curves):
+        found = fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds)])
+        assert found is not None
+        ends = zip((known[0], known[2]), (found.floor, found.exponent), strict=True)
+        hits += [low - 1e-9 <= true <= high + 1e-9 for true, (low, high) in ends]
+    return {"floor": float(hits[0] / curves), "exponent": float(hits[1] / curves)}
+
+
+def simulate_crossing(seeds: int, values: str, noise: float, curves: int = CURVES, start: int = 0) -> dict[str, float]:
+    """Share of the intervals of a crossing, where one is found, that hold it.
+
+    Where the order at the largest budget came out wrong, the truth is that it is not so within the range.
+    """
+    rng = np.random.default_rng([seeds, len(values), round(1000 * noise), start])
+    x = np.geomspace(BUDGETS[0], BUDGETS[-1], 10_000)
+    first, second = (value(x, known) for known in CROSSING)
+    truth = x[np.flatnonzero(np.diff(np.sign(first - second)))[-1]]
+    hits = []
+    for _ in range(curves):
+        fits = [
+            fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds)])
+            for known in CROSSING
+        ]
+        assert fits[0] is not None and fits[1] is not None
+        one = crossing(fits[0], fits[1])
+        if one is not None and one.place is not None:
+            hits.append(one.low <= (math.inf if one.first_leads else truth) <= one.high)
+    return {"crossing": float(np.mean(hits)), "found": len(hits) / curves}
+
+
 def main() -> int:
-    """Simulate all and write the table."""
+    """Simulate all and write the tables."""
     rows = []
-    for families, seeds, values in product((4, 8), (3, 5, 10), ("normal", "skewed")):
+    for seeds, values, noise in product((3, 5, 10), ("normal", "skewed"), (0.03, 0.1)):
+        about = {"seeds": seeds, "values": values, "noise": noise}
+        rows += [{"curve": name} | about | simulate_curve(name, seeds, values, noise) for name in KNOWN]
+        rows.append({"curve": "two that cross"} | about | simulate_crossing(seeds, values, noise))
+        print(*rows[-len(KNOWN) - 1 :], sep="\n", flush=True)
+    write_atomically(SCALING_PATH, pd.DataFrame(rows).to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+    rows = []
+    for families, seeds, values in product((4, 10), (3, 5, 10), ("normal", "skewed")):
         for (who, times), rule in product(DEVIATIONS, RULES):
             if who != "evaluation" or rule == "used":
                 cell = {"families": families, "seeds": seeds, "values": values, "larger": who, "times": times}

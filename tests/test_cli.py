@@ -91,7 +91,9 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     assert set(values["family"]) == only.get(suite, COMPARED["families"])
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
-    assert len(values["seed"]) == {"smoke": 1, "conditions_mnist": 1, "standard": 5, "gan_failures": 5}.get(suite, 3)
+    seeds = {"smoke": 1, "conditions_mnist": 1, "gan_failures": 5}
+    seeds |= dict.fromkeys(("standard", "tables", "sequences", "family_tree"), 5)  # they rank families
+    assert len(values["seed"]) == seeds.get(suite, 3)
     if suite == "gan_failures":
         assert set(values["preset"]) == {p.stem for p in (CONF / "preset").glob("gan_*.yaml")}
     if suite == "stability":

@@ -23,8 +23,7 @@ def test_every_family_has_its_place() -> None:
 def test_the_numbers_in_the_picture_are_the_published_ones() -> None:
     texts = re.findall(r"<text[^>]*>([^<]+)</text>", family_tree.PICTURE.read_text(encoding="utf-8"))
     told = family_tree.numbers()
-    places = {name: (name, 2) for _, own in family_tree.TREE for name in own}  # what the strip shows stands between
-    places |= {name: (text, 1) for name, text in family_tree.YARDSTICKS.items()}
+    places = family_tree.places()
     assert told.keys() - places.keys() == {"reflow"}  # a variant of flow matching, no leaf of its own
     assert places.keys() <= told.keys()
     for name, (text, after) in places.items():

@@ -22,8 +22,7 @@ from genfam.commands.judge import command
 from genfam.comparing.statistics import t_interval
 from genfam.families.guest import Guest
 from genfam.records.publication import check_publishable
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import Store, beside_published, load_published
+from genfam.records.store import Store, beside_published, load_published, write_published
 from genfam.report.findings import findings
 from genfam.report.page import NAME
 from genfam.running import experiment
@@ -230,8 +229,7 @@ def published(*sources: str) -> list[Record]:
 
 def published_in(folder: Path, records: list[Record]) -> Path:
     """A folder of results with these."""
-    (folder / "quick").mkdir(parents=True)
-    (folder / "quick" / "records.jsonl").write_text("".join(f"{record_to_json(record)}\n" for record in records))
+    write_published(folder / "quick", records)
     return folder
 
 
@@ -287,12 +285,12 @@ def test_a_guest_stands_in_scorecard_and_page_of_a_published_suite(
     for seed, file in enumerate(files):
         np.save(file, throws(20_000, seed))
     results = published_in(tmp_path / "results", published("die"))
-    kept = (results / "quick" / "records.jsonl").read_bytes()
+    kept = (results / "quick" / "records.jsonl.gz").read_bytes()
     store = tmp_path / "outputs"
     assert command([f"samples={tmp_path}/?.npy", "source=die", "name=mine", "suite=quick", f"output_dir={store}",
                     f"results_dir={results}", "--quiet"]) == 0  # fmt: skip
     folder = store / "quick"
-    assert (results / "quick" / "records.jsonl").read_bytes() == kept
+    assert (results / "quick" / "records.jsonl.gz").read_bytes() == kept
     printed = capsys.readouterr().out
     assert "mine (guest)" in printed and "die: mine is a guest, compute not stated" in printed
     text = (folder / "scorecard.md").read_text()
@@ -303,7 +301,7 @@ def test_a_guest_stands_in_scorecard_and_page_of_a_published_suite(
     assert [record.role for record in records] == ["guest", "guest"]
     for record in records:
         assert f'href="{record.run_id}/record.json"' in page and f"genfam-evaluate run={record.run_id}" in page
-    assert "records.jsonl#line=18" in page
+    assert "records.jsonl.gz#line=18" in page
     assert scripts.report(["suite=quick", "format=markdown", f"output_dir={store}", f"results_dir={results}"]) == 0
     assert "mine (guest, compute not stated)" in capsys.readouterr().out
     assert len(beside_published(records, results / "quick")) == 2 + 12 * 3

@@ -21,7 +21,7 @@ from genfam.running import preflight
 from hydra_plugins.genfam_launcher._compose import QuickLoader
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-PUBLISHED = {path.parent.name: load_published(path.parent) for path in RESULTS.glob("*/records.jsonl")}
+PUBLISHED = {path.parent.name: load_published(path.parent) for path in RESULTS.glob("*/records.jsonl.gz")}
 SUITES = sorted(name for name, records in PUBLISHED.items() if not all(record.is_guest for record in records))
 
 

@@ -10,8 +10,7 @@ import compare
 import pytest
 import readme_results
 
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import load_published
+from genfam.records.store import load_published, write_published
 from genfam.types import Estimate, Kind, Measurement
 from stores import make
 
@@ -37,7 +36,9 @@ def test_the_results_in_the_readme_are_the_published_ones():
     assert subprocess.run([sys.executable, "benchmarks/readme_results.py", "--check"], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/records.jsonl")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results").glob("*/records.jsonl.gz")), ids=lambda path: path.parent.name
+)
 def test_published_machines_are_those_of_the_runs(path):
     said = (path.with_name("provenance.json")).read_text()
     assert all(f"{record.device}, {record.threads} threads" in said for record in load_published(path.parent))
@@ -75,7 +76,7 @@ def test_the_table_marks_who_leads_and_intervals(tmp_path):
     records = [
         run(*family, seed, value + 0.004 * seed * (1 + value)) for family, value in values.items() for seed in range(3)
     ]
-    (tmp_path / "records.jsonl").write_text("".join(record_to_json(record) + "\n" for record in records))
+    write_published(tmp_path, records)
     (tmp_path / "provenance.json").write_text(
         '{"command": "c", "runs": {"ok": 9}, "seeds": [0, 2], "devices": ["cpu"], "date": "2026-01-01T00", '
         '"code_versions": ["v"]}'

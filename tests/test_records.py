@@ -1,5 +1,6 @@
 """Records survive the disk: strict JSON, atomic files, honest publication."""
 
+import gzip
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,7 +20,7 @@ from genfam.records.frame import COLUMNS, to_frame
 from genfam.records.paths import strip_paths
 from genfam.records.publication import REPORT_FILES, publish, publishable
 from genfam.records.serialisation import record_from_json, record_to_json
-from genfam.records.store import Store, load_published
+from genfam.records.store import Store, load_published, write_published
 from genfam.types import CurvePoint, Estimate, Kind, Likelihood, Measurement, Outcome, Record, Trace, TracePoint
 
 PROTOCOL = {"source": "digits", "n": "500"}
@@ -247,7 +249,7 @@ def test_publish_writes_everything_and_loads_again(tmp_path):
     assert target == tmp_path / "results" / "quick"
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert names == {
-        "records.jsonl", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "stability.csv",
+        "records.jsonl.gz", "scorecard.csv", "scorecard.md", "comparisons.csv", "metric_trial.csv", "stability.csv",
         "aggregate.csv", "variance.csv", "provenance.json", "figures/headline.png",
     }  # fmt: skip
     assert [record.run_id for record in load_published(target)] == ["r0", "r1", "r2"]
@@ -316,9 +318,23 @@ def test_publish_refuses(tmp_path):
 
 def test_a_broken_published_line_is_named(tmp_path):
     good = record_to_json(replace(make(), reason="line\u2028separator"))
-    (tmp_path / "records.jsonl").write_text(f"{good}\n\n{good[:50]}\n")
-    with pytest.raises(ValueError, match=r"records.jsonl, line 3"):
+    path = tmp_path / "records.jsonl.gz"
+    path.write_bytes(gzip.compress(f"{good}\n\n{good[:50]}\n".encode()))
+    with pytest.raises(ValueError, match=r"records.jsonl.gz, line 3"):
         load_published(tmp_path)
+    for damaged in (path.read_bytes()[:-20], good.encode()):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"records.jsonl.gz: expected records as gzip"):
+            load_published(tmp_path)
+
+
+def test_published_records_are_the_same_bytes_again(tmp_path):
+    record = publishable(make())
+    path = write_published(tmp_path, [record])
+    first = path.read_bytes()
+    assert load_published(tmp_path) == [record]
+    assert write_published(tmp_path, load_published(tmp_path)).read_bytes() == first
+    assert pd.read_json(path, lines=True)["run_id"].tolist() == [record.run_id]
 
 
 @pytest.mark.parametrize("indent", [None, 1])

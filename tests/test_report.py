@@ -75,8 +75,10 @@ def test_finish_writes_and_says_all(reported):
     assert "fd\\_net" not in page  # an underscore between letters stays bare
     with open(suite / "comparisons.csv", newline="") as file:
         pairs = list(csv.DictReader(file))
-    (pair,) = [p for p in pairs if (p["source"], p["metric"]) == ("grid", "fd_net")]
-    assert (pair["family_a"], pair["family_b"], pair["better"], pair["n"]) == ("alpha", "beta", "alpha", "3")
+    own = [p for p in pairs if (p["source"], p["metric"]) == ("grid", "fd_net")]
+    told = [(p["family_a"], p["family_b"], p["role_b"], p["better"], p["n"]) for p in own]
+    assert told[0] == ("alpha", "beta", "contestant", "alpha", "3")
+    assert [row[:3] for row in told[1:]] == [("alpha", "gauss", "floor"), ("beta", "gauss", "floor")]
     names = {path.name for path in (suite / "figures").iterdir()}
     drawn = [f"samples_{source}.png" for source in ("grid", "digits", "stacked")]
     drawn += [f"modes_{source}.png" for source in ("grid", "stacked", "die")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,11 @@ import pytest
 
 import launcher_tasks
 from genfam.commands import cli, scripts
-from genfam.files import write_atomically
 from genfam.records.paths import without_paths
 from genfam.records.publication import publishable
 from genfam.records.reuse import reuse
 from genfam.records.run import Run
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import Store, load_published
+from genfam.records.store import Store, load_published, write_published
 from genfam.running.experiment import begun
 from genfam.types import Outcome, Record
 
@@ -29,9 +28,7 @@ def places(tmp_path: Path) -> list[str]:
 
 
 def publish_lines(tmp_path: Path, *records: Record) -> Path:
-    path = tmp_path / "results/single/records.jsonl"
-    write_atomically(path, "".join(record_to_json(publishable(record)) + "\n" for record in records))
-    return path
+    return write_published(tmp_path / "results/single", map(publishable, records))
 
 
 def published_runs(configure, tmp_path: Path, seeds: list[int]) -> list[Record]:
@@ -98,12 +95,14 @@ def test_a_failed_run_of_the_store_gives_way_and_an_unfinished_published_one_doe
 def test_shortened_paths_do_not_matter_and_another_configuration_is_refused(configure, tmp_path: Path) -> None:
     run = configure("source=image_folder", "family=oracle", "source.folder=/srv/my/images", "reuse_published=true")
     path = publish_lines(tmp_path, begun(run, Outcome.OK))
-    assert "/srv" not in path.read_text()
+    assert b"/srv" not in gzip.decompress(path.read_bytes())
     found = reuse(run)
     assert found is not None and found.config == without_paths(run.config)
     record = begun(run, Outcome.OK)
     publish_lines(tmp_path, replace(record, config=record.config | {"evaluation": {"samples": 7}}))
-    with pytest.raises(ValueError, match=r"records\.jsonl, run .*: expected the configuration .* differ in samples\)"):
+    with pytest.raises(
+        ValueError, match=r"records\.jsonl\.gz, run .*: expected the configuration .* differ in samples\)"
+    ):
         reuse(run)
 
 
@@ -116,7 +115,7 @@ def test_a_single_run_is_reused_too_and_the_whole_can_be_published(
     places_of = ["--suite", "single", "--output_dir", str(tmp_path / "outputs"), "--results_dir", str(results)]
     assert scripts.publish(places_of) == 0, capsys.readouterr().err
     (first,) = load_published(results / "single")
-    write_atomically(results / "single/records.jsonl", record_to_json(replace(first, digest="elsewhere")) + "\n")
+    write_published(results / "single", [replace(first, digest="elsewhere")])
     for path in store.rglob("*"):
         path.unlink() if path.is_file() else None
     capsys.readouterr()

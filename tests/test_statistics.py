@@ -10,6 +10,7 @@ from scipy import stats
 
 from genfam.comparing.statistics import (
     EQUAL_VARIANCES,
+    SEPARATES,
     Runs,
     compare,
     difference,
@@ -99,7 +100,7 @@ def test_coverage_and_false_alarms_of_equal_variances(seeds):
     """Of 600 cells of four families, of which 0.9 % are a standard error if a cell's families all stand or fall."""
     found = simulate(4, seeds, "normal", "equal", 1.0, "used", cells=600)
     assert found["coverage"] == pytest.approx(0.95, abs=0.02)
-    assert found["false_alarms"] <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 600)
+    assert found["false_alarms"] <= SEPARATES + 4 * math.sqrt(SEPARATES / 600)
 
 
 def test_the_published_simulations_hold_what_is_promised():
@@ -107,10 +108,10 @@ def test_the_published_simulations_hold_what_is_promised():
     table = pd.read_csv(PATH)
     used = table[(table["rule"] == "used") & (table["larger"] != "evaluation")]
     assert len(used) == 96 and CELLS == 2000
-    assert used["coverage"].between(0.93, 0.97).all()
+    assert used["coverage"].between(0.925, 0.97).all()
+    assert (used.loc[used["values"] == "normal", "coverage"] >= 0.935).all()
     assert (used["coverage_of_largest"] > 0.88).all()
-    assert (used.loc[used["values"] == "normal", "false_alarms"] <= 0.05).all()
-    assert (used["false_alarms"] <= 0.07).all()  # skewed and unequal: so has Welch's test
+    assert (used["false_alarms"] <= 0.05).all()
     few = table[(table["values"] == "normal") & (table["seeds"] == 3)].set_index("rule")
     # What the larger variance and the fewer degrees are for, and what the pool is for.
     assert few.loc["outright", "coverage_of_largest"].min() < 0.86
@@ -119,7 +120,7 @@ def test_the_published_simulations_hold_what_is_promised():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("families", [4, 8])
+@pytest.mark.parametrize("families", [4, 10])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_the_published_simulations_come_out_again(families, seeds):
     """With other cells: within 5 standard errors of the difference of shares of 2,000 and 500, for some 300 of them."""
@@ -147,7 +148,9 @@ def test_p_is_scipys_where_nothing_is_lent():
         assert p_value(a, b) == pytest.approx(expected.pvalue, rel=1e-9)
         (pair,) = compare({"a": a, "b": b}, True)
         assert (pair.low, pair.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
-        assert pair.n == 4 and pair.better == (("a" if pair.advantage > 0 else "b") if expected.pvalue < 0.05 else None)
+        assert pair.n == 4 and pair.better == (
+            ("a" if pair.advantage > 0 else "b") if expected.pvalue < SEPARATES else None
+        )
 
 
 def test_seeds_that_both_have_are_not_paired():
@@ -198,7 +201,7 @@ def test_power_keeps_its_promise(alike):
     def found():
         draws = {name: rng.normal(runs.mean, math.sqrt(runs.variance), n) for name, runs in cell.items()}
         drawn = runs_of(draws) if alike else {name: Runs(values) for name, values in draws.items()}
-        return p_value(drawn["a"], drawn["b"]) < 0.05 / 6
+        return p_value(drawn["a"], drawn["b"]) < SEPARATES / 6
 
     assert 0.75 < np.mean([found() for _ in range(1000)]) < 0.87
     assert math.isnan(seeds_needed(one(1.0, -1.0), one(2.0, -2.0)))  # no difference: no number of seeds would do

@@ -35,8 +35,7 @@ from genfam.build import ConfigurationError
 from genfam.comparing.scorecard import to_csv
 from genfam.files import write_atomically
 from genfam.records.publication import provenance, publishable
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import load_published
+from genfam.records.store import load_published, write_published
 from genfam.report import facts_of
 from genfam.report.findings import findings
 from genfam.report.markdown import render
@@ -88,7 +87,7 @@ def study(
     Args:
         store: a folder without runs of `quick`, which are then the published ones.
         results: folder of published suites.
-        target: folder for records.jsonl, scorecard.csv, scorecard.md, provenance.json and settings.json.
+        target: folder for records.jsonl.gz, scorecard.csv, scorecard.md, provenance.json and settings.json.
         sources: of `SOURCES`.
         seeds: of fits and draws, one after the other.
 
@@ -120,7 +119,7 @@ def study(
     beside = [replace(r, suite="guests") for r in load_published(results / "quick") if r.source in sources]
     found = findings([*beside, *records])
     facts = provenance(records, COMMAND)
-    write_atomically(target / "records.jsonl", "".join(f"{record_to_json(record)}\n" for record in records))
+    write_published(target, records)
     write_atomically(target / "provenance.json", json.dumps(facts, indent=1, allow_nan=False) + "\n")
     write_atomically(target / "settings.json", json.dumps(settings, indent=1) + "\n")
     write_atomically(target / "scorecard.csv", to_csv(found.card))

@@ -10,6 +10,7 @@ Command: python benchmarks/studies/rewrite_published.py ids.json results
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -19,10 +20,9 @@ from hydra import compose, initialize_config_dir
 
 from genfam.build import configuration_folder
 from genfam.commands import cli
-from genfam.files import write_atomically
 from genfam.records.publication import publishable
 from genfam.records.run import Run
-from genfam.records.serialisation import record_to_json
+from genfam.records.store import PUBLISHED, write_published
 from genfam.types import CurvePoint, Estimate, Kind, Likelihood, Measurement, Outcome, Record, Status, Trace, TracePoint
 
 KINDS = {
@@ -160,18 +160,18 @@ def main(ids: Path, results: Path) -> None:
     """Every suite that `ids` names."""
     with initialize_config_dir(str(configuration_folder()), version_base="1.3"):
         for suite, cells in json.loads(ids.read_text()).items():
-            path = results / suite / "records.jsonl"
-            lines, dropped = [], 0
-            for line in path.read_text().splitlines():
+            path = results / suite / PUBLISHED
+            kept, dropped = [], 0
+            for line in gzip.decompress(path.read_bytes()).decode().splitlines():
                 old = json.loads(line)
                 cell = cells.get(old["run_id"])
                 if cell is None or left_out(suite, cell):
                     dropped += 1
                     continue
                 run = cli.settings(compose("config", [f"+suite={suite}", *(f"{k}={v}" for k, v in cell.items())]))
-                lines.append(record_to_json(publishable(rewritten(old, run))) + "\n")
-            write_atomically(path, "".join(lines))
-            print(f"{suite}: {len(lines)} rewritten, {dropped} left out")
+                kept.append(publishable(rewritten(old, run)))
+            write_published(path.parent, kept)
+            print(f"{suite}: {len(kept)} rewritten, {dropped} left out")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What pages say of results: written when the site is built, from results/*/records.jsonl, never typed in.
+"""What pages say of results: written when the site is built, from results/*/records.jsonl.gz, never typed in.
 
 A page holds `<!-- results: NAME -->`; NAME is one of `BLOCKS`. Of the suites that have a source, the one with the
 largest training budget there speaks for it. Rankings and sentences are those of the report (`genfam.report.answer`).
@@ -242,6 +242,7 @@ def separated() -> str:
     for source, suite in speakers().items():
         pairs_of = suite.found.comparisons
         own = pairs_of[(pairs_of["source"] == source) & (pairs_of["metric"] == headline(suite.card, source))]
+        own = own[own["role_b"] == "contestant"]
         pairs, apart = pairs + len(own), apart + int((own["better"].fillna("") != "").sum())
     return (
         f"Of {pairs} pairs of families on {len(speakers())} sources, their judges tell {apart} apart with the "

@@ -15,7 +15,7 @@ from blocks import filled
 from genfam.comparing.dimension import dimension_table
 from genfam.comparing.scaling import scaling
 from genfam.records.sampling_costs import of_suite
-from genfam.records.store import load_published
+from genfam.records.store import PUBLISHED, load_published
 from genfam.report.dimension import section as dimension_section
 from genfam.report.markdown import escape
 from genfam.report.scaling import crossings_table, fits_table
@@ -31,18 +31,20 @@ DIVERSITY = ("precision", "recall", "coverage", "within_class_variance")
 
 
 def tables(results: Path = ROOT / "results") -> str:
-    """Per source: the picture, values and exponents, who overtakes whom."""
-    folder, records, said = published(results, "scaling")
-    parts, found = [said], scaling(records)
-    for source in found.points["source"].unique():
-        parts.append(f"### {escape(source)}")
-        picture = folder / "figures" / f"scaling_{slug(source)}.png"
-        if picture.exists():
-            parts.append(
-                f"![{escape(source)}: quality over training budgets](../results/scaling/figures/{picture.name})"
-            )
-        made = [table for table in (fits_table(found, source), crossings_table(found, source)) if table is not None]
-        parts += [markdown(table) for table in made]
+    """Per suite and source: the picture, values and exponents, who overtakes whom."""
+    parts = []
+    for suite in ("scaling", "scaling_mnist"):
+        folder, records, said = published(results, suite)
+        found = scaling(records)
+        parts.append(said)
+        for source in found.points["source"].unique():
+            parts.append(f"### {escape(source)}")
+            picture = folder / "figures" / f"scaling_{slug(source)}.png"
+            if picture.exists():
+                where = f"../results/{suite}/figures/{picture.name}"
+                parts.append(f"![{escape(source)}: quality over training budgets]({where})")
+            made = [table for table in (fits_table(found, source), crossings_table(found, source)) if table is not None]
+            parts += [markdown(table) for table in made]
     return "\n\n".join(parts)
 
 
@@ -107,7 +109,7 @@ def knobs(results: Path = ROOT / "results") -> str:
 def published(results: Path, suite: str) -> tuple[Path, list[Record], str]:
     """The suite's folder, its records, and a sentence on where they come from, or that there are none yet."""
     folder = results / suite
-    if not (folder / "records.jsonl").exists():
+    if not (folder / PUBLISHED).exists():
         return folder, [], f"Not published yet: `make benchmark SUITE={suite}` runs it, and its page has the tables."
     records = load_published(folder)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))

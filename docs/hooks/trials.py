@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from blocks import filled, power
 
-from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
+from genfam.comparing.metric_trial import by_source, leading_ruler, planted_verdicts
 from genfam.records.tuning import Trial, better_of, load_trials
 from genfam.report.markdown import escape
 
@@ -43,6 +43,21 @@ def rulers() -> str:
         for ruler, row in leading.head(4).iterrows()
     ]
     return "\n\n".join([*parts, f"Of the distances without an upper bound, over all sets: {'; '.join(said_of)}."])
+
+
+def truth() -> str:
+    """How far every metric orders the runs of results/metrics as the exact divergence does."""
+    trial = pd.read_csv(ROOT / "results" / "metrics" / "metric_trial.csv")
+    table = by_source(trial)
+    lines = [f"| metric | {' | '.join(map(escape, table.columns))} |", "|---|" + "--:|" * len(table.columns)]
+    lines += [
+        f"| {escape(str(metric))} | " + " | ".join("–" if pd.isna(tau) else f"{tau:.2f}" for tau in row) + " |"
+        for metric, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    about = trial.drop_duplicates("source")
+    said = "; ".join(f"{row['source']}: `{row['truth']}` over {row['n_runs']} runs" for row in about.to_dict("records"))
+    picture = "![Rank correlation of each metric with the truth](../results/metrics/metric_trial.png)"
+    return "\n\n".join([picture, "\n".join(lines), f"The truth is, on {said}."])
 
 
 def tuning() -> str:
@@ -119,6 +134,19 @@ _LARGER = {
 }
 
 
+def scaling_coverage() -> str:
+    """Of simulated curves over compute: per cent of the intervals that hold the truth."""
+    table = pd.read_csv(ROOT / "results" / "statistics" / "scaling_coverage.csv")
+    seeds = sorted(table["seeds"].unique())
+    lines = [f"| curve; values | {' | '.join(f'{n} seeds' for n in seeds)} |", "|---|" + "--:|" * len(seeds)]
+    for name, what in (("floor", "floor"), ("exponent", "exponent"), ("crossing", "crossing")):
+        known = table.dropna(subset=[name])
+        for values, rows in known.groupby("values", sort=False):
+            ends = rows.groupby("seeds")[name].agg(["min", "max"]).loc[seeds].to_numpy()
+            lines.append(f"| {what}; {values} | {' | '.join(f'{100 * a:.0f} to {100 * b:.0f} %' for a, b in ends)} |")
+    return "\n".join(lines)
+
+
 def log_normaliser() -> str:
     """Bounds of log Z by annealed importance sampling, against the sum over all states or a fine grid."""
     table = pd.read_csv(ROOT / "results" / "statistics" / "log_normaliser.csv")
@@ -133,7 +161,10 @@ def log_normaliser() -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"rulers": rulers, "coverage": coverage, "tuning": tuning, "log_normaliser": log_normaliser}
+BLOCKS = {
+    "rulers": rulers, "truth": truth, "coverage": coverage, "scaling_coverage": scaling_coverage, "tuning": tuning,
+    "log_normaliser": log_normaliser,
+}  # fmt: skip
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

@@ -214,7 +214,7 @@ def repeat(argv: Sequence[str] | None = None) -> int:
         "genfam-repeat",
         "Repeat a run exactly, from the settings in its folder or in a file of published records.",
         "genfam-repeat run=outputs/quick/<run_id> output_dir=repeated",
-        "genfam-repeat records=results/quick/records.jsonl id=<run_id> output_dir=repeated",
+        "genfam-repeat records=results/quick/records.jsonl.gz id=<run_id> output_dir=repeated",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path, help="a run's folder")

@@ -208,7 +208,8 @@ def answer_of(need: Need, task: str, speaker: Speaker) -> Choice:
     rows = _rows(need, speaker)
     fitting = {row.family for row in rows if not row.unmet}
     left = [record for record in speaker.runs if record.role != "contestant" or record.family in fitting]
-    among = speaker.pairs["family_a"].isin(fitting) & speaker.pairs["family_b"].isin(fitting)
+    others = speaker.pairs["family_b"].isin(fitting) | (speaker.pairs["role_b"] == "floor")
+    among = speaker.pairs["family_a"].isin(fitting) & others
     said = verdicts(left, speaker.card, speaker.pairs[among])
     found, families = _found(said)
     by_value = [row.family for row in rows]

@@ -68,6 +68,18 @@ def metric_trial(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def by_source(trial: pd.DataFrame) -> pd.DataFrame:
+    """Of a suite's trial, τ with a row per metric and a column per source; the highest mean over sources comes first.
+
+    Metrics that have one value for all runs on every source are left out.
+
+    Args:
+        trial: as `metric_trial` gives it.
+    """
+    table = trial.pivot(index="metric", columns="source", values="tau").dropna(how="all")
+    return table.loc[table.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Kendall's τ_b; NaN where one side is constant."""
     if len(np.unique(x)) < 2 or len(np.unique(y)) < 2:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genfam.comparing.scaling_curves import Fit, crossing, fit, percentile_interval
+from genfam.comparing.scaling_curves import PARAMETERS, Fit, crossing, fit
 from genfam.comparing.stability import final_value, judge_of, runs_at_end
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
@@ -144,14 +144,11 @@ def _fits(rows: Sequence[Mapping[str, Any]], least_floor: float) -> dict[tuple[s
 
 
 def _fit_row(one: Fit, records: Sequence[Record], metric: str) -> dict[str, Any]:
-    curve, again = one.curve, one.resampled
-    unknown = math.nan, math.nan
-    floor = unknown if again is None else percentile_interval(again.floor, one.degrees)
-    exponent = unknown if again is None else percentile_interval(again.exponent, one.degrees)
+    curve = one.curve
     return {
-        "budgets": len(one.compute), "n": one.degrees + len(one.compute), "floor": float(curve.floor[0]),
-        "floor_low": floor[0], "floor_high": floor[1], "reducible": float(curve.reducible[0]),
-        "exponent": float(curve.exponent[0]), "exponent_low": exponent[0], "exponent_high": exponent[1],
+        "budgets": len(one.compute), "n": one.degrees + PARAMETERS, "floor": float(curve.floor[0]),
+        "floor_low": one.floor[0], "floor_high": one.floor[1], "reducible": float(curve.reducible[0]),
+        "exponent": float(curve.exponent[0]), "exponent_low": one.exponent[0], "exponent_high": one.exponent[1],
         "least_floor": _least_floor(records, metric), "largest": curve.largest, "misfit": one.misfit,
     }  # fmt: skip
 

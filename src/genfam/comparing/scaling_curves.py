@@ -6,17 +6,19 @@ squares of relative errors, on the budgets' means over seeds: for every exponent
 reducible follow from weighted linear least squares, with floor at least the oracle's value (and 0) and reducible at
 least 0, and the best b is taken. Weights are by a first fit, whose own are by the means.
 
-Intervals are by a bootstrap over seeds within each budget. Three seeds scatter too little about their own mean, so
-deviations are inflated by √(n / (n − 1)), and percentiles are taken at Student's t in place of the normal's
-(Hesterberg's expanded percentiles), with Σ (n − 1) degrees of freedom. Families are resampled by the same draws of
-seeds, so that what seeds have in common falls out of a crossing. With three seeds at four budgets, intervals at 95 %
-hold the truth in 86 to 98 % of simulations, those of crossings in 91 to 92 % (tests/test_scaling.py).
+Intervals of floor and exponent are by profile: all values with which the best curve is worse than the best of all by no
+more than the F test at 95 % allows, given the residual variance (Bates & Watts). That is of all runs about the curve,
+with their number less three degrees of freedom: a curve of another form widens it. A crossing's interval are the places
+where the two fitted curves differ by less than Student's t times the standard error of their difference (with
+Satterthwaite's degrees of freedom), from curves through means that are drawn anew with that variance. Scatter is taken
+to be the same share of the value at every budget. `benchmarks/interval_coverage.py` simulates how often all of them
+hold the truth.
 
 References:
     Hestness, J. et al. 2017. Deep learning scaling is predictable, empirically. https://arxiv.org/abs/1712.00409
     Hoffmann, J. et al. 2022. Training compute-optimal large language models. https://arxiv.org/abs/2203.15556
     (appendix D.3: a floor and a power law)
-    Hesterberg, T. 2015. What teachers should know about the bootstrap. The American Statistician 69. (section 5.3)
+    Bates, D. & Watts, D. 1988. Nonlinear regression analysis and its applications. Wiley. (section 6.1.2: profiles)
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +34,11 @@ from scipy import stats
 
 from genfam.comparing.statistics import CONFIDENCE
 
-LEAST_BUDGETS = 3  # for a fit of three numbers
+PARAMETERS = 3  # floor, reducible, exponent
+LEAST_BUDGETS = PARAMETERS
 STEEPEST = 3.0
 EXPONENTS = np.linspace(0.0, STEEPEST, 301)[1:]
-RESAMPLES = 2000
+RESAMPLES = 500
 PLACES = 200  # along the compute axis, between which a crossing is looked for
 
 Numbers = NDArray[np.float64]
@@ -62,21 +66,35 @@ class Curves:
 
 @dataclass(frozen=True)
 class Fit:
-    """A family's curve, and the same of resampled seeds.
+    """A family's curve, and how sure a few seeds make it.
 
     Attributes:
         curve: one.
-        resampled: `RESAMPLES`; None where a budget has one seed.
+        floor, exponent: 95 % intervals; NaN where a budget has one seed.
+        drawn: (`RESAMPLES`, B) means drawn anew with the residual variance; None where a budget has one seed.
         compute: (B,) where it was measured, ascending.
-        degrees: of freedom of the scatter over seeds.
+        weights: (B,) of the squared errors.
+        least_floor: what no floor may be below.
+        degrees: of freedom of the residual variance.
         misfit: root mean square of the means' relative errors.
     """
 
     curve: Curves
-    resampled: Curves | None
+    floor: tuple[float, float]
+    exponent: tuple[float, float]
+    drawn: Numbers | None
     compute: Numbers
+    weights: Numbers
+    least_floor: float
     degrees: int
     misfit: float
+
+    @cached_property
+    def resampled(self) -> Curves | None:
+        """Curves through the means drawn anew."""
+        if self.drawn is None:
+            return None
+        return fit_curves(self.compute, self.drawn, self.weights, self.least_floor)
 
 
 def fit_curves(compute: Numbers, means: Numbers, weights: Numbers, least_floor: float) -> Curves:
@@ -88,25 +106,21 @@ def fit_curves(compute: Numbers, means: Numbers, weights: Numbers, least_floor: 
         weights: (B,) of the squared errors.
         least_floor: what no floor may be below.
     """
-    best = np.full(len(means), math.inf)
-    found = np.zeros((3, len(means)))
+    power = (compute / compute[-1])[None, :] ** -EXPONENTS[:, None]
     total, of_means, squares = weights.sum(), means @ weights, means**2 @ weights
-    for exponent in EXPONENTS:
-        power = (compute / compute[-1]) ** -exponent
-        first, second, mixed = weights @ power, weights @ power**2, means @ (weights * power)
-        slope = (total * mixed - first * of_means) / (total * second - first**2)
-        level = (of_means - first * slope) / total
-        held = np.maximum((mixed - least_floor * first) / second, 0.0)  # with the floor at its least
-        level, slope = (np.where(level < least_floor, b, a) for a, b in ((level, least_floor), (slope, held)))
-        flat = slope < 0.0
-        level = np.where(flat, np.maximum(of_means / total, least_floor), level)
-        slope = np.where(flat, 0.0, slope)
-        errors = squares + level * (level * total - 2.0 * of_means)
-        errors += slope * (slope * second + 2.0 * level * first - 2.0 * mixed)
-        better = errors < best
-        best = np.where(better, errors, best)
-        found[:, better] = np.stack([level, slope, np.where(slope > 1e-12 * level, exponent, 0.0)])[:, better]
-    return Curves(found[0], found[1], found[2], float(compute[-1]))
+    first, second, mixed = (power @ weights)[:, None], (power**2 @ weights)[:, None], power @ (weights * means).T
+    slope = (total * mixed - first * of_means) / (total * second - first**2)
+    level = (of_means - first * slope) / total
+    held = np.maximum((mixed - least_floor * first) / second, 0.0)  # with the floor at its least
+    level, slope = (np.where(level < least_floor, b, a) for a, b in ((level, least_floor), (slope, held)))
+    level = np.where(slope < 0.0, np.maximum(of_means / total, least_floor), level)
+    slope = np.maximum(slope, 0.0)
+    errors = squares + level * (level * total - 2.0 * of_means)
+    errors += slope * (slope * second + 2.0 * level * first - 2.0 * mixed)
+    best = errors.argmin(axis=0), np.arange(len(means))
+    floor, reducible = level[best], slope[best]
+    falls = reducible > 1e-12 * floor
+    return Curves(floor, reducible, np.where(falls, EXPONENTS[best[0]], 0.0), float(compute[-1]))
 
 
 def fit(compute: Sequence[float], values: Sequence[Sequence[float]], least_floor: float = 0.0) -> Fit | None:
@@ -131,27 +145,70 @@ def fit(compute: Sequence[float], values: Sequence[Sequence[float]], least_floor
     weights = sizes / first.at(x)[0] ** 2  # relative to the curve: relative to means, low ones would count too much
     curve = fit_curves(x, means[None, :], weights, least)
     misfit = float(np.sqrt(np.mean((curve.at(x)[0] / means - 1.0) ** 2)))
-    resampled = None
-    if all(len(own) > 1 for own in samples):
-        rng = np.random.default_rng(0)
-        drawn = np.stack([_resampled_means(own, rng) for own in samples], axis=1)
-        resampled = fit_curves(x, drawn, weights, least)
-    return Fit(curve, resampled, x, sum(len(own) - 1 for own in samples), misfit)
+    degrees = sum(map(len, samples)) - PARAMETERS
+    if min(map(len, samples)) < 2:
+        unknown = math.nan, math.nan
+        return Fit(curve, unknown, unknown, None, x, weights, least, degrees, misfit)
+    scatter = sum(
+        float(((own - own.mean()) ** 2).sum()) / at**2 for own, at in zip(samples, first.at(x)[0], strict=True)
+    )
+    variance = (scatter + float(weights @ (curve.at(x)[0] - means) ** 2)) / degrees
+    floor, exponent = profiles(x, means, weights, least, variance, degrees)
+    rng = np.random.default_rng(np.frombuffer(means.tobytes(), dtype=np.uint32))  # two families draw apart
+    drawn = means + rng.standard_normal((RESAMPLES, len(x))) * np.sqrt(variance / weights)
+    return Fit(curve, floor, exponent, drawn, x, weights, least, degrees, misfit)
 
 
-def _resampled_means(values: Numbers, rng: np.random.Generator) -> Numbers:
-    """(n,) -> (RESAMPLES,) means of values drawn with replacement, their scatter that of the population."""
-    n = len(values)
-    deviations = (values - values.mean()) * math.sqrt(n / (n - 1))
-    found: Numbers = values.mean() + deviations[rng.integers(n, size=(RESAMPLES, n))].mean(axis=1)
-    return found
+def profiles(
+    compute: Numbers, means: Numbers, weights: Numbers, least_floor: float, variance: float, degrees: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Intervals of the floor and of the exponent; see the module.
+
+    Given an exponent, the least error is a quadratic function of the floor, up to the floor above which nothing would
+    fall; so its values within the limit are an interval, and the floor's is the hull of all exponents'.
+
+    Args:
+        compute: (B,) ascending, positive.
+        means: (B,).
+        weights: (B,) of the squared errors.
+        least_floor: what no floor may be below.
+        variance: of one value, in units of 1 / weight per seed.
+        degrees: of freedom of that.
+
+    Returns:
+        (low, high) of the floor, and of the exponent: from 0 where a flat line will do, and at most up to `STEEPEST`.
+    """
+    power = (compute / compute[-1])[None, :] ** -EXPONENTS[:, None]
+    total, of_means, squares = weights.sum(), float(means @ weights), float(means**2 @ weights)
+    first, second, mixed = power @ weights, power**2 @ weights, power @ (weights * means)
+    lead, middle, rest = total - first**2 / second, of_means - mixed * first / second, squares - mixed**2 / second
+    most = mixed / first  # the floor at which nothing falls any more
+    at = np.clip(middle / lead, least_floor, np.maximum(most, least_floor))
+    flat_at = max(of_means / total, least_floor)
+    flat = squares + flat_at * (flat_at * total - 2.0 * of_means)
+    errors = np.where(most > least_floor, lead * at**2 - 2.0 * middle * at + rest, flat)
+    best = min(float(errors.min()), flat)
+    limit = best + variance * float(stats.f.ppf(CONFIDENCE, 1, degrees)) + 1e-12 * squares
+    ends = []
+    root = np.sqrt(np.maximum(middle**2 - lead * (rest - limit), 0.0))
+    known = (errors <= limit) & (most > least_floor)
+    ends += np.clip((middle - root) / lead, least_floor, None)[known].tolist()
+    ends += np.minimum((middle + root) / lead, most)[known].tolist()
+    if flat <= limit:
+        half = math.sqrt(max(of_means**2 - total * (squares - limit), 0.0)) / total
+        ends += [max(of_means / total - half, least_floor), max(of_means / total + half, least_floor)]
+    grid, over = np.append(0.0, EXPONENTS), np.append(flat, np.minimum(errors, flat)) - limit
+    within = np.flatnonzero(over <= 0.0)
+    low, high = (_where_zero(grid, over, int(within[i]), step) for i, step in ((0, -1), (-1, 1)))
+    return (min(ends), max(ends)), (low, high)
 
 
-def percentile_interval(resampled: Numbers, degrees: int) -> tuple[float, float]:
-    """Expanded percentiles of what resampling gave; infinite values count as what is beyond every number."""
-    tail = float(stats.norm.cdf(stats.t.ppf((1.0 - CONFIDENCE) / 2.0, degrees)))
-    low, high = np.quantile(resampled, [tail, 1.0 - tail], method="inverted_cdf")
-    return float(low), float(high)
+def _where_zero(x: Numbers, y: Numbers, inner: int, step: int) -> float:
+    """Between x[inner], where y ≤ 0, and its neighbour; x[inner] where there is none."""
+    outer = inner + step
+    if not 0 <= outer < len(x):
+        return float(x[inner])
+    return float(x[inner] + (x[outer] - x[inner]) * -y[inner] / (y[outer] - y[inner]))
 
 
 @dataclass(frozen=True)
@@ -193,8 +250,17 @@ def crossing(first: Fit, second: Fit) -> Crossing | None:
     agreement = float((same & ((where > 0.0) == (place is not None))).mean())
     if place is None:
         return Crossing(first_leads, None, math.nan, math.nan, span, agreement)
-    bounds = percentile_interval(np.where(same, where, math.inf), min(first.degrees, second.degrees))
-    return Crossing(first_leads, place, *bounds, span, agreement)
+    between = first.curve.at(x)[0] - second.curve.at(x)[0]
+    one, other = (again.at(x).var(axis=0) for again in (first.resampled, second.resampled))
+    with np.errstate(invalid="ignore"):  # no number where there is no scatter: nothing is open there
+        degrees = (one + other) ** 2 / (one**2 / first.degrees + other**2 / second.degrees)
+        t = stats.t.ppf((1.0 + CONFIDENCE) / 2.0, degrees)
+        open_at = np.flatnonzero(np.abs(between) <= t * np.sqrt(one + other))
+    if not len(open_at):
+        return Crossing(first_leads, place, place, place, span, agreement)
+    begin = 0.0 if open_at[0] == 0 else float(x[open_at[0] - 1])
+    end = math.inf if open_at[-1] == len(x) - 1 else float(x[open_at[-1] + 1])
+    return Crossing(first_leads, place, begin, end, span, agreement)
 
 
 def _last_crossings(x: Numbers, differences: Numbers) -> tuple[NDArray[np.bool_], Numbers]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ COLUMNS = (
 )  # fmt: skip
 COMPARISON_COLUMNS = (
     "suite", "source", "metric", "family_a", "family_b", "n", "advantage", "ci_low", "ci_high", "p_value", "p_holm",
-    "probability_of_improvement", "better", "seeds_needed",
+    "probability_of_improvement", "better", "seeds_needed", "role_b",
 )  # fmt: skip
 SPREAD_PREFIX = "seed_spread_"
 QUALITY = [kind.value for kind in Kind if kind.of_quality]
@@ -93,14 +93,14 @@ def scorecard(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of contestants and quality metric: what separates them, and what would.
+    """One row per pair and quality metric, of contestants, and of each with the floor: what separates them, what would.
 
     Args:
         frame: as for `scorecard`.
 
     Returns:
         Columns `COMPARISON_COLUMNS`; see `genfam.comparing.statistics.Comparison`. `better` is empty where the seeds
-        do not separate the pair.
+        do not separate the pair. `role_b` is `contestant` or `floor` (the fitted Gaussian); `family_a` is a contestant.
 
     Raises:
         ValueError: as `scorecard`.
@@ -110,7 +110,7 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
         quality = {family: row for family, row in firsts.items() if row["kind"] in QUALITY}
         for rivals, higher_is_better in _rivals(cell, quality):
             for pair in compare(rivals, higher_is_better):
-                rows.append([suite, source, metric, *_comparison_cells(pair)])
+                rows.append([suite, source, metric, *_comparison_cells(pair), firsts[pair.b]["role"]])
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
@@ -322,27 +322,30 @@ def _ranks(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> 
     """Rank of every contestant with at least two runs, among those of its fingerprint; none for one alone."""
     ranks: dict[str, float] = {}
     for rivals, higher_is_better in _rivals(runs, first):
-        if len(rivals) < 2:
+        ranked = [family for family in rivals if first[family]["role"] == "contestant"]
+        if len(ranked) < 2:
             continue
-        for family in rivals:
-            ranks[family] = 1.0
+        ranks |= dict.fromkeys(ranked, 1.0)
         for pair in compare(rivals, higher_is_better):
-            if pair.better is not None:
+            if pair.better is not None and {pair.a, pair.b} <= set(ranked):
                 ranks[pair.b if pair.better == pair.a else pair.a] += 1.0
     return ranks
 
 
 def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[dict[str, Runs], bool]]:
-    """Contestants that may be compared on a metric (one fingerprint, two runs or more), and its direction."""
+    """Who may be compared on a metric (one fingerprint, two runs or more), and its direction: contestants, then floor.
+
+    The fitted Gaussian is one of the tests, so that "worse than the Gaussian" has the error rate of all else.
+    """
     for protocol in dict.fromkeys(row["fingerprint"] for row in first.values()):
-        rivals = {
-            family: runs[family]
-            for family, row in first.items()
-            if row["fingerprint"] == protocol and row["role"] == "contestant" and runs[family].n >= 2
-        }
+        alike = [family for family, row in first.items() if row["fingerprint"] == protocol and runs[family].n >= 2]
+        contestants, floors = (
+            {family: runs[family] for family in alike if first[family]["role"] == role}
+            for role in ("contestant", "floor")
+        )
         direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == protocol)
-        if direction is not None and rivals:
-            yield _equally_noisy(rivals, runs, first), bool(direction)
+        if direction is not None and contestants:
+            yield _equally_noisy(contestants | floors, runs, first), bool(direction)
 
 
 def _equally_noisy(
@@ -350,19 +353,23 @@ def _equally_noisy(
 ) -> dict[str, Runs]:
     """The rivals; exact total variations beside counted ones get the noise that a count has.
 
-    A count of N samples is off by some amount even for a perfect model; the oracle shows how much. Independent errors
-    add in quadrature. Without this an exact number would beat an equally good model that can only be counted.
+    A count of N samples is off by some amount even for a perfect model; the oracle's runs show how much, and how that
+    scatters. Independent errors add in quadrature. Without this an exact number would beat an equally good model that
+    can only be counted.
     """
-    oracles = [runs[family].mean for family, row in first.items() if row["role"] == "oracle"]
+    oracles = [runs[family].values for family, row in first.items() if row["role"] == "oracle"]
     exact = {family for family in rivals if first[family]["draw_stderr"] == 0.0}
     counts = all(first[family]["metric"] == "total_variation" for family in rivals)
     if not oracles or len(exact) in (0, len(rivals)) or not counts:
         return dict(rivals)
-    noise = float(np.mean(oracles))
-    return {
-        family: replace(own, values=np.hypot(own.values, noise)) if family in exact else own
+    noise = np.concatenate(oracles)
+    values = {
+        family: np.hypot(own.values, np.resize(noise, own.n)) if family in exact else own.values
         for family, own in rivals.items()
     }
+    lenders = [family for family in rivals if first[family]["role"] == "contestant"]
+    lent = runs_of({f: values[f].tolist() for f in lenders}, {f: rivals[f].error for f in lenders})
+    return {family: lent.get(family, Runs(values[family], own.error)) for family, own in rivals.items()}
 
 
 def _role_order(role: str) -> int:

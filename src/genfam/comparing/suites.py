@@ -12,7 +12,7 @@ import yaml
 
 from genfam.build import configuration_folder
 from genfam.comparing.corruption import source_name
-from genfam.records.store import Store, load_published
+from genfam.records.store import PUBLISHED, Store, load_published
 from genfam.types import Record
 
 COMPARED = frozenset({"family", "source", "condition", "seed"})  # what a suite varies that compares families
@@ -28,7 +28,7 @@ def suites_in(results_dir: Path, output_dir: Path | None = None) -> dict[str, li
         ValueError: a file of published records that is damaged.
     """
     found = {}
-    for file in sorted(results_dir.glob("*/records.jsonl")):
+    for file in sorted(results_dir.glob(f"*/{PUBLISHED}")):
         if compares_families(file.parent.name, ALONGSIDE):
             found[str(file.parent)] = load_published(file.parent)
     for folder in sorted({file.parents[1] for file in output_dir.glob("*/*/record.json")} if output_dir else ()):

@@ -1,9 +1,11 @@
 """Which family to take on a source, and which not to: the one rule by which every report says that somebody leads.
 
-A family may be chosen if at least one of its runs ended well and its mean in the source's judge is no worse than the
-fitted Gaussian's. Of those it is *clearly best* if it is significantly better than every other, *clearly worse* if some
-contestant is significantly better (`scorecard`'s tests), else *not separated* with as many seeds. Where no contestant
-beats the Gaussian, the source is *undertrained*: the budget decides there, and no family.
+Everything is by `scorecard`'s tests in the source's judge, the fitted Gaussian among those tested. Where no contestant
+is significantly better than the Gaussian, the source is *undertrained*: the budget decides there, and no family.
+Elsewhere a family may be chosen if at least one of its runs ended well and its mean is no worse than the Gaussian's;
+else it is *worse than the Gaussian* where the test says so, or *not better*. Of those that may be chosen, one is
+*clearly best* if it is significantly better than every other, *clearly worse* if some contestant is significantly
+better, else *not separated* with as many seeds. Single runs have no test: their means decide.
 
 A family leads in a metric if it may be chosen, no contestant is significantly better in it, and at least one other that
 may be chosen is significantly worse than some contestant.
@@ -36,6 +38,7 @@ class Standing(StrEnum):
     BEHIND = "clearly worse"
     ONLY = "the only one that may be chosen"
     UNKNOWN = "not tested: one run each, or nobody to compare with"
+    NO_BETTER = "not better than the fitted Gaussian"
     BELOW = "worse than the fitted Gaussian"
     UNDERTRAINED = "undertrained"
     LOST = "no run ended well"
@@ -43,7 +46,7 @@ class Standing(StrEnum):
     @property
     def may_be_chosen(self) -> bool:
         """Whether it is in question at all."""
-        return self not in (Standing.BELOW, Standing.UNDERTRAINED, Standing.LOST)
+        return self not in (Standing.NO_BETTER, Standing.BELOW, Standing.UNDERTRAINED, Standing.LOST)
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,10 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         floor = next((record.family for record in own if record.role == "floor"), "gaussian")
         rows = card[(card["source"] == source) & (card["metric"] == judge)].set_index("family")
         tests = comparisons[(comparisons["source"] == source) & (comparisons["metric"] == judge)]
-        tested = [row for row in tests.to_dict("records") if row["n"] > 1]
-        standings = _out_of_question(own, families, judge, rows["mean"].to_dict())
+        everything = [row for row in tests.to_dict("records") if row["n"] > 1]
+        tested = [row for row in everything if row["role_b"] == "contestant"]
+        floored = {row["family_a"]: row["better"] for row in everything if row["role_b"] == "floor"}
+        standings = _out_of_question(own, families, judge, rows["mean"].to_dict(), floored)
         standings |= _compared([family for family in families if family not in standings], len(families), tested)
         undecided = {family for family in families if standings[family] is Standing.OPEN}
         needed = [
@@ -115,18 +120,33 @@ def _tuned(own: Sequence[Record], family: str) -> bool:
 
 
 def _out_of_question(
-    own: Sequence[Record], families: Sequence[str], judge: str, means: Mapping[Any, float]
+    own: Sequence[Record],
+    families: Sequence[str],
+    judge: str,
+    means: Mapping[Any, float],
+    floored: Mapping[Any, str],
 ) -> dict[str, Standing]:
-    """Families whose runs all went wrong, and those that lose to the Gaussian, by their mean."""
-    ended = {record.family for record in own if record.outcome is Outcome.OK}
+    """Families whose runs all went wrong, and those that lose to the Gaussian; all where none beats it.
+
+    Args:
+        own: runs on the source.
+        families: contestants.
+        judge: of the source.
+        means: of families.
+        floored: by contestant, who is significantly better, it or the floor; empty where neither is.
+    """
+    ended = [family for family in families if any(r.family == family and r.outcome is Outcome.OK for r in own)]
+    lost = {family: Standing.LOST for family in families if family not in ended}
     scale = scale_of(own, judge, final=True)
-    below = {
-        family
-        for family in families
-        if family in ended and scale is not None and not scale.skill(means.get(family, math.nan)) >= 0.0
-    }
-    worst = Standing.UNDERTRAINED if below == ended.intersection(families) else Standing.BELOW
-    return {family: Standing.LOST for family in families if family not in ended} | dict.fromkeys(below, worst)
+    if scale is None:
+        return lost
+    skills = {family: scale.skill(means.get(family, math.nan)) for family in ended}
+    beats = [family for family in ended if (floored[family] == family if family in floored else skills[family] >= 0.0)]
+    if not beats:
+        return lost | dict.fromkeys(ended, Standing.UNDERTRAINED)
+    out = {family: Standing.NO_BETTER for family in ended if not skills[family] >= 0.0}
+    worse = [family for family in out if floored.get(family) != ""]  # by its mean where there is no test
+    return lost | out | dict.fromkeys(worse, Standing.BELOW)
 
 
 def _compared(families: Sequence[str], contestants: int, tested: Sequence[Mapping[Any, Any]]) -> dict[str, Standing]:

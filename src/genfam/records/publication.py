@@ -21,8 +21,7 @@ import genfam
 from genfam.files import checked_name, write_atomically
 from genfam.records import environment
 from genfam.records.paths import strip_paths, without_paths
-from genfam.records.serialisation import record_to_json
-from genfam.records.store import Store
+from genfam.records.store import Store, write_published
 from genfam.types import CurvePoint, Outcome, Record
 
 TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", "variance")  # CSV, beside the page
@@ -39,7 +38,7 @@ PUBLISHED_REASON_LENGTH = 2000
 
 
 def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, allow_mixed: bool = False) -> Path:
-    """Write `results_dir/<suite>`: records.jsonl, provenance.json, and the report that stands in the store.
+    """Write `results_dir/<suite>`: records.jsonl.gz, provenance.json, and the report that stands in the store.
 
     The provenance has the test accuracy of each classifier that is in the store's `.cache` and measured a record.
 
@@ -76,8 +75,7 @@ def publish(store_dir: str | Path, results_dir: str | Path, command: str, *, all
 
     accuracies = known | stored_accuracies(PUBLISHED) | stored_accuracies(store.folder.parent / ".cache")
     facts = provenance(records, command) | {"classifiers": used_by(records, accuracies)}
-    lines = [record_to_json(publishable(record)) for record in records]
-    write_atomically(target / "records.jsonl", "".join(f"{line}\n" for line in lines))
+    write_published(target, map(publishable, records))
     figures = sorted((store.folder / "figures").glob("*.png"))
     for old in (target / "figures").glob("*.png"):
         # a picture of samples cannot be made again from a record alone

@@ -14,7 +14,7 @@ from typing import Any
 from genfam.files import write_atomically
 from genfam.records.paths import without_paths
 from genfam.records.run import Run
-from genfam.records.store import REUSED, Store, load_published
+from genfam.records.store import PUBLISHED, REUSED, Store, load_published
 from genfam.types import Record
 
 
@@ -29,8 +29,8 @@ def reuse(run: Run) -> Record | None:
     """
     if not run.reuse_published:
         return None
-    own = run.results_dir / run.suite / "records.jsonl"
-    for path in [own, *sorted(run.results_dir.glob("*/records.jsonl"))]:
+    own = run.results_dir / run.suite / PUBLISHED
+    for path in [own, *sorted(run.results_dir.glob(f"*/{PUBLISHED}"))]:
         try:
             record = _published(path, path.stat().st_mtime_ns).get(run.id) if path.exists() else None
         except ValueError:

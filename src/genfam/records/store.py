@@ -1,17 +1,19 @@
 """The result store: one folder per run, whole records, and the published ones.
 
-`outputs/<suite>/<run_id>/record.json` is the store on this machine, `results/<suite>/records.jsonl` what was published
-from it. Both load into the same records.
+`outputs/<suite>/<run_id>/record.json` is the store on this machine, `results/<suite>/records.jsonl.gz` what was
+published from it. Both load into the same records.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
 import socket
 import time
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ from genfam.records.serialisation import record_from_json, record_to_json
 from genfam.types import RECORD_SCHEMA, Outcome, Record
 
 RECORD = "record.json"
+PUBLISHED = "records.jsonl.gz"  # one record a line; pandas reads it as it is
 PATIENCE = 8.0  # seconds
 REUSED = "reused.txt"  # beside a record that was copied from what is published: says from where
 
@@ -216,21 +219,33 @@ def ended_well(directory: Path) -> Record:
 
 
 def load_published(folder: str | Path) -> list[Record]:
-    """The records of `results/<suite>/records.jsonl`.
+    """The records of `results/<suite>/records.jsonl.gz`.
 
     Raises:
         FileNotFoundError: nothing is published there.
-        ValueError: a line is not a record; the message names file and line.
+        ValueError: the file is damaged, or a line is not a record; the message names file and line.
     """
-    path = Path(folder) / "records.jsonl"
+    path = Path(folder) / PUBLISHED
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected records as gzip, got a damaged file: {error}") from error
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 records.append(record_from_json(line))
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
     return records
+
+
+def write_published(folder: str | Path, records: Iterable[Record]) -> Path:
+    """The inverse of `load_published`; the same records make the same bytes."""
+    path = Path(folder) / PUBLISHED
+    lines = "".join(f"{record_to_json(record)}\n" for record in records)
+    write_atomically(path, gzip.compress(lines.encode("utf-8"), mtime=0))
+    return path
 
 
 def beside_published(records: list[Record], published: str | Path) -> list[Record]:
@@ -243,7 +258,7 @@ def beside_published(records: list[Record], published: str | Path) -> list[Recor
     Raises:
         ValueError: as `load_published`.
     """
-    if not all(record.is_guest for record in records) or not (Path(published) / "records.jsonl").exists():
+    if not all(record.is_guest for record in records) or not (Path(published) / PUBLISHED).exists():
         return records
     theirs = load_published(published)
     return records if all(record.is_guest for record in theirs) else [*theirs, *records]

@@ -19,7 +19,7 @@ from genfam.files import refuse_links, sha256, write_atomically
 from genfam.records import publication, sampling_costs
 from genfam.records.frame import to_frame
 from genfam.records.publication import provenance
-from genfam.records.store import Store, as_tuned, beside_published, load_published
+from genfam.records.store import PUBLISHED, Store, as_tuned, beside_published, load_published
 from genfam.report.findings import Findings, findings
 from genfam.report.markdown import Figure, render
 from genfam.report.page import NAME, write_page
@@ -57,7 +57,7 @@ def finish(
 
     Args:
         suite_dir: `outputs/<suite>`.
-        results_dir: `results`; compared where `results/<suite>/records.jsonl` exists.
+        results_dir: `results`; compared where `results/<suite>/records.jsonl.gz` exists.
         command: what made these runs; default: this process's command line.
         page_dir: where the page of published records goes; default: it is not made.
         console: where to print; default: the terminal.
@@ -68,7 +68,7 @@ def finish(
     console = console or Console()
     folder = Path(suite_dir)
     records = Store(folder).current()
-    if not records and (folder / "records.jsonl").exists():
+    if not records and (folder / PUBLISHED).exists():
         _finish_published(folder, console, None if page_dir is None else Path(page_dir))
         return
     if not records:
@@ -78,7 +78,7 @@ def finish(
     if len(beside_published(records, published)) > len(records):
         _finish_published(published, console, folder, records)
         return
-    if not any(record.outcome.finished for record in records) and (published / "records.jsonl").exists():
+    if not any(record.outcome.finished for record in records) and (published / PUBLISHED).exists():
         reasons = sorted({f"{record.outcome.value}: {progress.headline(record.reason)}" for record in records})
         console.print(Text(f"None of the {len(records)} runs in {folder} has ended well ({'; '.join(reasons[:3])})."))
         _finish_published(published, console, folder)
@@ -91,7 +91,7 @@ def finish(
     for suite in sorted(set(frame["suite"])):
         published = Path(results_dir) / suite
         found = None
-        if (published / "records.jsonl").exists():
+        if (published / PUBLISHED).exists():
             theirs = scorecard(one_machine(to_frame(as_tuned(load_published(published)))))
             found = agreement(card[card["suite"] == suite], theirs)
         print_agreement(console, found, published, suite)

@@ -21,7 +21,7 @@ import pandas as pd
 from genfam.comparing.stability import judge_of
 from genfam.files import write_atomically
 from genfam.records.run import Wandb
-from genfam.records.store import Store, as_tuned, beside_published, load_published
+from genfam.records.store import PUBLISHED, Store, as_tuned, beside_published, load_published
 from genfam.report.findings import findings
 from genfam.report.style import slug
 from genfam.running.tracking.base import summary_name
@@ -46,7 +46,7 @@ def records_of(suite: str, output_dir: Path, results_dir: Path) -> list[Record]:
     records = Store(output_dir / suite).current()
     if records:
         return beside_published(records, results_dir / suite)
-    if (results_dir / suite / "records.jsonl").exists():
+    if (results_dir / suite / PUBLISHED).exists():
         return load_published(results_dir / suite)
     raise FileNotFoundError(
         f"{suite}: expected records in {output_dir / suite} or {results_dir / suite}, found none; "

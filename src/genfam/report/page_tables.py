@@ -16,6 +16,7 @@ import yaml
 
 from genfam import glossary
 from genfam.records.publication import publishable
+from genfam.records.store import PUBLISHED
 from genfam.report.series import diagnosed
 from genfam.report.tables import KIND_MARKS, bracketed, cell, headline
 from genfam.types import Kind, Record
@@ -233,7 +234,7 @@ def run_rows(
                 record.outcome.value, record.reason, diagnosed(record) if record.trace and record.trace.points else "",
                 leading[record.task], f"{values[0]:.4g}" if values else "",
                 "" if record.is_guest else f"{record.train_seconds:.1f}",
-                f"{folder}/record.json" if here else f"{base}/records.jsonl#line={line}",
+                f"{folder}/record.json" if here else f"{base}/{PUBLISHED}#line={line}",
                 f"{folder}/config.yaml" if here else "", place,
                 "".join(f"{key}: {json.dumps(value)}\n" for key, value in own.items()),
                 _command(record, folder if here else base, published=not here),
@@ -252,7 +253,7 @@ def _command(record: Record, folder: str, *, published: bool) -> str:
         if published:
             own = ["samples=FILES", f"source={record.config['source']['name']}", f"name={record.family}"]
         return shlex.join(["genfam-judge" if published else "genfam-evaluate", *own])
-    words = [f"records={folder}/records.jsonl", f"id={record.run_id}"] if published else [f"run={folder}"]
+    words = [f"records={folder}/{PUBLISHED}", f"id={record.run_id}"] if published else [f"run={folder}"]
     words += ["output_dir=repeated"]
     words += ["data_dir=FOLDER"] if published and record.config.get("data_dir") else []
     plugins = record.config.get("plugins") or []

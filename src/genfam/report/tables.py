@@ -32,7 +32,8 @@ LEGEND = (
     "Levene's test does not tell them apart, and none is below the evaluation's own error; yardsticks keep their own); "
     "no ± means one run, so no interval.",
     "Bold: leads, that is no contestant is significantly better, and the seeds tell apart at least two that beat the "
-    "Gaussian (t tests at 5 % after Holm's correction for all pairs of contestants). What loses to it never leads.",
+    "Gaussian (t tests after Holm's correction for all pairs, the Gaussian's too; at most 5 % of columns have a false "
+    "alarm). What loses to it never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: as many fresh real events, with a sample's "
@@ -186,6 +187,8 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
             words = f"{words}, none beats {floor}"
         elif standing is Standing.BELOW:
             words = f"worse than {floor}"
+        elif standing is Standing.NO_BETTER:
+            words = f"not better than {floor}"
         lines.append(f"{words}: {', '.join(verdict.family for verdict in verdicts_of)}{more}")
     rising = [verdict.family for verdict in own if verdict.still_improving]
     if rising:
@@ -209,7 +212,7 @@ def not_separated(source: str, card: pd.DataFrame, pairs: pd.DataFrame | None) -
     leading = headline(card, source)
     if pairs is None or leading is None:
         return []
-    found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading)]
+    found = pairs[(pairs["source"] == source) & (pairs["metric"] == leading) & (pairs["role_b"] == "contestant")]
     means = card[(card["source"] == source) & (card["metric"] == leading)].set_index("family")
     means = means[means.index.isin([*found["family_a"], *found["family_b"]])]
     if means.empty:

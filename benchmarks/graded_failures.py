@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genfam.build import build
-from genfam.comparing.metric_trial import planted_verdicts
+from genfam.comparing.metric_trial import FRESH, planted_verdicts
 from genfam.comparing.scorecard import plain_csv
 from genfam.files import write_atomically
 from genfam.metrics.base import Evaluation, Extractor, Metric, measure_all
@@ -247,7 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("source", nargs="?", default="mnist", choices=("mnist", "fashion_mnist"))
-    parser.add_argument("--fresh", type=int, default=8, help="draws of fresh real data (default: %(default)s)")
+    parser.add_argument("--fresh", type=int, default=FRESH, help="draws of fresh real data (default: %(default)s)")
     parser.add_argument("--plants", type=int, default=5, help="draws per failure and grade (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("outputs/.cache"), help="of the classifier (%(default)s)")
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from rulers_figure import MOST, RULERS, draw
 
-from genfam.comparing.metric_trial import leading_ruler, planted_verdicts
+from genfam.comparing.metric_trial import leading_ruler, planted_verdicts, shares_of_lead
 from helpers import composed
 
 
@@ -23,7 +23,17 @@ def test_every_cell_is_the_tables() -> None:
         assert path.with_suffix(".png").is_file()
 
 
-def test_the_judge_of_images_is_the_ruler_that_leads_by_the_rule() -> None:
-    leading = leading_ruler([pd.read_csv(path) for path in sorted(RULERS.glob("*.csv"))])
-    assert leading.index[0] == "fd_depths"
+def test_the_judge_of_images_is_the_ruler_that_leads_most_often() -> None:
+    tables = [pd.read_csv(path) for path in sorted(RULERS.glob("*.csv"))]
+    assert shares_of_lead(tables).index[0] == "fd_depths"
+    assert leading_ruler(tables).loc["fd_depths", "orders"] == leading_ruler(tables)["orders"].max()
     assert composed("source=mnist")["judge"] == "fd_mnist_resnet_depths"
+
+
+def test_a_ruler_that_is_better_beyond_all_doubt_always_leads() -> None:
+    columns = ["ruler", "failure", "grade", "worse", "scatter", "draws"]
+    sure = {"fd_a": (20.0, 40.0, 80.0), "fd_b": (0.0, 0.0, 80.0), "c2st_event": (99.0, 99.0, 99.0)}
+    rows = [(ruler, "blur", grade + 1, own[grade], 0.5, 5) for ruler, own in sure.items() for grade in range(3)]
+    assert shares_of_lead([pd.DataFrame(rows, columns=columns)]).round(12).to_dict() == {"fd_a": 1.0}
+    alike = [(ruler, "blur", grade + 1, 40.0 * grade, 0.5, 5) for ruler in ("fd_a", "kd_b") for grade in range(3)]
+    assert abs(shares_of_lead([pd.DataFrame(alike, columns=columns)])["fd_a"] - 0.5) < 0.15

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from blocks import filled, power
 
-from genfam.comparing.metric_trial import by_source, leading_ruler, planted_verdicts
+from genfam.comparing.metric_trial import by_source, leading_ruler, planted_verdicts, shares_of_lead
 from genfam.records.tuning import Trial, better_of, load_trials
 from genfam.report.markdown import escape
 
@@ -42,7 +42,13 @@ def rulers() -> str:
         f"`{ruler}` orders {row['orders']:.0f} of {failures_in_all} (lowest grade {row['grade']:.2f})"
         for ruler, row in leading.head(4).iterrows()
     ]
-    return "\n\n".join([*parts, f"Of the distances without an upper bound, over all sets: {'; '.join(said_of)}."])
+    often = shares_of_lead(list(tables.values())).head(4)
+    again = ", ".join(f"`{ruler}` in {100 * share:.0f} %" for ruler, share in often.items())
+    last = (
+        f"Of the distances without an upper bound, over all sets: {'; '.join(said_of)}. Were fresh data and failures "
+        f"drawn again, these would lead: {again}."
+    )
+    return "\n\n".join([*parts, last])
 
 
 def truth() -> str:

@@ -145,11 +145,13 @@ def scaling_coverage() -> str:
     table = pd.read_csv(ROOT / "results" / "statistics" / "scaling_coverage.csv")
     seeds = sorted(table["seeds"].unique())
     lines = [f"| curve; values | {' | '.join(f'{n} seeds' for n in seeds)} |", "|---|" + "--:|" * len(seeds)]
-    for name, what in (("floor", "floor"), ("exponent", "exponent"), ("crossing", "crossing")):
+    for name in ("floor", "exponent", "crossing"):
         known = table.dropna(subset=[name])
         for values, rows in known.groupby("values", sort=False):
             ends = rows.groupby("seeds")[name].agg(["min", "max"]).loc[seeds].to_numpy()
-            lines.append(f"| {what}; {values} | {' | '.join(f'{100 * a:.0f} to {100 * b:.0f} %' for a, b in ends)} |")
+            told = [[f"{100 * end:.0f}" for end in both] for both in ends]
+            cells = [" to ".join(dict.fromkeys(both)) + " %" for both in told]
+            lines.append(f"| {name}; {values} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -92,7 +92,7 @@ def test_suites_sweep_over_all_families_and_known_sources(suite: str) -> None:
     if "gan" not in suite:
         assert next(iter(values)) == "seed" or len(values["seed"]) == 1, "a suite that is stopped has whole seeds"
     seeds = {"smoke": 1, "conditions_mnist": 1, "gan_failures": 5}
-    seeds |= dict.fromkeys(("standard", "tables", "sequences", "family_tree"), 5)  # they rank families
+    seeds |= dict.fromkeys(("standard", "tables", "sequences", "family_tree", "transport"), 5)  # they rank families
     assert len(values["seed"]) == seeds.get(suite, 3)
     if suite == "gan_failures":
         assert set(values["preset"]) == {p.stem for p in (CONF / "preset").glob("gan_*.yaml")}

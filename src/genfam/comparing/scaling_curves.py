@@ -8,11 +8,11 @@ least 0, and the best b is taken. Weights are by a first fit, whose own are by t
 
 Intervals of floor and exponent are by profile: all values with which the best curve is worse than the best of all by no
 more than the F test at 95 % allows, given the residual variance (Bates & Watts). That is of all runs about the curve,
-with their number less three degrees of freedom: a curve of another form widens it. A crossing's interval are the places
-where the two fitted curves differ by less than Student's t times the standard error of their difference (with
-Satterthwaite's degrees of freedom), from curves through means that are drawn anew with that variance. Scatter is taken
-to be the same share of the value at every budget. `benchmarks/interval_coverage.py` simulates how often all of them
-hold the truth.
+with their number less three degrees of freedom: a curve of another form widens it, but not enough. A crossing's
+interval holds the places where the two fitted curves differ by less than Student's t times the standard error of their
+difference (with Satterthwaite's degrees of freedom), from curves through means that are drawn anew with that variance.
+Scatter is taken to be the same share of the value at every budget. `benchmarks/interval_coverage.py` simulates how
+often all of them hold the truth where the form is right.
 
 References:
     Hestness, J. et al. 2017. Deep learning scaling is predictable, empirically. https://arxiv.org/abs/1712.00409
@@ -260,7 +260,7 @@ def crossing(first: Fit, second: Fit) -> Crossing | None:
         return Crossing(first_leads, place, place, place, span, agreement)
     begin = 0.0 if open_at[0] == 0 else float(x[open_at[0] - 1])
     end = math.inf if open_at[-1] == len(x) - 1 else float(x[open_at[-1] + 1])
-    return Crossing(first_leads, place, begin, end, span, agreement)
+    return Crossing(first_leads, place, min(begin, place), max(end, place), span, agreement)
 
 
 def _last_crossings(x: Numbers, differences: Numbers) -> tuple[NDArray[np.bool_], Numbers]:

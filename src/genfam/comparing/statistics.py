@@ -12,9 +12,9 @@ Pooling outright wherever the test does not reject would not do: of three seeds 
 variances and the fewer degrees repair most of what it misses: in `benchmarks/interval_coverage.py`'s simulations (3, 5
 and 10 seeds, equal and unequal variances, normal and skewed values) intervals hold 92.5 to 96 % over the families of a
 cell, and about 90 % of the one family that scatters more than all others; where the evaluation's error is all there is,
-up to 99 %. docs/stability.md has the table.
+up to nearly 100 %. docs/stability.md has the table.
 Two families are called different below an adjusted p of `SEPARATES`, half of 5 %: of skewed values with unequal
-variances a t test has up to one and a half times the false alarms that it says. So at most 5 % of simulated cells have
+variances a t test has up to twice the false alarms that it says. So at most 5 % of simulated cells have
 any.
 Tests are not paired by seed: families hardly correlate over seeds, and pairing would halve the degrees of freedom.
 

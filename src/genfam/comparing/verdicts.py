@@ -145,7 +145,7 @@ def _out_of_question(
     if not beats:
         return lost | dict.fromkeys(ended, Standing.UNDERTRAINED)
     out = {family: Standing.NO_BETTER for family in ended if not skills[family] >= 0.0}
-    worse = [family for family in out if floored.get(family) != ""]  # by its mean where there is no test
+    worse = [family for family in out if floored.get(family) not in ("", family)]  # by its mean where there is no test
     return lost | out | dict.fromkeys(worse, Standing.BELOW)
 
 

@@ -1,6 +1,6 @@
 """How often the intervals over seeds hold the truth, and how often equal families are called different: simulated.
 
-    .venv/bin/python benchmarks/interval_coverage.py        (about a quarter of an hour on one core)
+    .venv/bin/python benchmarks/interval_coverage.py [curves] [cells]    (both: twenty minutes on one core)
 
 Cells of four and ten families with equal means and normal or skewed values (gamma of shape 4, skewness 1), and a floor
 that each is compared with. Standard deviations are equal, or larger in `half` of the families or in `one`, or `drawn`
@@ -14,7 +14,8 @@ be the evaluation's error. Rules:
 Writes results/statistics/coverage.csv, a row per kind of cell and rule: the shares of intervals that hold the mean, of
 all families and of those with the largest standard deviation; the share of cells with any false alarm; and the median
 half-width in units of 1.96 σ / √n. And results/statistics/scaling_coverage.csv, a row per kind of curve over compute:
-the shares of intervals that hold its floor and its exponent, and where two curves cross.
+the shares of intervals that hold its floor and its exponent, of fits that are rejected, and where two curves cross;
+also of runs whose means or scatter are not as the fit takes them to be.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ BUDGETS = np.array([1 / 64, 1 / 16, 1 / 4, 1.0])
 KNOWN = {  # (floor, reducible, exponent)
     "floor": (0.05, 0.1, 0.5), "no floor": (0.0, 0.1, 0.4), "steep": (0.1, 0.01, 1.2), "flat": (0.3, 0.0, 0.0),
 }  # fmt: skip
+RIGHT = "as fitted"
+KINDS = {  # of runs -> the curves that are simulated with them
+    RIGHT: tuple(KNOWN),
+    "of another form": ("floor", "steep"),  # every budget's mean is off by a share of its own
+    "scatter falls": ("floor", "steep"),
+    "scatter rises": ("floor", "steep"),
+}
+ANOTHER = 0.05  # standard deviation of these shares
+SCATTER = {"scatter falls": (4.0, 2.0, 1.0, 0.5), "scatter rises": (0.5, 1.0, 2.0, 4.0)}  # times the noise, by budget
 CROSSING = (0.05, 0.1, 0.5), (0.10, 0.04, 0.9)
 DRAWN = 0.73  # standard deviation of the logarithm of standard deviations, over contestants of the published cells
 DEVIATIONS = (
@@ -134,29 +144,36 @@ def value(compute: NDArray[np.float64], known: tuple[float, float, float]) -> ND
 
 
 def curve_runs(
-    rng: np.random.Generator, known: tuple[float, float, float], noise: float, values: str, seeds: int
-) -> list[NDArray[np.float64]]:
-    """Per budget a value per seed, with relative errors."""
-    errors = 1.0 + noise * standard(rng, values, (len(BUDGETS), seeds))
-    return [np.abs(at * own) for at, own in zip(value(BUDGETS, known), errors, strict=True)]
+    rng: np.random.Generator, known: tuple[float, float, float], noise: float, values: str, seeds: int,
+    kind: str = RIGHT,
+) -> list[NDArray[np.float64]]:  # fmt: skip
+    """Per budget a value per seed, with relative errors; see `KINDS`."""
+    across = ANOTHER * rng.normal(size=len(BUDGETS)) if kind == "of another form" else np.zeros(len(BUDGETS))
+    scatter = noise * np.array(SCATTER.get(kind, (1.0, 1.0, 1.0, 1.0)))
+    errors = 1.0 + scatter[:, None] * standard(rng, values, (len(BUDGETS), seeds))
+    return [np.abs(at * own) for at, own in zip(value(BUDGETS, known) * (1.0 + across), errors, strict=True)]
 
 
 def simulate_curve(
-    name: str, seeds: int, values: str, noise: float, curves: int = CURVES, start: int = 0
+    name: str, seeds: int, values: str, noise: float, kind: str = RIGHT, curves: int = CURVES, start: int = 0
 ) -> dict[str, float]:
-    """Shares of the intervals of floor and exponent that hold those of `KNOWN[name]`."""
-    rng, known = np.random.default_rng([seeds, len(values), round(1000 * noise), start]), KNOWN[name]
-    hits = np.zeros(2)
+    """Shares of the intervals of floor and exponent that hold those of `KNOWN[name]`, and of fits that are rejected."""
+    rng, known = np.random.default_rng([seeds, len(values), round(1000 * noise), len(kind), start]), KNOWN[name]
+    hits, rejected = np.zeros(2), 0
     for _ in range(curves):
-        found = fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds)])
+        found = fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds, kind)])
         assert found is not None
+        if found.drawn is None:
+            rejected += 1
+            continue
         ends = zip((known[0], known[2]), (found.floor, found.exponent), strict=True)
         hits += [low - 1e-9 <= true <= high + 1e-9 for true, (low, high) in ends]
-    return {"floor": float(hits[0] / curves), "exponent": float(hits[1] / curves)}
+    floor, exponent = (hits / max(curves - rejected, 1)).tolist()
+    return {"floor": floor, "exponent": exponent, "rejected": rejected / curves}
 
 
 def simulate_crossing(seeds: int, values: str, noise: float, curves: int = CURVES, start: int = 0) -> dict[str, float]:
-    """Share of the intervals of a crossing, where one is found, that hold it.
+    """Share of the intervals of a crossing, where there is one, that hold it, and how often there is.
 
     Where the order at the largest budget came out wrong, the truth is that it is not so within the range.
     """
@@ -172,28 +189,41 @@ def simulate_crossing(seeds: int, values: str, noise: float, curves: int = CURVE
         ]
         assert fits[0] is not None and fits[1] is not None
         one = crossing(fits[0], fits[1])
-        if one is not None and one.place is not None:
+        if one is not None and one.place is not None and not math.isnan(one.low):
             hits.append(one.low <= (math.inf if one.first_leads else truth) <= one.high)
     return {"crossing": float(np.mean(hits)), "found": len(hits) / curves}
 
 
-def main() -> int:
-    """Simulate all and write the tables."""
+def curves_over_compute() -> pd.DataFrame:
+    """A row per kind of curve and runs."""
     rows = []
     for seeds, values, noise in product((3, 5, 10), ("normal", "skewed"), (0.03, 0.1)):
         about = {"seeds": seeds, "values": values, "noise": noise}
-        rows += [{"curve": name} | about | simulate_curve(name, seeds, values, noise) for name in KNOWN]
-        rows.append({"curve": "two that cross"} | about | simulate_crossing(seeds, values, noise))
-        print(*rows[-len(KNOWN) - 1 :], sep="\n", flush=True)
-    write_atomically(SCALING_PATH, pd.DataFrame(rows).to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+        for kind, name in ((kind, name) for kind, names in KINDS.items() for name in names):
+            rows.append({"curve": name, "runs": kind} | about | simulate_curve(name, seeds, values, noise, kind))
+        rows.append({"curve": "two that cross", "runs": RIGHT} | about | simulate_crossing(seeds, values, noise))
+        print(about, flush=True)
+    return pd.DataFrame(rows)
+
+
+def cells_of_families() -> pd.DataFrame:
+    """A row per kind of cell and rule."""
     rows = []
     for families, seeds, values in product((4, 10), (3, 5, 10), ("normal", "skewed")):
         for (who, times), rule in product(DEVIATIONS, RULES):
             if who != "evaluation" or rule == "used":
                 cell = {"families": families, "seeds": seeds, "values": values, "larger": who, "times": times}
                 rows.append(cell | {"rule": rule} | simulate(families, seeds, values, who, times, rule))
-                print(rows[-1], flush=True)
-    write_atomically(PATH, pd.DataFrame(rows).to_csv(index=False, float_format="%.4g", lineterminator="\n"))
+        print({"families": families, "seeds": seeds, "values": values}, flush=True)
+    return pd.DataFrame(rows)
+
+
+def main() -> int:
+    """Simulate what is named, and write its table."""
+    tables = {"curves": (SCALING_PATH, curves_over_compute), "cells": (PATH, cells_of_families)}
+    for name in sys.argv[1:] or tables:
+        path, made = tables[name]
+        write_atomically(path, made().to_csv(index=False, float_format="%.4g", lineterminator="\n"))
     return 0
 
 

@@ -140,7 +140,7 @@ def test_where_nothing_beats_the_gaussian_the_source_is_undertrained():
         make(name, "die", seed, value, ROLES[name]) for name, own in values.items() for seed, value in enumerate(own)
     ]
     said = said_of(records, ["alpha", "beta"])
-    assert said["choice"].detail.startswith("undertrained, none beats gauss: alpha, beta")
+    assert said["choice"].detail.startswith("undertrained, none is significantly better than gauss: alpha, beta")
     assert said["choice"].best == said["distance"].best == []
     assert sentence(said["distance"]).startswith("Nobody that may be chosen leads (alpha 12.1")
 

@@ -105,6 +105,28 @@ def test_a_contestant_is_so_many_times_the_oracle():
     assert rounding.loc["a", ["times_oracle", "times_low", "times_high"]].isna().all(), "a zero up to rounding"
 
 
+def test_two_exact_total_variations_are_compared_as_they_are_whoever_else_is_counted():
+    exact = [
+        *rows("a", [0.0020, 0.0022, 0.0021], "total_variation", draw_stderr=0.0),
+        *rows("b", [0.0060, 0.0062, 0.0059], "total_variation", draw_stderr=0.0),
+        *rows("truth", [0.0050, 0.0075, 0.0061], "total_variation", role="oracle", draw_stderr=1e-4),
+    ]
+    counted = rows("gauss", [0.11, 0.108, 0.112], "total_variation", role="floor", draw_stderr=1e-3)
+    for frame in (exact, exact + counted):
+        assert comparisons(pd.DataFrame(frame))["better"].iloc[0] == "a"
+
+
+def test_costs_are_not_compared_with_the_floors():
+    """Two tests more would leave nothing significant."""
+    frame = [
+        *rows("a", [1.0, 1.1, 1.05], "train_seconds"), *rows("b", [1.17, 1.27, 1.23], "train_seconds"),
+        *rows("gauss", [1.0, 1.5, 1.2], "train_seconds", role="floor"),
+    ]  # fmt: skip
+    assert by_family(card(frame), "train_seconds")["rank"].to_dict() == pytest.approx(
+        {"a": 1, "b": 2, "gauss": math.nan}, nan_ok=True
+    )
+
+
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_equal_models_counted_or_not_are_seldom_called_different(seeds):
     """Simulated: 300 pairs of perfect models on 16 states, 2,500 samples counted; up to 4 standard errors more."""

@@ -141,18 +141,26 @@ _LARGER = {
 
 
 def scaling_coverage() -> str:
-    """Of simulated curves over compute: per cent of the intervals that hold the truth."""
+    """Of simulated curves over compute: per cent of intervals that hold the truth, and of fits that are rejected."""
     table = pd.read_csv(ROOT / "results" / "statistics" / "scaling_coverage.csv")
     seeds = sorted(table["seeds"].unique())
-    lines = [f"| curve; values | {' | '.join(f'{n} seeds' for n in seeds)} |", "|---|" + "--:|" * len(seeds)]
-    for name in ("floor", "exponent", "crossing"):
-        known = table.dropna(subset=[name])
-        for values, rows in known.groupby("values", sort=False):
-            ends = rows.groupby("seeds")[name].agg(["min", "max"]).loc[seeds].to_numpy()
-            told = [[f"{100 * end:.0f}" for end in both] for both in ends]
-            cells = [" to ".join(dict.fromkeys(both)) + " %" for both in told]
-            lines.append(f"| {name}; {values} | {' | '.join(cells)} |")
+    lines = [f"| runs; noise | {' | '.join(f'{n} seeds' for n in seeds)} |", "|---|" + "---|" * len(seeds)]
+    for (kind, noise), rows in table.groupby(["runs", "noise"], sort=False):
+        cells = []
+        for n in seeds:
+            own = rows[rows["seeds"] == n]
+            said = [f"{name} {_span(own[name])}" for name in _SHARES if own[name].notna().any()]
+            cells.append(", ".join(said))
+        lines.append(f"| {kind}; {100 * float(noise):.0f} % | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+_SHARES = ("floor", "exponent", "crossing", "rejected")
+
+
+def _span(shares: pd.Series[float]) -> str:
+    """`93 to 98`."""
+    return " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (shares.min(), shares.max())))
 
 
 def log_normaliser() -> str:

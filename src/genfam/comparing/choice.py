@@ -79,7 +79,7 @@ class Found(StrEnum):
     SEVERAL = "not separated"
     ALONE = "the only one that was measured and meets the needs"
     UNTESTED = "one run each, so nothing was tested"
-    UNDERTRAINED = "of those that meet the needs nobody beats the fitted Gaussian at this budget"
+    UNDERTRAINED = "of those that meet the needs nobody is significantly better than the fitted Gaussian at this budget"
     LOST = "no run ended well"
     UNMET = "nobody that was measured meets the needs"
     ABOVE = "measured with more compute only"

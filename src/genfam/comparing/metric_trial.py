@@ -144,8 +144,8 @@ def leading_ruler(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def shares_of_lead(tables: Sequence[pd.DataFrame], seed: int = 0) -> pd.Series[float]:
     """How often each ruler would lead by `leading_ruler`, were fresh data and failures drawn again; ties count in part.
 
-    Means over draws are drawn again with their standard error, and each ruler's standard deviation of fresh real data
-    with the error that `FRESH` draws leave it.
+    Means over draws are drawn again with their standard error, and each ruler's mean and standard deviation on fresh
+    real data with the errors that `FRESH` draws leave them.
 
     Args:
         tables: as `leading_ruler` takes them, with the columns `scatter` and `draws` too.
@@ -158,8 +158,9 @@ def shares_of_lead(tables: Sequence[pd.DataFrame], seed: int = 0) -> pd.Series[f
         for table in tables:
             rulers = table["ruler"].unique()
             scale = pd.Series(np.sqrt(rng.chisquare(FRESH - 1, len(rulers)) / (FRESH - 1)), rulers)
-            error = table["scatter"] / np.sqrt(table["draws"])
-            worse = (table["worse"] + error * rng.standard_normal(len(table))) / table["ruler"].map(scale)
+            mean = pd.Series(rng.standard_normal(len(rulers)) / np.sqrt(FRESH), rulers)
+            error = table["scatter"] / np.sqrt(table["draws"]) * rng.standard_normal(len(table))
+            worse = (table["worse"] + error - table["ruler"].map(mean)) / table["ruler"].map(scale)
             again.append(table.assign(worse=worse))
         leading = leading_ruler(again)
         first = leading.index[(leading == leading.iloc[0]).all(axis=1)]

@@ -26,6 +26,7 @@ POINT_COLUMNS = (
 FIT_COLUMNS = (
     "suite", "source", "family", "metric", "against", "budgets", "n", "floor", "floor_low", "floor_high", "reducible",
     "exponent", "exponent_low", "exponent_high", "least_floor", "largest", "misfit",
+    "form_p",
 )  # fmt: skip
 CROSSING_COLUMNS = (
     "suite", "source", "metric", "against", "leads", "behind", "crossing", "ci_low", "ci_high", "range_low",
@@ -149,7 +150,8 @@ def _fit_row(one: Fit, records: Sequence[Record], metric: str) -> dict[str, Any]
         "budgets": len(one.compute), "n": one.degrees + PARAMETERS, "floor": float(curve.floor[0]),
         "floor_low": one.floor[0], "floor_high": one.floor[1], "reducible": float(curve.reducible[0]),
         "exponent": float(curve.exponent[0]), "exponent_low": one.exponent[0], "exponent_high": one.exponent[1],
-        "least_floor": _least_floor(records, metric), "largest": curve.largest, "misfit": one.misfit,
+        "least_floor": _least_floor(records, metric), "largest": curve.largest,
+        "misfit": one.misfit, "form_p": one.form_p,
     }  # fmt: skip
 
 

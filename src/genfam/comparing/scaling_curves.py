@@ -6,19 +6,21 @@ squares of relative errors, on the budgets' means over seeds: for every exponent
 reducible follow from weighted linear least squares, with floor at least the oracle's value (and 0) and reducible at
 least 0, and the best b is taken. Weights are by a first fit, whose own are by the means.
 
-Intervals of floor and exponent are by profile: all values with which the best curve is worse than the best of all by no
-more than the F test at 95 % allows, given the residual variance (Bates & Watts). That is of all runs about the curve,
-with their number less three degrees of freedom: a curve of another form widens it, but not enough. A crossing's
-interval holds the places where the two fitted curves differ by less than Student's t times the standard error of their
-difference (with Satterthwaite's degrees of freedom), from curves through means that are drawn anew with that variance.
-Scatter is taken to be the same share of the value at every budget. `benchmarks/interval_coverage.py` simulates how
-often all of them hold the truth where the form is right.
+Whether the runs are of this form at all is tested first: the means' errors about the curve against the scatter over
+seeds within budgets. Where the test rejects, at 5 %, there is no interval. Elsewhere those of floor and exponent are by
+profile: all values with which the best curve is worse than the best of all by no more than the F test at 95 % allows,
+given the residual variance of all runs about the curve (Bates & Watts). A crossing's interval holds the places where
+the two fitted curves differ by less than Student's t times the standard error of their difference (with Satterthwaite's
+degrees of freedom), from curves through means that are drawn anew with that variance. Scatter is taken to be the same
+share of the value at every budget. `benchmarks/interval_coverage.py` simulates how often all of them hold the truth,
+and what becomes of it where the form or the scatter is another.
 
 References:
     Hestness, J. et al. 2017. Deep learning scaling is predictable, empirically. https://arxiv.org/abs/1712.00409
     Hoffmann, J. et al. 2022. Training compute-optimal large language models. https://arxiv.org/abs/2203.15556
     (appendix D.3: a floor and a power law)
-    Bates, D. & Watts, D. 1988. Nonlinear regression analysis and its applications. Wiley. (section 6.1.2: profiles)
+    Bates, D. & Watts, D. 1988. Nonlinear regression analysis and its applications. Wiley. (section 1.3.2: lack of fit;
+    section 6.1.2: profiles)
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from genfam.comparing.statistics import CONFIDENCE
 
 PARAMETERS = 3  # floor, reducible, exponent
 LEAST_BUDGETS = PARAMETERS
+ROUNDING = 1e-20  # of a sum of squared relative errors
+FORM = 0.05  # level of the test of a curve's form
 STEEPEST = 3.0
 EXPONENTS = np.linspace(0.0, STEEPEST, 301)[1:]
 RESAMPLES = 500
@@ -70,13 +74,14 @@ class Fit:
 
     Attributes:
         curve: one.
-        floor, exponent: 95 % intervals; NaN where a budget has one seed.
-        drawn: (`RESAMPLES`, B) means drawn anew with the residual variance; None where a budget has one seed.
+        floor, exponent: 95 % intervals; NaN where a budget has one seed, or the runs reject the form.
+        drawn: (`RESAMPLES`, B) means drawn anew with the residual variance; None where there are no intervals.
         compute: (B,) where it was measured, ascending.
         weights: (B,) of the squared errors.
         least_floor: what no floor may be below.
         degrees: of freedom of the residual variance.
         misfit: root mean square of the means' relative errors.
+        form_p: of the test that the runs are of this form; NaN where nothing is left to test it by.
     """
 
     curve: Curves
@@ -88,6 +93,7 @@ class Fit:
     least_floor: float
     degrees: int
     misfit: float
+    form_p: float
 
     @cached_property
     def resampled(self) -> Curves | None:
@@ -146,17 +152,29 @@ def fit(compute: Sequence[float], values: Sequence[Sequence[float]], least_floor
     curve = fit_curves(x, means[None, :], weights, least)
     misfit = float(np.sqrt(np.mean((curve.at(x)[0] / means - 1.0) ** 2)))
     degrees = sum(map(len, samples)) - PARAMETERS
+    unknown = math.nan, math.nan
     if min(map(len, samples)) < 2:
-        unknown = math.nan, math.nan
-        return Fit(curve, unknown, unknown, None, x, weights, least, degrees, misfit)
+        return Fit(curve, unknown, unknown, None, x, weights, least, degrees, misfit, math.nan)
     scatter = sum(
         float(((own - own.mean()) ** 2).sum()) / at**2 for own, at in zip(samples, first.at(x)[0], strict=True)
     )
-    variance = (scatter + float(weights @ (curve.at(x)[0] - means) ** 2)) / degrees
+    lack = float(weights @ (curve.at(x)[0] - means) ** 2)
+    free = int(curve.floor[0] > least) + 2 * int(curve.reducible[0] > 0.0)
+    form_p = _form_p(lack, len(x) - free, scatter, degrees + PARAMETERS - len(x))
+    if form_p < FORM:
+        return Fit(curve, unknown, unknown, None, x, weights, least, degrees, misfit, form_p)
+    variance = (scatter + lack) / degrees
     floor, exponent = profiles(x, means, weights, least, variance, degrees)
     rng = np.random.default_rng(np.frombuffer(means.tobytes(), dtype=np.uint32))  # two families draw apart
     drawn = means + rng.standard_normal((RESAMPLES, len(x))) * np.sqrt(variance / weights)
-    return Fit(curve, floor, exponent, drawn, x, weights, least, degrees, misfit)
+    return Fit(curve, floor, exponent, drawn, x, weights, least, degrees, misfit, form_p)
+
+
+def _form_p(lack: float, spare: int, scatter: float, degrees: int) -> float:
+    """Of the lack-of-fit test: means about the curve against runs about their means, sums of squares with degrees."""
+    if spare < 1 or scatter < ROUNDING:
+        return math.nan
+    return float(stats.f.sf(lack / spare / (scatter / degrees), spare, degrees))
 
 
 def profiles(

@@ -2,9 +2,10 @@
 
 Intervals are at 95 % over seeds. The contestants of a cell that share a protocol lend each other their variance
 (`genfam.comparing.statistics`). Yardsticks train nothing: their scatter is the evaluation's alone, and each has its own
-Student's t. A rank counts the families that are *significantly* better, corrected after Holm for the number of pairs of
-contestants in the cell, so that among equal families any is called better in at most 5 % of cells. Guests stand beside
-them without a rank, lend nothing and are compared with nobody: whatever they cost, it was no run's budget.
+Student's t. A rank counts the families that are *significantly* better, corrected after Holm for the number of pairs in
+the cell, those with the fitted Gaussian among them, so that among equals any is called better in at most 5 % of cells.
+Guests stand beside them without a rank, lend nothing and are compared with nobody: whatever they cost, it was no run's
+budget.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (suite, source, metric), firsts, cell in _cells(frame):
         quality = {family: row for family, row in firsts.items() if row["kind"] in QUALITY}
-        for rivals, higher_is_better in _rivals(cell, quality):
-            for pair in compare(rivals, higher_is_better):
+        for rivals, as_counted, higher_is_better in _rivals(cell, quality):
+            for pair in compare(rivals, higher_is_better, as_counted):
                 rows.append([suite, source, metric, *_comparison_cells(pair), firsts[pair.b]["role"]])
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
@@ -321,21 +322,24 @@ def _check_seeds(counted: pd.DataFrame) -> None:
 def _ranks(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Rank of every contestant with at least two runs, among those of its fingerprint; none for one alone."""
     ranks: dict[str, float] = {}
-    for rivals, higher_is_better in _rivals(runs, first):
+    for rivals, as_counted, higher_is_better in _rivals(runs, first):
         ranked = [family for family in rivals if first[family]["role"] == "contestant"]
         if len(ranked) < 2:
             continue
         ranks |= dict.fromkeys(ranked, 1.0)
-        for pair in compare(rivals, higher_is_better):
+        for pair in compare(rivals, higher_is_better, as_counted):
             if pair.better is not None and {pair.a, pair.b} <= set(ranked):
                 ranks[pair.b if pair.better == pair.a else pair.a] += 1.0
     return ranks
 
 
-def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[dict[str, Runs], bool]]:
-    """Who may be compared on a metric (one fingerprint, two runs or more), and its direction: contestants, then floor.
+def _rivals(
+    runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[dict[str, Runs], dict[str, Runs], bool]]:
+    """Who may be compared on a metric (one fingerprint, two runs or more), the exact ones as counted, its direction.
 
-    The fitted Gaussian is one of the tests, so that "worse than the Gaussian" has the error rate of all else.
+    Contestants come first, then the floor: the fitted Gaussian is one of the tests of quality, so that "worse than the
+    Gaussian" has the error rate of all else.
     """
     for protocol in dict.fromkeys(row["fingerprint"] for row in first.values()):
         alike = [family for family, row in first.items() if row["fingerprint"] == protocol and runs[family].n >= 2]
@@ -343,15 +347,16 @@ def _rivals(runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]) ->
             {family: runs[family] for family in alike if first[family]["role"] == role}
             for role in ("contestant", "floor")
         )
-        direction = next(row["higher_is_better"] for row in first.values() if row["fingerprint"] == protocol)
-        if direction is not None and contestants:
-            yield _equally_noisy(contestants | floors, runs, first), bool(direction)
+        about = next(row for row in first.values() if row["fingerprint"] == protocol)
+        if about["higher_is_better"] is not None and contestants:
+            rivals = contestants | dict(list(floors.items())[:1] if about["kind"] in QUALITY else [])
+            yield rivals, _as_counted(rivals, runs, first), bool(about["higher_is_better"])
 
 
-def _equally_noisy(
+def _as_counted(
     rivals: Mapping[str, Runs], runs: Mapping[str, Runs], first: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Runs]:
-    """The rivals; exact total variations beside counted ones get the noise that a count has.
+    """Of rivals with exact total variations, the same with the noise that a count of samples has.
 
     A count of N samples is off by some amount even for a perfect model; the oracle's runs show how much, and how that
     scatters. Independent errors add in quadrature. Without this an exact number would beat an equally good model that
@@ -360,16 +365,17 @@ def _equally_noisy(
     oracles = [runs[family].values for family, row in first.items() if row["role"] == "oracle"]
     exact = {family for family in rivals if first[family]["draw_stderr"] == 0.0}
     counts = all(first[family]["metric"] == "total_variation" for family in rivals)
-    if not oracles or len(exact) in (0, len(rivals)) or not counts:
-        return dict(rivals)
+    if not oracles or not counts:
+        return {}
     noise = np.concatenate(oracles)
     values = {
-        family: np.hypot(own.values, np.resize(noise, own.n)) if family in exact else own.values
+        family: (np.hypot(own.values, np.resize(noise, own.n)) if family in exact else own.values).tolist()
         for family, own in rivals.items()
+        if first[family]["role"] == "contestant"
     }
-    lenders = [family for family in rivals if first[family]["role"] == "contestant"]
-    lent = runs_of({f: values[f].tolist() for f in lenders}, {f: rivals[f].error for f in lenders})
-    return {family: lent.get(family, Runs(values[family], own.error)) for family, own in rivals.items()}
+    lent = runs_of(values, {family: rivals[family].error for family in values})
+    alone = {family: Runs(np.hypot(rivals[family].values, np.resize(noise, rivals[family].n))) for family in exact}
+    return {family: lent.get(family, alone[family]) for family in exact}
 
 
 def _role_order(role: str) -> int:

@@ -238,18 +238,28 @@ class Comparison:
         return self.a if self.advantage > 0 else self.b
 
 
-def compare(families: Mapping[str, Runs], higher_is_better: bool) -> list[Comparison]:
+def compare(
+    families: Mapping[str, Runs], higher_is_better: bool, as_counted: Mapping[str, Runs] | None = None
+) -> list[Comparison]:
     """All pairs of a cell's families.
 
     Args:
         families: name -> runs, as `runs_of` gives them.
         higher_is_better: the metric's direction.
+        as_counted: of families whose values are exact, the same with the noise of samples: for pairs of which the
+            other is counted from samples.
     """
+    noisy = as_counted or {}
     pairs = list(combinations(families, 2))
-    p_values = [p_value(families[a], families[b]) for a, b in pairs]
+    runs = [
+        (noisy.get(a, families[a]), noisy.get(b, families[b]))
+        if (a in noisy) != (b in noisy)
+        else (families[a], families[b])
+        for a, b in pairs
+    ]
+    p_values = [p_value(one, other) for one, other in runs]
     found = []
-    for (a, b), p, p_holm in zip(pairs, p_values, holm(p_values), strict=True):
-        one, other = families[a], families[b]
+    for (a, b), (one, other), p, p_holm in zip(pairs, runs, p_values, holm(p_values), strict=True):
         mean, half = one.mean - other.mean, half_width(one, other)
         mean = mean if higher_is_better else -mean
         chance = probability_of_improvement(one.values, other.values, higher_is_better=higher_is_better)

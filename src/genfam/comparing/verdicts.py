@@ -5,7 +5,8 @@ is significantly better than the Gaussian, the source is *undertrained*: the bud
 Elsewhere a family may be chosen if at least one of its runs ended well and its mean is no worse than the Gaussian's;
 else it is *worse than the Gaussian* where the test says so, or *not better*. Of those that may be chosen, one is
 *clearly best* if it is significantly better than every other, *clearly worse* if some contestant is significantly
-better, else *not separated* with as many seeds. Single runs have no test: their means decide.
+better, else *not separated* with as many seeds. Single runs have no test: their means decide. Where the oracle cannot
+be told from the Gaussian, the judge cannot say who learnt anything: only the significantly worse are out of question.
 
 A family leads in a metric if it may be chosen, no contestant is significantly better in it, and at least one other that
 may be chosen is significantly worse than some contestant.
@@ -87,12 +88,13 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
         judge = judge_of(own)
         families = sorted({record.family for record in own if record.role == "contestant"})
         floor = next((record.family for record in own if record.role == "floor"), "gaussian")
-        rows = card[(card["source"] == source) & (card["metric"] == judge)].set_index("family")
+        judged = card[(card["source"] == source) & (card["metric"] == judge)]
+        rows = judged.set_index("family").to_dict("index")
         tests = comparisons[(comparisons["source"] == source) & (comparisons["metric"] == judge)]
         everything = [row for row in tests.to_dict("records") if row["n"] > 1]
         tested = [row for row in everything if row["role_b"] == "contestant"]
         floored = {row["family_a"]: row["better"] for row in everything if row["role_b"] == "floor"}
-        standings = _out_of_question(own, families, judge, rows["mean"].to_dict(), floored)
+        standings = _out_of_question(own, families, judge, _ahead(rows, floor), floored)
         standings |= _compared([family for family in families if family not in standings], len(families), tested)
         undecided = {family for family in families if standings[family] is Standing.OPEN}
         needed = [
@@ -113,6 +115,16 @@ def verdicts(records: Sequence[Record], card: pd.DataFrame, comparisons: pd.Data
     return found
 
 
+def _ahead(rows: Mapping[Any, Mapping[Any, Any]], floor: str) -> dict[Any, float]:
+    """By family, how much better its mean is than the floor's; empty without a floor's number or a direction."""
+    if floor not in rows or rows[floor]["higher_is_better"] is None or math.isnan(rows[floor]["mean"]):
+        return {}
+    sign = 1.0 if rows[floor]["higher_is_better"] else -1.0
+    return {
+        family: sign * (row["mean"] - rows[floor]["mean"]) for family, row in rows.items() if math.isfinite(row["mean"])
+    }
+
+
 def _tuned(own: Sequence[Record], family: str) -> bool:
     return all(
         is_tuned(record.source, family, record.config.get("family", {})) for record in own if record.family == family
@@ -123,7 +135,7 @@ def _out_of_question(
     own: Sequence[Record],
     families: Sequence[str],
     judge: str,
-    means: Mapping[Any, float],
+    ahead: Mapping[Any, float],
     floored: Mapping[Any, str],
 ) -> dict[str, Standing]:
     """Families whose runs all went wrong, and those that lose to the Gaussian; all where none beats it.
@@ -132,21 +144,22 @@ def _out_of_question(
         own: runs on the source.
         families: contestants.
         judge: of the source.
-        means: of families.
+        ahead: by how much the mean of a contestant is better than the floor's; empty without a floor.
         floored: by contestant, who is significantly better, it or the floor; empty where neither is.
     """
     ended = [family for family in families if any(r.family == family and r.outcome is Outcome.OK for r in own)]
-    lost = {family: Standing.LOST for family in families if family not in ended}
-    scale = scale_of(own, judge, final=True)
-    if scale is None:
-        return lost
-    skills = {family: scale.skill(means.get(family, math.nan)) for family in ended}
-    beats = [family for family in ended if (floored[family] == family if family in floored else skills[family] >= 0.0)]
-    if not beats:
-        return lost | dict.fromkeys(ended, Standing.UNDERTRAINED)
-    out = {family: Standing.NO_BETTER for family in ended if not skills[family] >= 0.0}
-    worse = [family for family in out if floored.get(family) not in ("", family)]  # by its mean where there is no test
-    return lost | out | dict.fromkeys(worse, Standing.BELOW)
+    found = {family: Standing.LOST for family in families if family not in ended}
+    if not ahead:
+        return found
+    below = [f for f in ended if (floored[f] not in ("", f) if f in floored else ahead.get(f, math.nan) < 0.0)]
+    # Where the judge cannot tell the Gaussian from real data, being no better than it is no fault.
+    tells = scale_of(own, judge, final=True) is not None or all(record.role != "oracle" for record in own)
+    beats = [f for f in ended if (floored[f] == f if f in floored else ahead.get(f, math.nan) >= 0.0)]
+    if (tells and not beats) or len(below) == len(ended):
+        return found | dict.fromkeys(ended, Standing.UNDERTRAINED)
+    if tells:
+        found |= {f: Standing.NO_BETTER for f in ended if f not in beats and not ahead.get(f, math.nan) >= 0.0}
+    return found | dict.fromkeys(below, Standing.BELOW)
 
 
 def _compared(families: Sequence[str], contestants: int, tested: Sequence[Mapping[Any, Any]]) -> dict[str, Standing]:

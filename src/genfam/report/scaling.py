@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from genfam.comparing.scaling import AGAINST, Scaling
+from genfam.comparing.scaling_curves import FORM
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import across, dash, family_key, finished, marker, plain
 from genfam.report.sections import Part, Section, SectionTable
@@ -64,9 +65,13 @@ def fits_table(found: Scaling, source: str) -> SectionTable | None:
             cells.append(bracketed(at.iloc[0].rename({"mean": "value"}).to_dict()) if len(at) else "–")
         for name in ("exponent", "floor"):
             cells.append(bracketed({"value": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]}))
-        rows.append((str(row["family"]), [*cells, f"{row['misfit']:.0%}"]))
+        cells.append(f"{row['misfit']:.0%}, rejected" if row["form_p"] < FORM else f"{row['misfit']:.0%}")
+        rows.append((str(row["family"]), cells))
     largest = f"{points['budget'].max():.3g}"
-    caption = f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs"
+    caption = (
+        f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs: no interval "
+        "where the runs reject its form"
+    )
     return SectionTable(caption, "family", [*shares, "exponent", "floor", "misfit"], rows)
 
 
@@ -84,7 +89,10 @@ def crossings_table(found: Scaling, source: str) -> SectionTable | None:
     rows = [
         (f"{a}, {b}", [said.get(against, "not comparable") for against in AGAINST]) for (a, b), said in cells.items()
     ]
-    caption = f"{source}: the compute from which on one family is better than the other, with its 95 % interval"
+    caption = (
+        f"{source}: the compute from which on one family is better than the other, with its 95 % interval unless the "
+        "runs reject a fit"
+    )
     return SectionTable(caption, "pair", [f"in {TITLES[against]}" for against in AGAINST], rows)
 
 

@@ -31,9 +31,9 @@ LEGEND = (
     "Mean ± half-width of the 95 % interval over training seeds (t; families lend each other their variance where "
     "Levene's test does not tell them apart, and none is below the evaluation's own error; yardsticks keep their own); "
     "no ± means one run, so no interval.",
-    "Bold: leads, that is no contestant is significantly better, and the seeds tell apart at least two that beat the "
-    "Gaussian (t tests after Holm's correction for all pairs, the Gaussian's too; at most 5 % of columns have a false "
-    "alarm). What loses to it never leads.",
+    "Bold: leads, that is no contestant is significantly better, and the seeds tell apart at least two that may be "
+    "chosen (t tests after Holm's correction for all pairs, the Gaussian's too; at most 5 % of columns have a false "
+    "alarm). What is not better than the Gaussian never leads.",
     "↑ higher is better, ↓ lower is better. NLL: ≤ an upper bound, ≈ an estimate, else exact; ranked within one kind, "
     "where two have it.",
     "Diverged runs are counted, and have no say in the means. Oracle: as many fresh real events, with a sample's "
@@ -184,7 +184,7 @@ def choice(source: str, said: Sequence[Verdict]) -> list[str]:
         if standing is Standing.OPEN:
             words, more = f"{words} with {verdicts_of[0].seeds} seeds", _would(*verdicts_of[0].seeds_needed)
         elif standing is Standing.UNDERTRAINED:
-            words = f"{words}, none beats {floor}"
+            words = f"{words}, none is significantly better than {floor}"
         elif standing is Standing.BELOW:
             words = f"worse than {floor}"
         elif standing is Standing.NO_BETTER:

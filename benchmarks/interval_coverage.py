@@ -14,8 +14,8 @@ be the evaluation's error. Rules:
 Writes results/statistics/coverage.csv, a row per kind of cell and rule: the shares of intervals that hold the mean, of
 all families and of those with the largest standard deviation; the share of cells with any false alarm; and the median
 half-width in units of 1.96 σ / √n. And results/statistics/scaling_coverage.csv, a row per kind of curve over compute:
-the shares of intervals that hold its floor and its exponent, of fits that are rejected, and where two curves cross;
-also of runs whose means or scatter are not as the fit takes them to be.
+the shares of intervals that hold its floor and its exponent, of fits that are rejected, and of intervals that hold the
+place where two curves cross; also of runs whose means or scatter are not as the fit takes them to be.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pages import ROOT
 
-from genfam.comparing.scaling_curves import crossing, fit
+from genfam.comparing.crossings import Measured, crossing, places_of
+from genfam.comparing.scaling_curves import fit
 from genfam.comparing.statistics import SEPARATES, Pool, Runs, holm, p_value, runs_of
 from genfam.files import write_atomically
 
@@ -53,6 +54,11 @@ KINDS = {  # of runs -> the curves that are simulated with them
 ANOTHER = 0.05  # standard deviation of these shares
 SCATTER = {"scatter falls": (4.0, 2.0, 1.0, 0.5), "scatter rises": (0.5, 1.0, 2.0, 4.0)}  # times the noise, by budget
 CROSSING = (0.05, 0.1, 0.5), (0.10, 0.04, 0.9)
+PAIRS = {  # of curves, and the second's budgets in units of the first's
+    "two that cross": (*CROSSING, 1.0),
+    "two that cross, in seconds": ((0.3, 0.05, 0.3), (0.0, 0.08, 0.9), 2.5),
+    "two that hardly differ": ((0.05, 0.1, 0.5), (0.05, 0.101, 0.495), 1.0),
+}  # fmt: skip
 DRAWN = 0.73  # standard deviation of the logarithm of standard deviations, over contestants of the published cells
 DEVIATIONS = (
     ("equal", 1.0), ("half", 2.0), ("one", 2.0), ("half", 4.0), ("one", 4.0), ("half", 10.0), ("one", 10.0),
@@ -143,12 +149,16 @@ def value(compute: NDArray[np.float64], known: tuple[float, float, float]) -> ND
     return floor + reducible * compute**-exponent
 
 
+def shares_of(rng: np.random.Generator, kind: str) -> NDArray[np.float64]:
+    """(B,) by which share each budget's mean is off the curve's form."""
+    return ANOTHER * rng.normal(size=len(BUDGETS)) if kind == "of another form" else np.zeros(len(BUDGETS))
+
+
 def curve_runs(
     rng: np.random.Generator, known: tuple[float, float, float], noise: float, values: str, seeds: int,
-    kind: str = RIGHT,
+    kind: str, across: NDArray[np.float64],
 ) -> list[NDArray[np.float64]]:  # fmt: skip
-    """Per budget a value per seed, with relative errors; see `KINDS`."""
-    across = ANOTHER * rng.normal(size=len(BUDGETS)) if kind == "of another form" else np.zeros(len(BUDGETS))
+    """Per budget a value per seed, with relative errors; `across`: as `shares_of` gives it."""
     scatter = noise * np.array(SCATTER.get(kind, (1.0, 1.0, 1.0, 1.0)))
     errors = 1.0 + scatter[:, None] * standard(rng, values, (len(BUDGETS), seeds))
     return [np.abs(at * own) for at, own in zip(value(BUDGETS, known) * (1.0 + across), errors, strict=True)]
@@ -161,9 +171,10 @@ def simulate_curve(
     rng, known = np.random.default_rng([seeds, len(values), round(1000 * noise), len(kind), start]), KNOWN[name]
     hits, rejected = np.zeros(2), 0
     for _ in range(curves):
-        found = fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds, kind)])
+        samples = curve_runs(rng, known, noise, values, seeds, kind, shares_of(rng, kind))
+        found = fit(BUDGETS.tolist(), [own.tolist() for own in samples])
         assert found is not None
-        if found.drawn is None:
+        if found.rejected:
             rejected += 1
             continue
         ends = zip((known[0], known[2]), (found.floor, found.exponent), strict=True)
@@ -172,26 +183,39 @@ def simulate_curve(
     return {"floor": floor, "exponent": exponent, "rejected": rejected / curves}
 
 
-def simulate_crossing(seeds: int, values: str, noise: float, curves: int = CURVES, start: int = 0) -> dict[str, float]:
-    """Share of the intervals of a crossing, where there is one, that hold it, and how often there is.
+def simulate_crossing(
+    name: str, seeds: int, values: str, noise: float, kind: str = RIGHT, pairs: int = CURVES, start: int = 0
+) -> dict[str, float]:
+    """Share of a crossing's intervals that hold it, and of those that have two ends.
 
-    Where the order at the largest budget came out wrong, the truth is that it is not so within the range.
+    The truth is the last place where the two curves cross: 0 where they do not, and ∞ where the family that came out
+    ahead at the largest budget is not. Between budgets the shares of another form are interpolated.
     """
-    rng = np.random.default_rng([seeds, len(values), round(1000 * noise), start])
-    x = np.geomspace(BUDGETS[0], BUDGETS[-1], 10_000)
-    first, second = (value(x, known) for known in CROSSING)
-    truth = x[np.flatnonzero(np.diff(np.sign(first - second)))[-1]]
-    hits = []
-    for _ in range(curves):
-        fits = [
-            fit(BUDGETS.tolist(), [own.tolist() for own in curve_runs(rng, known, noise, values, seeds)])
-            for known in CROSSING
+    rng = np.random.default_rng([seeds, len(values), round(1000 * noise), len(kind), len(name), start])
+    *known, unit = PAIRS[name]
+    x = np.geomspace(BUDGETS[0] * max(1.0, unit), BUDGETS[-1] * min(1.0, unit), 2000)
+    hits = closed = 0
+    for _ in range(pairs):
+        measured, curves = [], []
+        across = [shares_of(rng, kind) for _ in known]
+        samples = [
+            curve_runs(rng, one, noise, values, seeds, kind, shares) for one, shares in zip(known, across, strict=True)
         ]
-        assert fits[0] is not None and fits[1] is not None
-        one = crossing(fits[0], fits[1])
-        if one is not None and one.place is not None and not math.isnan(one.low):
-            hits.append(one.low <= (math.inf if one.first_leads else truth) <= one.high)
-    return {"crossing": float(np.mean(hits)), "found": len(hits) / curves}
+        cells = [runs_of(dict(enumerate(cell))) for cell in zip(*samples, strict=True)]
+        for place, (one, shares, times) in enumerate(zip(known, across, (1.0, unit), strict=True)):
+            measured.append(Measured((BUDGETS * times).tolist(), [cell[place] for cell in cells]))
+            off = np.interp(np.log(x / times), np.log(BUDGETS), np.log1p(shares))
+            curves.append(value(x / times, one) * np.exp(off))
+        found = crossing(places_of(*measured, higher_is_better=False))
+        assert found is not None
+        between = curves[0] - curves[1]
+        last = np.flatnonzero(np.diff(np.sign(between)))
+        truth = x[last[-1]] if len(last) else 0.0
+        if found.first_leads != (between[-1] < 0.0):
+            truth = math.inf
+        hits += found.low <= truth <= found.high
+        closed += 0.0 < found.low < found.high < math.inf
+    return {"crossing": float(hits / pairs), "closed": closed / pairs}
 
 
 def curves_over_compute() -> pd.DataFrame:
@@ -199,9 +223,11 @@ def curves_over_compute() -> pd.DataFrame:
     rows = []
     for seeds, values, noise in product((3, 5, 10), ("normal", "skewed"), (0.03, 0.1)):
         about = {"seeds": seeds, "values": values, "noise": noise}
-        for kind, name in ((kind, name) for kind, names in KINDS.items() for name in names):
-            rows.append({"curve": name, "runs": kind} | about | simulate_curve(name, seeds, values, noise, kind))
-        rows.append({"curve": "two that cross", "runs": RIGHT} | about | simulate_crossing(seeds, values, noise))
+        for kind, names in KINDS.items():
+            for name in names:
+                rows.append({"curve": name, "runs": kind} | about | simulate_curve(name, seeds, values, noise, kind))
+            for name in PAIRS:
+                rows.append({"curve": name, "runs": kind} | about | simulate_crossing(name, seeds, values, noise, kind))
         print(about, flush=True)
     return pd.DataFrame(rows)
 

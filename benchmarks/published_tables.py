@@ -1,4 +1,4 @@
-"""Write the tables, the page and the headline picture of published suites anew from their records.
+"""Write the tables, the page, and the pictures that show tables, of published suites anew from their records.
 
     .venv/bin/python benchmarks/published_tables.py [SUITE ...]
 
@@ -19,7 +19,8 @@ from genfam.report import facts_of, write_tables
 from genfam.report.findings import findings
 from genfam.report.markdown import Figure
 from genfam.report.plots import headline_figure
-from genfam.report.style import looks
+from genfam.report.scaling import scaling_figure
+from genfam.report.style import looks, slug
 
 SECTION = re.compile(r"^## (.+)$|^!\[(.*)\]\(figures/(.+)\)$", re.M)
 
@@ -42,9 +43,13 @@ def rewrite(folder: Path) -> None:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     pictures = figures((folder / "scorecard.md").read_text(encoding="utf-8"))
     write_tables(folder, found, found.summary(facts_of(origin)), pictures)
-    if any(picture.name == "headline.png" for picture in pictures):
-        roles = {record.family: record.role for record in records}
-        headline_figure(found.card, found.frame, looks(roles), folder / "figures" / "headline.png")
+    families = looks({record.family: record.role for record in records})
+    for picture in pictures:
+        path = folder / "figures" / picture.name
+        if picture.name == "headline.png":
+            headline_figure(found.card, found.frame, families, path)
+        elif picture.source and picture.name == f"scaling_{slug(picture.source)}.png":
+            scaling_figure(found.scaling, families, path, picture.source)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def run(tmp_path: Path, suite: str, *overrides: str) -> Store:
 
 @pytest.mark.slow
 def test_scaling(tmp_path: Path) -> None:
-    scales = "budget.scale=0.0005,0.001,0.004"
+    scales = "budget.scale=0.001,0.002,0.008"
     store = run(tmp_path, "scaling", "source=digits", scales, "metric=[frechet]")
     records = store.current()
     assert len(records) == 3 * 3 * 2 and len(as_tuned(records)) == 3 * 2
@@ -48,7 +48,7 @@ def test_scaling(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_dimension(tmp_path: Path) -> None:
     sizes = ("source.dimensions=2,64", "source.modes=4,64")
-    store = run(tmp_path, "dimension", *sizes, "budget.scale=0.0005", "metrics.cells.samples=2000", "metric=[modes]")
+    store = run(tmp_path, "dimension", *sizes, "budget.scale=0.001", "+metrics.cells.samples=2000", "metric=[modes]")
     records = store.current()
     assert len(records) == 4 * 3 * 2
     assert {record.source for record in records} == {f"mixture_{d}d_{k}" for d in (2, 64) for k in (4, 64)}
@@ -64,8 +64,8 @@ def test_dimension(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_data(tmp_path: Path) -> None:
     store = run(
-        tmp_path, "data", "source=digits,grid", "budget.scale=0.0005", "metrics.class_share.samples=500",
-        "metrics.cells.samples=2000", "metric=[frechet,modes]",
+        tmp_path, "data", "source=digits,grid", "budget.scale=0.001", "+metrics.class_share.samples=500",
+        "+metrics.cells.samples=2000", "metric=[frechet,modes]",
     )  # fmt: skip
     records = store.current()
     assert len(records) == 2 * 5 * 3 * 2 and len({record.task for record in records}) == 10

@@ -18,7 +18,7 @@ from genfam.records.sampling_costs import of_suite
 from genfam.records.store import PUBLISHED, load_published
 from genfam.report.dimension import section as dimension_section
 from genfam.report.markdown import escape
-from genfam.report.scaling import crossings_table, fits_table
+from genfam.report.scaling import fits_table, pairs_table
 from genfam.report.sections import SectionTable
 from genfam.report.style import looks, slug
 from genfam.types import Record
@@ -43,7 +43,7 @@ def tables(results: Path = ROOT / "results") -> str:
             if picture.exists():
                 where = f"../results/{suite}/figures/{picture.name}"
                 parts.append(f"![{escape(source)}: quality over training budgets]({where})")
-            made = [table for table in (fits_table(found, source), crossings_table(found, source)) if table is not None]
+            made = [table for table in (fits_table(found, source), pairs_table(found, source)) if table is not None]
             parts += [markdown(table) for table in made]
     return "\n\n".join(parts)
 

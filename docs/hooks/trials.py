@@ -155,7 +155,7 @@ def scaling_coverage() -> str:
     return "\n".join(lines)
 
 
-_SHARES = ("floor", "exponent", "crossing", "rejected")
+_SHARES = ("floor", "exponent", "rejected", "crossing", "closed")
 
 
 def _span(shares: pd.Series[float]) -> str:

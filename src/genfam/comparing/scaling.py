@@ -1,12 +1,13 @@
 """What more training compute buys each family, and where one family overtakes another: tables from records.
 
-`genfam.comparing.scaling_curves` says how curves are fitted. Nothing is said beyond the largest budget.
+`genfam.comparing.scaling_curves` says how curves are fitted, `genfam.comparing.crossings` how pairs are compared.
+Nothing is said beyond the largest budget.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genfam.comparing.scaling_curves import PARAMETERS, Fit, crossing, fit
+from genfam.comparing.crossings import Measured, crossing, places_of
+from genfam.comparing.scaling_curves import Fit, fit
 from genfam.comparing.stability import final_value, judge_of, runs_at_end
+from genfam.comparing.statistics import Runs
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
 
@@ -28,9 +31,10 @@ FIT_COLUMNS = (
     "exponent", "exponent_low", "exponent_high", "least_floor", "largest", "misfit",
     "form_p",
 )  # fmt: skip
+PAIR_COLUMNS = ("suite", "source", "metric", "against", "a", "b", "compute", "ahead", "p_holm", "better")
 CROSSING_COLUMNS = (
-    "suite", "source", "metric", "against", "leads", "behind", "crossing", "ci_low", "ci_high", "range_low",
-    "range_high", "agreement",
+    "suite", "source", "metric", "against", "leads", "behind", "throughout", "ci_low", "ci_high", "range_low",
+    "range_high",
 )  # fmt: skip
 AGAINST = ("train_flops", "train_seconds")
 
@@ -41,6 +45,7 @@ class Scaling:
 
     points: pd.DataFrame
     fits: pd.DataFrame
+    pairs: pd.DataFrame
     crossings: pd.DataFrame
     curves: Mapping[tuple[str, str, str], Fit]
 
@@ -48,8 +53,8 @@ class Scaling:
 def scaling(records: Iterable[Record]) -> Scaling:
     """All tables, of sources on which some contestant was run at several budgets.
 
-    Fitted is the source's judge, where lower is better and every mean positive. A run that diverged counts in `n_runs`
-    and has no value. Seconds are compared within one machine and number of threads only.
+    All is about the source's judge, fitted where lower is better and every mean positive. A run that diverged counts
+    in `n_runs` and has no value. Seconds are compared within one machine and number of threads only.
     """
     by_source: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -57,6 +62,7 @@ def scaling(records: Iterable[Record]) -> Scaling:
             by_source.setdefault((record.suite, record.task), []).append(record)
     points: list[dict[str, Any]] = []
     fits: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
     crossings: list[dict[str, Any]] = []
     curves: dict[tuple[str, str, str], Fit] = {}
     for (suite, source), own in sorted(by_source.items()):
@@ -67,16 +73,19 @@ def scaling(records: Iterable[Record]) -> Scaling:
         about = {"suite": suite, "source": source, "metric": metric}
         rows = _points(contestants, metric)
         points += [about | row for row in rows]
-        found = _fits(rows, _least_floor(own, metric)) if _falls(own, metric) else {}
-        if len({(record.device, record.threads) for record in contestants}) > 1:
-            found = {key: one for key, one in found.items() if key[1] != "train_seconds"}
+        kinds = AGAINST if len({(record.device, record.threads) for record in contestants}) == 1 else AGAINST[:1]
+        higher_is_better = _direction(own, metric)
+        found = _fits(rows, kinds, _least_floor(own, metric)) if higher_is_better is False else {}
         for (family, against), one in found.items():
             curves[source, family, against] = one
             fits.append(about | {"family": family, "against": against} | _fit_row(one, own, metric))
-        crossings += [about | row for row in _crossings(found)]
+        for of_pair, of_crossing in _pairs(rows, kinds, higher_is_better):
+            pairs += [about | row for row in of_pair]
+            crossings.append(about | of_crossing)
     return Scaling(
         pd.DataFrame(points, columns=list(POINT_COLUMNS)),
         pd.DataFrame(fits, columns=list(FIT_COLUMNS)),
+        pd.DataFrame(pairs, columns=list(PAIR_COLUMNS)),
         pd.DataFrame(crossings, columns=list(CROSSING_COLUMNS)),
         curves,
     )
@@ -92,7 +101,7 @@ def share_of(budget: float, largest: float) -> str:
 
 
 def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
-    """A row per family and budget; `values` beside what the table has."""
+    """A row per family and budget; `values` and `runs` beside what the table has."""
     largest = max(map(budget_of, contestants))
     rows = []
     cells = sorted({(record.family, budget_of(record)) for record in contestants})
@@ -107,7 +116,8 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
         ]
         known.sort(key=lambda record: record.seed)
         values = [final_value(record, metric) for record in known]
-        low, high = ended[budget][family].interval() if known else (math.nan, math.nan)
+        at_end = ended[budget].get(family)
+        low, high = at_end.interval() if at_end else (math.nan, math.nan)
         mean, flops, seconds = (
             float(np.mean(numbers)) if numbers else math.nan
             for numbers in (values, [r.train_flops for r in known], [r.train_seconds for r in known])
@@ -115,14 +125,14 @@ def _points(contestants: Sequence[Record], metric: str) -> list[dict[str, Any]]:
         rows.append(
             {"family": family, "share": share_of(budget, largest), "budget": budget, "n_runs": len(runs)}
             | {"n_ok": len(known), "mean": mean, "ci_low": low, "ci_high": high}
-            | {"train_flops": flops, "train_seconds": seconds, "values": values}
+            | {"train_flops": flops, "train_seconds": seconds, "values": values, "runs": at_end}
         )
     return rows
 
 
-def _falls(records: Sequence[Record], metric: str) -> bool:
-    """Whether lower is better."""
-    return any(m.higher_is_better is False for record in records for m in record.metrics if m.name == metric)
+def _direction(records: Sequence[Record], metric: str) -> bool | None:
+    """Whether higher is better; None where neither is."""
+    return next((m.higher_is_better for record in records for m in record.metrics if m.name == metric), None)
 
 
 def _least_floor(records: Sequence[Record], metric: str) -> float:
@@ -132,10 +142,10 @@ def _least_floor(records: Sequence[Record], metric: str) -> float:
     return max(0.0, float(np.mean(known))) if known else 0.0
 
 
-def _fits(rows: Sequence[Mapping[str, Any]], least_floor: float) -> dict[tuple[str, str], Fit]:
+def _fits(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], least_floor: float) -> dict[tuple[str, str], Fit]:
     """(family, against) -> its fit, where there is one."""
     found = {}
-    for against in AGAINST:
+    for against in kinds:
         for family in dict.fromkeys(row["family"] for row in rows):
             own = [row for row in rows if row["family"] == family and row["n_ok"] > 0]
             one = fit([row[against] for row in own], [row["values"] for row in own], least_floor)
@@ -147,27 +157,47 @@ def _fits(rows: Sequence[Mapping[str, Any]], least_floor: float) -> dict[tuple[s
 def _fit_row(one: Fit, records: Sequence[Record], metric: str) -> dict[str, Any]:
     curve = one.curve
     return {
-        "budgets": len(one.compute), "n": one.degrees + PARAMETERS, "floor": float(curve.floor[0]),
-        "floor_low": one.floor[0], "floor_high": one.floor[1], "reducible": float(curve.reducible[0]),
-        "exponent": float(curve.exponent[0]), "exponent_low": one.exponent[0], "exponent_high": one.exponent[1],
-        "least_floor": _least_floor(records, metric), "largest": curve.largest,
-        "misfit": one.misfit, "form_p": one.form_p,
+        "budgets": len(one.compute), "n": one.n, "floor": curve.floor, "floor_low": one.floor[0],
+        "floor_high": one.floor[1], "reducible": curve.reducible, "exponent": curve.exponent,
+        "exponent_low": one.exponent[0], "exponent_high": one.exponent[1],
+        "least_floor": _least_floor(records, metric), "largest": curve.largest, "misfit": one.misfit,
+        "form_p": one.form_p,
     }  # fmt: skip
 
 
-def _crossings(found: Mapping[tuple[str, str], Fit]) -> list[dict[str, Any]]:
-    """A row per pair of families and kind of compute."""
-    rows = []
-    for against in AGAINST:
-        families = sorted(family for family, kind in found if kind == against)
-        for a, b in combinations(families, 2):
-            one = crossing(found[a, against], found[b, against])
+def _pairs(
+    rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], higher_is_better: bool | None
+) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """For every pair of families and kind of compute: a row per place, and one on the whole range."""
+    for against in kinds if higher_is_better is not None else ():
+        measured = _measured(rows, against)
+        for a, b in combinations(sorted(measured), 2):
+            places = places_of(measured[a], measured[b], bool(higher_is_better))
+            one = crossing(places)
             if one is None:
                 continue
+            named = {1: a, -1: b, 0: ""}
             leads, behind = (a, b) if one.first_leads else (b, a)
-            rows.append(
-                {"against": against, "leads": leads, "behind": behind}
-                | {"crossing": math.nan if one.place is None else one.place, "ci_low": one.low, "ci_high": one.high}
-                | {"range_low": one.range[0], "range_high": one.range[1], "agreement": one.agreement}
+            yield (
+                [
+                    {"against": against, "a": a, "b": b, "compute": place.compute, "ahead": named[place.ahead]}
+                    | {"p_holm": place.p_holm, "better": named[place.better]}
+                    for place in places
+                ],
+                {"against": against, "leads": leads, "behind": behind, "throughout": one.throughout}
+                | {"ci_low": one.low, "ci_high": one.high, "range_low": one.range[0], "range_high": one.range[1]},
             )
-    return rows
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], against: str) -> dict[str, Measured]:
+    """By family, where compute is known."""
+    found: dict[str, Measured] = {}
+    for family in dict.fromkeys(row["family"] for row in rows):
+        own: list[tuple[float, Runs]] = [
+            (row[against], row["runs"])
+            for row in rows
+            if row["family"] == family and row["runs"] and row[against] > 0.0
+        ]
+        own.sort(key=lambda at: at[0])
+        found[family] = Measured([compute for compute, _ in own], [runs for _, runs in own])
+    return found

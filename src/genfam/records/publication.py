@@ -28,6 +28,7 @@ TABLES = ("scorecard", "comparisons", "metric_trial", "stability", "aggregate", 
 MORE_TABLES = (
     "scaling",
     "scaling_fits",
+    "scaling_pairs",
     "scaling_crossings",
     "dimension",
     "corruption",

@@ -48,7 +48,8 @@ class Findings:
         """Tables that only some suites have, by name (`genfam.records.publication.MORE_TABLES`)."""
         found = {
             "scaling": self.scaling.points, "scaling_fits": self.scaling.fits,
-            "scaling_crossings": self.scaling.crossings, "dimension": self.dimension, "corruption": self.corruption,
+            "scaling_pairs": self.scaling.pairs, "scaling_crossings": self.scaling.crossings,
+            "dimension": self.dimension, "corruption": self.corruption,
         }  # fmt: skip
         return {name: table for name, table in found.items() if len(table)}
 

@@ -1,4 +1,4 @@
-"""Quality over training budgets: charts, a picture, and the tables of exponents and crossings."""
+"""Quality over training budgets: charts, a picture, and the tables of exponents and of pairs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from genfam.report.style import Look, label, save, slug
 from genfam.report.tables import bracketed
 
 TITLES = {"train_flops": "training FLOPs", "train_seconds": "training seconds"}
-NONE = "none within the range measured"
-TRUSTED = 0.1  # misfit up to which a fit says where curves cross
+OPEN = "–"
 TEXT = (
-    "The same runs at several budgets. Points: means over seeds with their 95 % interval; lines: the fit value = floor "
-    "+ reducible · (compute / largest)^−exponent, within the budgets that were run and no further. Lower is better. "
+    "The same runs at several budgets. Points: means over seeds with their 95 % interval. Lines: the fit value = floor "
+    "+ reducible · (compute / largest)^−exponent; where the runs reject this form, dotted lines join the points. "
     "All other sections of this page are about the largest budget."
 )
 
@@ -43,8 +42,8 @@ def section(
     """
     parts = []
     for source in found.points["source"].unique():
-        tables = [table for table in (fits_table(found, source), crossings_table(found, source)) if table is not None]
-        notes = [] if tables else ["No fit: it takes three budgets and a judge of which lower is better."]
+        tables = [table for table in (fits_table(found, source), pairs_table(found, source)) if table is not None]
+        notes = [] if tables else ["Neither fits nor pairs: the judge has no direction, or too little was measured."]
         charts = [_chart(found, source, against, card, families, roles) for against in AGAINST]
         parts.append(Part(str(source), str(source), charts, tables, notes))
     return Section("scaling", "Scaling", "Quality over training budgets", TEXT, parts) if parts else None
@@ -75,44 +74,44 @@ def fits_table(found: Scaling, source: str) -> SectionTable | None:
     return SectionTable(caption, "family", [*shares, "exponent", "floor", "misfit"], rows)
 
 
-def crossings_table(found: Scaling, source: str) -> SectionTable | None:
-    """A row per pair of families: who overtakes whom, in FLOPs and in seconds; None where nothing was fitted."""
+def pairs_table(found: Scaling, source: str) -> SectionTable | None:
+    """A row per pair of families: who is better at each budget, and where one overtakes; None without any pair."""
     own = found.crossings[found.crossings["source"] == source]
     if not len(own):
         return None
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    points = found.points[found.points["source"] == source]
+    budgets = points.sort_values("budget").drop_duplicates("share").set_index("share")["budget"]
+    places = found.pairs[(found.pairs["source"] == source) & (found.pairs["against"] == AGAINST[0])]
+    better: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in places.to_dict("records"):
+        share = str(np.abs(np.log(budgets / row["compute"])).idxmin())
+        better.setdefault((row["a"], row["b"]), {})[share] = row["better"] or OPEN
+    said: dict[tuple[str, ...], dict[str, str]] = {}
     for row in own.to_dict("records"):
         pair = tuple(sorted((str(row["leads"]), str(row["behind"]))))
-        fits = found.fits[(found.fits["source"] == source) & (found.fits["against"] == row["against"])]
-        misfit = float(fits.loc[fits["family"].isin(pair), "misfit"].max())
-        cells.setdefault(pair, {})[str(row["against"])] = crossing_text(row, misfit)
+        said.setdefault(pair, {})[str(row["against"])] = crossing_text(row)
     rows = [
-        (f"{a}, {b}", [said.get(against, "not comparable") for against in AGAINST]) for (a, b), said in cells.items()
+        (
+            f"{a}, {b}",
+            [better.get((a, b), {}).get(share, OPEN) for share in budgets.index]
+            + [words.get(against, "not comparable") for against in AGAINST],
+        )
+        for (a, b), words in said.items()
     ]
-    caption = (
-        f"{source}: the compute from which on one family is better than the other, with its 95 % interval unless the "
-        "runs reject a fit"
-    )
-    return SectionTable(caption, "pair", [f"in {TITLES[against]}" for against in AGAINST], rows)
+    caption = f"{source}: the significantly better of two families at each budget, and where one overtakes the other"
+    return SectionTable(caption, "pair", [*budgets.index, *(f"in {TITLES[against]}" for against in AGAINST)], rows)
 
 
-def crossing_text(row: Mapping[Any, Any], misfit: float = 0.0) -> str:
-    """One crossing, or that there is none; `misfit`: of the worse of the two fits."""
-    if math.isnan(row["crossing"]):
-        return f"{NONE}; {row['leads']} leads throughout{_sure(row)}"
-    low, high = float(row["ci_low"]), float(row["ci_high"])
-    bounds = ""
-    if not math.isnan(low):
-        first = f"below {row['range_low']:.2g}" if low == 0.0 else f"{low:.2g}"
-        last = f"above {row['range_high']:.2g}" if math.isinf(high) else f"{high:.2g}"
-        bounds = f" [{first}, {last}]"
-    doubt = f", if a fit that misses the means by {misfit:.0%} is right" if misfit > TRUSTED else ""
-    return f"{row['leads']} overtakes at {row['crossing']:.2g}{bounds}{doubt}"
-
-
-def _sure(row: Mapping[Any, Any]) -> str:
-    agreement = float(row["agreement"])
-    return "" if math.isnan(agreement) else f" ({agreement:.0%} of resamples)"
+def crossing_text(row: Mapping[Any, Any]) -> str:
+    """Where one family of a pair overtakes the other, as far as the tests say."""
+    leads, behind, low, high = row["leads"], row["behind"], float(row["ci_low"]), float(row["ci_high"])
+    if row["throughout"]:
+        return f"{leads} leads throughout"
+    if low > 0.0 and math.isfinite(high):
+        return f"{leads} overtakes between {low:.2g} and {high:.2g}"
+    if math.isfinite(high):
+        return f"{leads} leads from {high:.2g} on"
+    return f"{behind} leads at {low:.2g}, nobody at the end" if low > 0.0 else "open"
 
 
 def _chart(
@@ -127,8 +126,10 @@ def _chart(
         look, own = families[family], points[points["family"] == family].sort_values(against)
         line = _line(found, source, family, against)
         if line is not None:
+            x, y, fitted = line
             figure.add_scatter(
-                x=line[0], y=line[1], mode="lines", line={"color": look.colour, "width": 2}, hoverinfo="skip",
+                x=x, y=y, mode="lines", hoverinfo="skip",
+                line={"color": look.colour, "width": 2, "dash": "solid" if fitted else "dot"},
                 legendgroup=family_key(family), showlegend=False,
             )  # fmt: skip
         lows = [max(low, least / 10.0) if least > 0.0 else low for low in own["ci_low"]]
@@ -147,21 +148,23 @@ def _chart(
         across(figure, reach, [value, value], family, families[family].colour, dash(roles[family]))
     figure.update_xaxes(title=TITLES[against], type="log", nticks=5)
     figure.update_yaxes(title=plain(metric), type="log" if least > 0.0 else "linear", nticks=6)
-    said = crossings_table(found, source)
-    words = "; ".join(f"{name}: {cells[AGAINST.index(against)]}" for name, cells in said.rows) if said else "no fit"
+    own = found.crossings[(found.crossings["source"] == source) & (found.crossings["against"] == against)]
+    said = "; ".join(f"{row['leads']} and {row['behind']}: {crossing_text(row)}" for row in own.to_dict("records"))
     return chart(
         f"scaling-{slug(source)}-{against}", finished(figure, 400), f"{source}: {metric} over {TITLES[against]}",
-        f"{metric} of every family on {source} at several budgets, over {TITLES[against]}. {words}.",
+        f"{metric} of every family on {source} at several budgets, over {TITLES[against]}. {said}.",
     )  # fmt: skip
 
 
-def _line(found: Scaling, source: str, family: str, against: str) -> tuple[list[float], list[float]] | None:
-    """The fitted curve over the budgets that were run."""
+def _line(found: Scaling, source: str, family: str, against: str) -> tuple[list[float], list[float], bool] | None:
+    """The fitted curve over the budgets that were run, or the means where there is none; and which of the two."""
     fit = found.curves.get((source, family, against))
-    if fit is None:
-        return None
-    x = np.geomspace(fit.compute[0], fit.compute[-1], 60)
-    return x.tolist(), fit.curve.at(x)[0].tolist()
+    if fit is not None and not fit.rejected:
+        x = np.geomspace(fit.compute[0], fit.compute[-1], 60)
+        return x.tolist(), fit.curve.at(x).tolist(), True
+    of_family = (found.points["source"] == source) & (found.points["family"] == family) & (found.points["n_ok"] > 0)
+    own = found.points[of_family].sort_values(against)
+    return (own[against].tolist(), own["mean"].tolist(), False) if len(own) > 1 else None
 
 
 def _yardsticks(card: pd.DataFrame, source: str, metric: str, roles: Mapping[str, str]) -> dict[str, float]:
@@ -186,7 +189,7 @@ def scaling_figure(found: Scaling, families: Mapping[str, Look], path: Path, sou
             look, own = families[family], points[points["family"] == family].sort_values(against)
             line = _line(found, source, family, against)
             if line is not None:
-                axis.plot(*line, color=look.colour, linewidth=1.3)
+                axis.plot(*line[:2], "-" if line[2] else ":", color=look.colour, linewidth=1.3)
             axis.plot(own[against], own["mean"], look.marker, color=look.colour, markersize=5, label=label(family, 20))
             low = np.maximum(own["ci_low"], points["mean"].min() / 10.0) if positive else own["ci_low"]
             axis.vlines(own[against], low, own["ci_high"], colors=look.colour, linewidth=1.0)

@@ -88,9 +88,9 @@ def test_a_run_cut_off_goes_on_and_ends_with_the_same_numbers(configure, tmp_pat
         if share > 0.5 and text.startswith("update"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training, "Conductor", Eager)
-    cut = experiment.execute(run, progress=interrupt)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Conductor", Eager)
+        cut = experiment.execute(run, progress=interrupt)
     assert cut.outcome is Outcome.INTERRUPTED and 0 < cut.updates < whole.updates
     assert "goes on from there" in cut.reason
     resumed = experiment.execute(run)
@@ -134,10 +134,10 @@ def test_a_failure_is_recorded_with_its_reason_and_run_again(configure, monkeypa
     def broken(*arguments, **keywords):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(experiment, "evaluate", broken)
-    record = experiment.execute(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "evaluate", broken)
+        record = experiment.execute(run)
     assert record.outcome is Outcome.FAILED and "the disk is full" in record.reason
-    monkeypatch.undo()
     assert experiment.execute(run).outcome is Outcome.OK
 
 

@@ -167,23 +167,23 @@ def test_a_run_cut_off_and_resumed_has_each_step_once_and_the_numbers_of_one_wit
 ):
     run = configure(f"logger={logger}", *TINY)
     assert run.id == untracked.run_id
-    monkeypatch.setattr(training, "Conductor", Eager)
-    if end == signal.SIGINT:
-        assert experiment.execute(run, progress=stop_with(end)).outcome is Outcome.INTERRUPTED
-    else:
-        import wandb
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Conductor", Eager)
+        if end == signal.SIGINT:
+            assert experiment.execute(run, progress=stop_with(end)).outcome is Outcome.INTERRUPTED
+        else:
+            import wandb
 
-        wandb.teardown()  # its service is not shared with a fork
-        child = os.fork()
-        if child == 0:
-            experiment.execute(run, progress=stop_with(end))
-            os._exit(1)
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert read_record(run.directory).outcome is Outcome.RUNNING
-        if logger == "csv":  # it had told more than the checkpoint knows
-            state = checkpoints.read(run.directory)
-            assert logged_rows(run)[-1][0] > state["family"]["updates"]
-    monkeypatch.undo()
+            wandb.teardown()  # its service is not shared with a fork
+            child = os.fork()
+            if child == 0:
+                experiment.execute(run, progress=stop_with(end))
+                os._exit(1)
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+            assert read_record(run.directory).outcome is Outcome.RUNNING
+            if logger == "csv":  # it had told more than the checkpoint knows
+                state = checkpoints.read(run.directory)
+                assert logged_rows(run)[-1][0] > state["family"]["updates"]
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     record = experiment.execute(run)
     assert record.outcome is Outcome.OK, record.reason

@@ -215,9 +215,9 @@ def test_a_conditional_run_that_is_cut_off_resumes_bit_for_bit(
         if share > 0.5 and text.startswith("update"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training, "Conductor", Eager)
-    assert experiment.execute(run, progress=interrupt).outcome is Outcome.INTERRUPTED
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Conductor", Eager)
+        assert experiment.execute(run, progress=interrupt).outcome is Outcome.INTERRUPTED
     resumed = experiment.execute(run)
     assert [m.estimate for m in resumed.metrics] == [m.estimate for m in whole.metrics]
     weights = [place / "weights.safetensors" for place in (run.directory, tmp_path / "whole/single" / run.id)]

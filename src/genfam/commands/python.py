@@ -167,9 +167,9 @@ def compare(
         raise ValueError(f"seeds: expected at least one, got {seeds}")
     settings = [*_source(data, Path(store)), *overrides, "logger=none"]
     if minutes is not None:
-        settings.append(
-            f"budget.train_flops={_affordable(names, settings, Path(store), minutes, len(chosen), quiet):.3g}"
-        )
+        flops = _affordable(names, settings, Path(store), minutes, len(chosen), quiet)
+        print(f"{flops} training FLOPs a run: all runs together take about {duration(60.0 * minutes)}", flush=True)
+        settings.append(f"budget.train_flops={flops}")
     else:
         settings.append(f"budget={budget}")
     return _multirun("compare", names, chosen, settings, Path(store), quiet)
@@ -256,8 +256,8 @@ def _multirun(
 
 def _affordable(
     families: Sequence[str], settings: Sequence[str], store: Path, minutes: float, seeds: int, quiet: bool
-) -> float:
-    """Training FLOPs of a run with which all runs together take so long.
+) -> str:
+    """Training FLOPs of a run with which all runs together take so long, to two digits.
 
     Raises:
         ValueError: they take longer without any training.
@@ -272,10 +272,7 @@ def _affordable(
     if left <= 0.0 or not rate:
         least = duration(seeds * fixed / WORKERS)
         raise ValueError(f"minutes: expected more than the {least} that measuring takes, got {minutes:g} min")
-    print(
-        f"{left / rate:.2g} training FLOPs a run: all runs together take about {duration(60.0 * minutes)}", flush=True
-    )
-    return left / rate
+    return f"{left / rate:.2g}"
 
 
 def _source(data: Data, store: Path) -> list[str]:

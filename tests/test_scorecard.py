@@ -64,15 +64,15 @@ def test_contestants_of_one_protocol_lend_each_other_their_variance():
     assert tuple(apart.loc["a", ["ci_low", "ci_high"]]) == pytest.approx(t_interval(values["a"]))
 
 
-def test_the_evaluations_error_is_a_floor_of_contestants():
-    alike = [1.0, 1.001, 0.999]
-    found = by_family(
-        card(rows("a", alike, draw_stderr=0.1), rows("b", [5.0]), rows("truth", alike, role="oracle", draw_stderr=0.1))
-    )
-    assert tuple(found.loc["a", ["ci_low", "ci_high"]]) == pytest.approx(
-        runs_of({"a": alike}, {"a": 0.01})["a"].interval()
-    )
+def test_no_variance_but_the_oracles_is_below_the_evaluations_error():
+    alike, error = [1.0, 1.001, 0.999], {"draw_stderr": 0.1}
+    yardsticks = rows("gauss", alike, role="floor", **error) + rows("truth", alike, role="oracle", **error)
+    found = by_family(card(rows("a", alike, **error), rows("b", [5.0]), yardsticks))
     assert tuple(found.loc["truth", ["ci_low", "ci_high"]]) == pytest.approx(t_interval(alike))
+    for family in ("a", "gauss"):
+        assert tuple(found.loc[family, ["ci_low", "ci_high"]]) == pytest.approx(
+            runs_of({"a": alike}, {"a": 0.01})["a"].interval()
+        )
 
 
 def test_an_exact_total_variation_is_compared_with_the_noise_that_counted_ones_carry():

@@ -142,14 +142,18 @@ def _cells(
             for row in ordered.drop_duplicates("family").drop(columns="ill").to_dict("records")
         }
         own = {family: found.get((suite, source, metric, family), []) for family in firsts}
+        # The oracle's runs scatter by the evaluation alone, which they show better than an estimate near its floor.
+        errors = {
+            family: evaluation_variance([error for _, error in own[family] if row["role"] != "oracle"])
+            for family, row in firsts.items()
+        }
         runs: dict[str, Runs] = {}
         for protocol in dict.fromkeys(row["fingerprint"] for row in firsts.values()):
             rivals = [f for f, row in firsts.items() if (row["fingerprint"], row["role"]) == (protocol, "contestant")]
             values = {family: [value for value, _ in own[family]] for family in rivals}
-            errors = {family: evaluation_variance([error for _, error in own[family]]) for family in rivals}
             runs |= runs_of(values, errors)
-        alone = {family: [value for value, _ in own[family]] for family in firsts if family not in runs}
-        runs |= {family: Runs(np.asarray(values, dtype=np.float64)) for family, values in alone.items()}
+        alone = {family: np.array([value for value, _ in own[family]]) for family in firsts if family not in runs}
+        runs |= {family: Runs(values, errors[family]) for family, values in alone.items()}
         yield (str(suite), str(source), str(metric)), firsts, runs
 
 

@@ -6,7 +6,8 @@ Three seeds say little of a variance, so the families of a cell (suite, source, 
 2. Where it does not, a family's variance is the pooled one, or its own where that is larger.
 3. Degrees of freedom are Satterthwaite's. Those of a pooled variance lie between d (one family makes up nearly all of
    it) and k·d (k equal ones), where each family has d.
-4. No variance is below the evaluation's own error, the mean of the runs' squared `draw_stderr`.
+4. No variance is below the evaluation's own error, the mean of the runs' squared `draw_stderr`; but for the oracle's,
+   whose runs scatter by nothing else.
 
 Pooling outright wherever the test does not reject would not do: of three seeds it sees little. The larger of the two
 variances and the fewer degrees repair most of what it misses: in `benchmarks/interval_coverage.py`'s simulations (3, 5

@@ -6,7 +6,8 @@ Writes results/rulers/<source>.csv: a row per ruler, failure and grade with its 
 of fresh real data it is worse than their mean, and how far that scatters: means and standard deviation over draws of
 images and failures. A ruler sees a failure if it is worse by five at the strongest grade; it orders it if, moreover, it
 never improves by more than one standard deviation as the failure gets worse. 1,000 images are judged against 1,000
-held-out ones; fresh real data are other training images.
+held-out ones; fresh real data are other training images. Where these never differ, as in covered modes, 1e-12 stands
+for their standard deviation.
 """
 
 from __future__ import annotations

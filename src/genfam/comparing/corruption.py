@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genfam.comparing.stability import final_value, judge_of
+from genfam.comparing.stability import judge_of, runs_at_end
 from genfam.comparing.statistics import Runs, half_width
 from genfam.records.store import as_tuned
-from genfam.types import Outcome, Record
+from genfam.types import Record
 
 COLUMNS = (
     "suite", "source", "family", "role", "corruption", "metric", "judges", "n_runs", "n", "clean", "corrupted",
@@ -77,5 +77,5 @@ def _row(runs: list[Record], clean: list[Record], metric: str) -> dict[str, Any]
 
 
 def _values(runs: list[Record], metric: str) -> Runs:
-    values = np.array([final_value(record, metric) for record in runs if record.outcome is Outcome.OK], dtype=float)
-    return Runs(values[np.isfinite(values)])
+    """Of one family's runs."""
+    return next(iter(runs_at_end(runs, metric).values()), Runs(np.empty(0)))

@@ -16,8 +16,8 @@ from genfam.report.style import TRUTH, Look, slug
 
 TEXT = (
     "The same runs on a corrupted training split; what they are measured against is clean, and so is what the oracle "
-    "draws. In brackets: the 95 % interval of the difference from the family's own clean runs, paired by seed. The "
-    "corruption itself is one draw, the same for all seeds."
+    "draws. In brackets: the 95 % interval of the difference from the family's own clean runs. The corruption itself "
+    "is one draw, the same for all seeds."
 )
 SPREAD = 0.5  # of a category's width, over which families stand side by side
 

@@ -12,10 +12,12 @@ from typing import Any
 import pandas as pd
 from blocks import filled
 
+from genfam.comparing.corruption import corruption_table
 from genfam.comparing.dimension import dimension_table
 from genfam.comparing.scaling import scaling
 from genfam.records.sampling_costs import of_suite
 from genfam.records.store import PUBLISHED, load_published
+from genfam.report.corruption import section as corruption_section
 from genfam.report.dimension import section as dimension_section
 from genfam.report.markdown import escape
 from genfam.report.scaling import fits_table, pairs_table
@@ -54,6 +56,17 @@ def dimensions(results: Path = ROOT / "results") -> str:
     found = dimension_table(records)
     made = dimension_section(found, looks(dict.fromkeys(sorted(set(found["family"])), "contestant")))
     return "\n\n".join([said, *(markdown(table) for part in made.parts for table in part.tables)] if made else [said])
+
+
+def corruptions(results: Path = ROOT / "results") -> str:
+    """Every source under each corruption of its training split: the judge, and the share of a rare class."""
+    _, records, said = published(results, "data")
+    found = corruption_table(records)
+    made = corruption_section(found, looks(dict(zip(found["family"], found["role"], strict=True))))
+    parts = [said]
+    for part in made.parts if made else []:
+        parts += [f"### {escape(part.title)}", *(markdown(table) for table in part.tables)]
+    return "\n\n".join(parts)
 
 
 def steps(results: Path = ROOT / "results") -> str:
@@ -130,7 +143,7 @@ def markdown(table: SectionTable) -> str:
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 
 
-BLOCKS = {"tables": tables, "dimensions": dimensions, "steps": steps, "knobs": knobs}
+BLOCKS = {"tables": tables, "dimensions": dimensions, "corruptions": corruptions, "steps": steps, "knobs": knobs}
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

@@ -206,6 +206,10 @@ def test_a_crossing_lies_between_the_last_lead_of_one_and_the_lasting_lead_of_th
     assert (vague.first_leads, vague.low, vague.high) == (False, 0.0, math.inf), "level in the end"
     undone = of((9, 8, 5, 4.99), (5, 5, 5, 5))
     assert (undone.first_leads, undone.low, undone.high) == (True, 4, math.inf), "ahead in the end, but not for sure"
+    assert (undone.last.compute, undone.last.better) == (4, -1)
+    early = of((3, 3, 5, 5), (5, 5, 5, 5))
+    assert (early.last.compute, early.last.better) == (4, 1) and early.high == math.inf
+    assert of((5, 5, 5, 5), (5, 5, 5, 5)).last is None
     assert crossing([]) is None
 
 
@@ -223,8 +227,9 @@ def test_what_is_said_of_a_crossing():
     assert crossing_text(row) == "vae overtakes between 1e+10 and 5e+12"
     assert crossing_text(row | {"ci_low": 0.0}) == "vae leads from 5e+12 on"
     assert crossing_text(row | {"ci_low": 0.0, "throughout": True}) == "vae leads throughout"
-    assert crossing_text(row | {"ci_high": math.inf}) == "gan leads at 1e+10, nobody at the end"
-    assert crossing_text(row | {"ci_low": 0.0, "ci_high": math.inf}) == "open"
+    until_then = row | {"ci_high": math.inf, "last_better": "gan", "last_at": 1e10}
+    assert crossing_text(until_then) == "gan leads at 1e+10, then open"
+    assert crossing_text(until_then | {"ci_low": 0.0, "last_better": ""}) == "open"
 
 
 @pytest.mark.parametrize(
@@ -301,6 +306,25 @@ def test_tables_of_a_suite_with_budgets(tmp_path):
     for table in (scaling(other).fits, scaling(other).pairs, scaling(other).crossings):
         assert set(table["against"]) == {"train_flops"}, "seconds of two machines share no curve"
     assert not len(scaling(ladder(1)).fits["exponent_low"].dropna()), "one seed has no interval"
+
+
+def test_where_no_run_ended_well_nobody_is_called_better():
+    records = [
+        replace(record, outcome=Outcome.DIVERGED)
+        if record.family == "gan" and record.config["budget"]["train_flops"] == BUDGETS[2]
+        else record
+        for record in ladder()
+    ]
+    found = scaling(records)
+    places = found.pairs[found.pairs["against"] == "train_flops"].set_index("compute")
+    assert len(places) == 4 and places["better"].iloc[2] == "" and places["p_holm"].iloc[2] == 1.0
+    assert set(found.crossings["against"]) == {"train_flops"}, "the seconds of that budget are unknown"
+    assert not found.crossings["throughout"].any()
+
+
+def test_runs_without_scatter_can_reject_a_form():
+    found = fit(BUDGETS, [[at] * 3 for at in (1.0, 0.98, 0.9, 0.2)])
+    assert found.rejected and all(math.isnan(end) for end in found.floor)
 
 
 def test_the_page_and_the_docs_have_curves_and_tables(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ class Measured:
 
     Attributes:
         compute: (B,) ascending, in any unit.
-        runs: (B,) the values of each budget.
+        runs: (B,) the values of each budget; none where no run ended well, so that nothing can be said there.
     """
 
     compute: Sequence[float]
@@ -91,6 +91,7 @@ class Crossing:
         high: the first place from which on the leader is better; ∞ where it is not at the range's end, and `low` = 0
             with `high` at the range's beginning where it leads throughout.
         throughout: whether the leader is better at every place.
+        last: the last place where the test separates the two; None where it does nowhere.
         range: the first and the last place.
     """
 
@@ -98,6 +99,7 @@ class Crossing:
     low: float
     high: float
     throughout: bool
+    last: Place | None
     range: tuple[float, float]
 
 
@@ -111,4 +113,5 @@ def crossing(places: Sequence[Place]) -> Crossing | None:
     after = doubtful[-1] + 1 if doubtful else 0
     high = places[after].compute if after < len(places) else math.inf
     low = behind[-1] if behind else 0.0
-    return Crossing(leader > 0, low, high, not doubtful, (places[0].compute, places[-1].compute))
+    last = next((place for place in reversed(places) if place.better), None)
+    return Crossing(leader > 0, low, high, not doubtful, last, (places[0].compute, places[-1].compute))

@@ -18,7 +18,7 @@ import pandas as pd
 from genfam.comparing.crossings import Measured, crossing, places_of
 from genfam.comparing.scaling_curves import Fit, fit
 from genfam.comparing.stability import final_value, judge_of, runs_at_end
-from genfam.comparing.statistics import Runs
+from genfam.comparing.statistics import Runs, t_interval
 from genfam.records.store import budget_of
 from genfam.types import Outcome, Record
 
@@ -33,8 +33,8 @@ FIT_COLUMNS = (
 )  # fmt: skip
 PAIR_COLUMNS = ("suite", "source", "metric", "against", "a", "b", "compute", "ahead", "p_holm", "better")
 CROSSING_COLUMNS = (
-    "suite", "source", "metric", "against", "leads", "behind", "throughout", "ci_low", "ci_high", "range_low",
-    "range_high",
+    "suite", "source", "metric", "against", "leads", "behind", "throughout", "ci_low", "ci_high",
+    "last_better", "last_at", "range_low", "range_high",
 )  # fmt: skip
 AGAINST = ("train_flops", "train_seconds")
 
@@ -136,10 +136,14 @@ def _direction(records: Sequence[Record], metric: str) -> bool | None:
 
 
 def _least_floor(records: Sequence[Record], metric: str) -> float:
-    """The oracle's mean: what real data show of the metric; 0 where there is no oracle."""
+    """What real data show of the metric: the lower end of the oracle's interval over its runs; 0 where there is none.
+
+    Its mean would not do: of a few runs it is as often too high as too low.
+    """
     values = [final_value(record, metric) for record in records if record.role == "oracle"]
     known = [value for value in values if math.isfinite(value)]
-    return max(0.0, float(np.mean(known))) if known else 0.0
+    low = t_interval(known)[0]
+    return max(0.0, float(np.mean(known)) if math.isnan(low) else low) if known else 0.0
 
 
 def _fits(rows: Sequence[Mapping[str, Any]], kinds: Sequence[str], least_floor: float) -> dict[tuple[str, str], Fit]:
@@ -178,6 +182,7 @@ def _pairs(
                 continue
             named = {1: a, -1: b, 0: ""}
             leads, behind = (a, b) if one.first_leads else (b, a)
+            last = (named[one.last.better], one.last.compute) if one.last else ("", math.nan)
             yield (
                 [
                     {"against": against, "a": a, "b": b, "compute": place.compute, "ahead": named[place.ahead]}
@@ -185,18 +190,20 @@ def _pairs(
                     for place in places
                 ],
                 {"against": against, "leads": leads, "behind": behind, "throughout": one.throughout}
-                | {"ci_low": one.low, "ci_high": one.high, "range_low": one.range[0], "range_high": one.range[1]},
+                | {"ci_low": one.low, "ci_high": one.high, "last_better": last[0], "last_at": last[1]}
+                | {"range_low": one.range[0], "range_high": one.range[1]},
             )
 
 
 def _measured(rows: Sequence[Mapping[str, Any]], against: str) -> dict[str, Measured]:
-    """By family, where compute is known."""
+    """By family; those that had a budget without a run that ended well are compared in FLOPs alone."""
     found: dict[str, Measured] = {}
     for family in dict.fromkeys(row["family"] for row in rows):
+        mine = [row for row in rows if row["family"] == family]
+        if against == "train_seconds" and not all(row["runs"] for row in mine):
+            continue
         own: list[tuple[float, Runs]] = [
-            (row[against], row["runs"])
-            for row in rows
-            if row["family"] == family and row["runs"] and row[against] > 0.0
+            (row[against], row["runs"]) if row["runs"] else (row["budget"], Runs(np.empty(0))) for row in mine
         ]
         own.sort(key=lambda at: at[0])
         found[family] = Measured([compute for compute, _ in own], [runs for _, runs in own])

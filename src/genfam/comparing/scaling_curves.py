@@ -3,8 +3,8 @@
 A family's curve is value = floor + reducible · (C / C_max)^−b: what no compute removes, what the largest budget has
 left to remove, and how fast that falls (Hestness et al.; Hoffmann et al. fit the same form). The fit is by least
 squares of relative errors, on the budgets' means over seeds: for every exponent b on a grid up to `STEEPEST` floor and
-reducible follow from weighted linear least squares, with floor at least the oracle's value (and 0) and reducible at
-least 0, and the best b is taken. Weights are by a first fit, whose own are by the means.
+reducible follow from weighted linear least squares, with floor at least the lower end of the oracle's interval (and 0)
+and reducible at least 0, and the best b is taken. Weights are by a first fit, whose own are by the means.
 
 Whether the runs are of this form at all is tested first: the means' errors about the curve against the scatter over
 seeds within budgets. Where the test rejects, at 5 %, there is no interval. Elsewhere those of floor and exponent are by
@@ -153,8 +153,10 @@ def fit(compute: Sequence[float], values: Sequence[Sequence[float]], least_floor
 
 def _form_p(lack: float, spare: int, scatter: float, degrees: int) -> float:
     """Of the lack-of-fit test: means about the curve against runs about their means, sums of squares with degrees."""
-    if spare < 1 or scatter < ROUNDING:
+    if spare < 1:
         return math.nan
+    if scatter < ROUNDING:
+        return 1.0 if lack < 1e-9 else 0.0
     return float(stats.f.sf(lack / spare / (scatter / degrees), spare, degrees))
 
 

@@ -312,7 +312,8 @@ def runs_at_end(records: Iterable[Record], metric: str) -> dict[str, Runs]:
     """Family -> its values of a metric at the end of runs that ended well, with the variance that rivals lend it.
 
     Args:
-        records: of contestants on one source at one budget. Families without a finite value are left out.
+        records: of contestants on one source at one budget. Infinite values are left out, and
+            families without a finite one.
         metric: its name.
     """
     values: dict[str, list[float]] = {}

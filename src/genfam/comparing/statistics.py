@@ -274,8 +274,8 @@ def compare(
 def difference(a: Runs, b: Runs) -> tuple[float, float]:
     """Variance of the difference of the two means, and its degrees of freedom.
 
-    Where both have the pooled variance they have the same one, and its degrees are those of both; else they are
-    Welch's and Satterthwaite's, which lie between the smaller ones and the sum.
+    Where both have a pooled variance it is mostly the same one, with the same degrees; of two pools (at two budgets)
+    the fewer count. Else they are Welch's and Satterthwaite's, which lie between the smaller ones and the sum.
     """
     one, other = a.variance / a.n, b.variance / b.n
     if (a.pool is not None and b.pool is not None) or one + other in (0.0, math.inf):

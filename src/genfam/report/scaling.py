@@ -62,13 +62,14 @@ def fits_table(found: Scaling, source: str) -> SectionTable | None:
         for share in shares:
             at = points[(points["family"] == row["family"]) & (points["share"] == share)]
             cells.append(bracketed(at.iloc[0].rename({"mean": "value"}).to_dict()) if len(at) else "–")
-        for name in ("exponent", "floor"):
+        for name in () if row["form_p"] < FORM else ("exponent", "floor"):
             cells.append(bracketed({"value": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]}))
-        cells.append(f"{row['misfit']:.0%}, rejected" if row["form_p"] < FORM else f"{row['misfit']:.0%}")
+        rejected = [OPEN, OPEN, f"{row['misfit']:.0%}, rejected"]
+        cells += rejected if row["form_p"] < FORM else [f"{row['misfit']:.0%}"]
         rows.append((str(row["family"]), cells))
     largest = f"{points['budget'].max():.3g}"
     caption = (
-        f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs: no interval "
+        f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs: a dash "
         "where the runs reject its form"
     )
     return SectionTable(caption, "family", [*shares, "exponent", "floor", "misfit"], rows)
@@ -104,14 +105,14 @@ def pairs_table(found: Scaling, source: str) -> SectionTable | None:
 
 def crossing_text(row: Mapping[Any, Any]) -> str:
     """Where one family of a pair overtakes the other, as far as the tests say."""
-    leads, behind, low, high = row["leads"], row["behind"], float(row["ci_low"]), float(row["ci_high"])
+    leads, low, high = row["leads"], float(row["ci_low"]), float(row["ci_high"])
     if row["throughout"]:
         return f"{leads} leads throughout"
     if low > 0.0 and math.isfinite(high):
         return f"{leads} overtakes between {low:.2g} and {high:.2g}"
     if math.isfinite(high):
         return f"{leads} leads from {high:.2g} on"
-    return f"{behind} leads at {low:.2g}, nobody at the end" if low > 0.0 else "open"
+    return f"{row['last_better']} leads at {row['last_at']:.2g}, then open" if row["last_better"] else "open"
 
 
 def _chart(

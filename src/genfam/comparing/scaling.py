@@ -29,7 +29,7 @@ POINT_COLUMNS = (
 FIT_COLUMNS = (
     "suite", "source", "family", "metric", "against", "budgets", "n", "floor", "floor_low", "floor_high", "reducible",
     "exponent", "exponent_low", "exponent_high", "least_floor", "largest", "misfit",
-    "form_p",
+    "form_p", "scatter_p", "rejected",
 )  # fmt: skip
 PAIR_COLUMNS = ("suite", "source", "metric", "against", "a", "b", "compute", "ahead", "p_holm", "better")
 CROSSING_COLUMNS = (
@@ -165,7 +165,7 @@ def _fit_row(one: Fit, records: Sequence[Record], metric: str) -> dict[str, Any]
         "floor_high": one.floor[1], "reducible": curve.reducible, "exponent": curve.exponent,
         "exponent_low": one.exponent[0], "exponent_high": one.exponent[1],
         "least_floor": _least_floor(records, metric), "largest": curve.largest, "misfit": one.misfit,
-        "form_p": one.form_p,
+        "form_p": one.form_p, "scatter_p": one.scatter_p, "rejected": one.rejected,
     }  # fmt: skip
 
 

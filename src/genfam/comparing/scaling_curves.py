@@ -6,12 +6,12 @@ squares of relative errors, on the budgets' means over seeds: for every exponent
 reducible follow from weighted linear least squares, with floor at least the lower end of the oracle's interval (and 0)
 and reducible at least 0, and the best b is taken. Weights are by a first fit, whose own are by the means.
 
-Whether the runs are of this form at all is tested first: the means' errors about the curve against the scatter over
-seeds within budgets. Where the test rejects, at 5 %, there is no interval. Elsewhere those of floor and exponent are by
-profile: all values with which the best curve is worse than the best of all by no more than the F test at 95 % allows,
-given the residual variance of all runs about the curve (Bates & Watts). Scatter is taken to be the same share of the
-value at every budget. `benchmarks/interval_coverage.py` simulates how often they hold the truth, and what becomes of it
-where the form or the scatter is another. Where two families cross is not taken from their curves: see
+Two tests at 2.5 % come first: that the runs are of this form (the means' errors about the curve against the scatter
+over seeds within budgets), and that they scatter by the same share of the value at every budget (Levene's). Where one
+rejects, there is no interval. Elsewhere those of floor and exponent are by profile: all values with which the best
+curve is worse than the best of all by no more than the F test at 95 % allows, given the residual variance of all runs
+about the curve (Bates & Watts). `benchmarks/interval_coverage.py` simulates how often they hold the truth, and what
+becomes of it where the form or the scatter is another. Where two families cross is not taken from their curves: see
 `genfam.comparing.crossings`.
 
 References:
@@ -26,18 +26,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from genfam.comparing.statistics import CONFIDENCE
+from genfam.comparing.statistics import CONFIDENCE, levene_p
 
 PARAMETERS = 3  # floor, reducible, exponent
 LEAST_BUDGETS = PARAMETERS
 ROUNDING = 1e-20  # of a sum of squared relative errors
-FORM = 0.05  # level of the test of a curve's form
+REJECTS = 0.025  # level of either test, 5 % together
+TESTABLE = 3  # runs of a budget: two always deviate from their mean by the same
 STEEPEST = 3.0
 EXPONENTS = np.linspace(0.0, STEEPEST, 301)[1:]
 
@@ -69,11 +70,11 @@ class Fit:
 
     Attributes:
         curve: the best one.
-        floor, exponent: 95 % intervals; NaN where no budget has two seeds, or the runs reject the form.
+        floor, exponent: 95 % intervals; NaN where no budget has two seeds, or the fit is rejected.
         compute: (B,) where it was measured, ascending.
         n: number of runs.
         misfit: root mean square of the means' relative errors.
-        form_p: of the test that the runs are of this form; NaN where nothing is left to test it by.
+        form_p, scatter_p: of the two tests; NaN where nothing is left to test by.
     """
 
     curve: Curve
@@ -83,11 +84,12 @@ class Fit:
     n: int
     misfit: float
     form_p: float
+    scatter_p: float
 
     @property
     def rejected(self) -> bool:
-        """Whether the runs reject the form."""
-        return self.form_p < FORM
+        """Whether the runs reject the form, or that they scatter alike."""
+        return self.form_p < REJECTS or self.scatter_p < REJECTS
 
 
 def fit_curve(compute: Numbers, means: Numbers, weights: Numbers, least_floor: float) -> Curve:
@@ -138,17 +140,20 @@ def fit(compute: Sequence[float], values: Sequence[Sequence[float]], least_floor
     misfit = float(np.sqrt(np.mean((curve.at(x) / means - 1.0) ** 2)))
     n, within = sum(map(len, samples)), sum(map(len, samples)) - len(samples)  # runs, and degrees within budgets
     unknown = math.nan, math.nan
+    found = Fit(curve, unknown, unknown, x, n, misfit, math.nan, math.nan)
     if not within:
-        return Fit(curve, unknown, unknown, x, n, misfit, math.nan)
-    scatter = sum(float(((own - own.mean()) ** 2).sum()) / at**2 for own, at in zip(samples, first.at(x), strict=True))
+        return found
+    shares = [own / at for own, at in zip(samples, first.at(x), strict=True)]
+    scatter = sum(float(((own - own.mean()) ** 2).sum()) for own in shares)
     lack = float(weights @ (curve.at(x) - means) ** 2)
     free = int(curve.floor > least) + 2 * int(curve.reducible > 0.0)
-    form_p = _form_p(lack, len(x) - free, scatter, within)
-    if form_p < FORM:
-        return Fit(curve, unknown, unknown, x, n, misfit, form_p)
+    form_p, scatter_p = _form_p(lack, len(x) - free, scatter, within), _scatter_p(shares, scatter)
+    found = replace(found, form_p=form_p, scatter_p=scatter_p)
+    if found.rejected:
+        return found
     degrees = n - PARAMETERS
     floor, exponent = profiles(x, means, weights, least, (scatter + lack) / degrees, degrees)
-    return Fit(curve, floor, exponent, x, n, misfit, form_p)
+    return replace(found, floor=floor, exponent=exponent)
 
 
 def _form_p(lack: float, spare: int, scatter: float, degrees: int) -> float:
@@ -158,6 +163,12 @@ def _form_p(lack: float, spare: int, scatter: float, degrees: int) -> float:
     if scatter < ROUNDING:
         return 1.0 if lack < 1e-9 else 0.0
     return float(stats.f.sf(lack / spare / (scatter / degrees), spare, degrees))
+
+
+def _scatter_p(shares: Sequence[Numbers], scatter: float) -> float:
+    """Of Levene's test, between budgets with enough runs."""
+    known = [own for own in shares if len(own) >= TESTABLE]
+    return levene_p(known) if len(known) > 1 and scatter >= ROUNDING else math.nan
 
 
 def profiles(

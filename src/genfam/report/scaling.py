@@ -13,7 +13,6 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from genfam.comparing.scaling import AGAINST, Scaling
-from genfam.comparing.scaling_curves import FORM
 from genfam.report.charts import Chart, chart
 from genfam.report.interactive import across, dash, family_key, finished, marker, plain
 from genfam.report.sections import Part, Section, SectionTable
@@ -24,7 +23,7 @@ TITLES = {"train_flops": "training FLOPs", "train_seconds": "training seconds"}
 OPEN = "–"
 TEXT = (
     "The same runs at several budgets. Points: means over seeds with their 95 % interval. Lines: the fit value = floor "
-    "+ reducible · (compute / largest)^−exponent; where the runs reject this form, dotted lines join the points. "
+    "+ reducible · (compute / largest)^−exponent; where the runs reject it, dotted lines join the points. "
     "All other sections of this page are about the largest budget."
 )
 
@@ -61,18 +60,24 @@ def fits_table(found: Scaling, source: str) -> SectionTable | None:
         cells = []
         for share in shares:
             at = points[(points["family"] == row["family"]) & (points["share"] == share)]
-            cells.append(bracketed(at.iloc[0].rename({"mean": "value"}).to_dict()) if len(at) else "–")
-        for name in () if row["form_p"] < FORM else ("exponent", "floor"):
-            cells.append(bracketed({"value": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]}))
-        rejected = [OPEN, OPEN, f"{row['misfit']:.0%}, rejected"]
-        cells += rejected if row["form_p"] < FORM else [f"{row['misfit']:.0%}"]
+            cells.append(_point(dict(at.iloc[0])) if len(at) else OPEN)
+        for name in ("exponent", "floor"):
+            ends = {"value": row[name], "ci_low": row[f"{name}_low"], "ci_high": row[f"{name}_high"]}
+            cells.append(OPEN if row["rejected"] else bracketed(ends))
+        cells.append(f"{row['misfit']:.0%}{', rejected' if row['rejected'] else ''}")
         rows.append((str(row["family"]), cells))
     largest = f"{points['budget'].max():.3g}"
     caption = (
         f"{own['metric'].iloc[0]} on {source} by budget (C is {largest} FLOPs), and its fit against FLOPs: a dash "
-        "where the runs reject its form"
+        "where the runs reject it"
     )
     return SectionTable(caption, "family", [*shares, "exponent", "floor", "misfit"], rows)
+
+
+def _point(row: dict[str, Any]) -> str:
+    """A mean with its interval, and of how many runs where some diverged."""
+    said = bracketed(row | {"value": row["mean"]})
+    return said if row["n_ok"] == row["n_runs"] else f"{said}, {row['n_ok']} of {row['n_runs']} runs"
 
 
 def pairs_table(found: Scaling, source: str) -> SectionTable | None:

@@ -29,8 +29,8 @@ COLUMNS = (
 KIND_MARKS = {Likelihood.LOWER_BOUND.value: "≤ ", Likelihood.ESTIMATE.value: "≈ "}
 LEGEND = (
     "Mean ± half-width of the 95 % interval over training seeds (t; families lend each other their variance where "
-    "Levene's test does not tell them apart, and none is below the evaluation's own error; yardsticks keep their own); "
-    "no ± means one run, so no interval.",
+    "Levene's test does not tell them apart; yardsticks keep their own; none but the oracle's is below the "
+    "evaluation's own error); no ± means one run, so no interval.",
     "Bold: leads, that is no contestant is significantly better, and the seeds tell apart at least two that may be "
     "chosen (t tests after Holm's correction for all pairs, the Gaussian's too; at most 5 % of columns have a false "
     "alarm). What is not better than the Gaussian never leads.",
